@@ -1,0 +1,210 @@
+//! `cargo figures`: the README's figures, medians of one run on the release build.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use devkit::azurite::Azurite;
+use devkit::leash::{self, Held};
+use devkit::openai::{self, OpenAi, Painting};
+use futures_util::{StreamExt as _, stream};
+use serde_json::{Value, json};
+
+use crate::package::{self, mb};
+
+const STARTS: usize = 41;
+const GENERATIONS: usize = 101;
+const LISTINGS: usize = 21;
+const BLOBS: usize = 5_000;
+const PICTURE_BYTES: usize = 1_500_000;
+
+pub(crate) async fn run() -> anyhow::Result<()> {
+    let musl = "x86_64-unknown-linux-musl";
+    let target = if package::is_installed(musl)? { musl } else { "x86_64-unknown-linux-gnu" };
+    let package = package::build(target, "release")?;
+    let azurite = tokio::task::spawn_blocking(Azurite::start).await??;
+    let painting = Painting::Fixed(picture());
+    let provider = OpenAi::start_with(openai::Options { painting, ..openai::Options::default() }).await?;
+    let start = || Handler::start(&package.handler, &azurite, &provider);
+
+    let mut starts = Vec::new();
+    let mut memory = Vec::new();
+    for _ in 0..STARTS {
+        let (handler, took) = start().await?;
+        starts.push(took);
+        memory.push(handler.resident_bytes()?);
+    }
+    let (handler, _) = start().await?;
+    let (added, bare_generation) = generation(&handler, &provider).await?;
+    let (listing, bare_listing) = listing(&handler).await?;
+
+    println!("Measured on `{target}`, {} cores; medians of one run.\n", std::thread::available_parallelism()?);
+    println!("| figure | measured | at most |\n| --- | --- | --- |");
+    println!("| start to the first answer of `GET /` | {} | 20 ms |", ms(median(&mut starts)));
+    println!("| resident memory, idle | {:.1} MB | 15 MB |", mb(median(&mut memory)));
+    println!("| release binary | {:.1} MB | 8 MB |", mb(fs::metadata(&package.handler)?.len()));
+    println!("| zip | {:.1} MB | 5 MB |", mb(fs::metadata(&package.zip)?.len()));
+    println!(
+        "| generateImage adds, at 1.5 MB, to the bare provider and storage calls ({}) | {} | 3 ms |",
+        ms(bare_generation),
+        ms(added)
+    );
+    println!("| getImages over {BLOBS} blobs, beside a bare listing ({}) | {} | |", ms(bare_listing), ms(listing));
+    Ok(())
+}
+
+/// The shipped handler, without a host in between.
+struct Handler {
+    process: Child,
+    url: String,
+    http: reqwest::Client,
+    _held: Held,
+}
+
+impl Handler {
+    async fn start(program: &Path, azurite: &Azurite, provider: &OpenAi) -> anyhow::Result<(Self, Duration)> {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let http = reqwest::Client::new();
+        let mut command = Command::new(program);
+        command
+            .env_clear()
+            .env("AzureWebJobsStorage", azurite.connection_string())
+            .env("OPENAI_API_KEY", "figures")
+            .env("OPENAI_BASE_URL", provider.base_url())
+            .env("SAS_PERMISSIONS", "rcwl")
+            .env("FUNCTIONS_CUSTOMHANDLER_PORT", port.to_string())
+            .stdout(Stdio::null());
+        let started = Instant::now();
+        let process = command.spawn().context("the handler cannot be started")?;
+        let held = leash::hold(process.id())?;
+        let handler = Self { process, url: format!("http://127.0.0.1:{port}"), http, _held: held };
+        while handler.http.get(&handler.url).send().await.is_err() {
+            ensure!(started.elapsed() < Duration::from_secs(10), "the handler does not answer");
+            tokio::time::sleep(Duration::from_micros(500)).await;
+        }
+        Ok((handler, started.elapsed()))
+    }
+
+    fn resident_bytes(&self) -> anyhow::Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("VmRSS")?;
+        let kib: u64 = line.split_whitespace().nth(1).context("VmRSS")?.parse()?;
+        Ok(kib * 1024)
+    }
+}
+
+impl Drop for Handler {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// What generateImage adds, and what the same two calls take bare; taken in turns.
+async fn generation(handler: &Handler, provider: &OpenAi) -> anyhow::Result<(Duration, Duration)> {
+    let token: Value = token(handler).await?;
+    let generate = || async {
+        let request = handler.http.post(format!("{}/api/generateImage", handler.url));
+        let answer = request.json(&json!({"prompt": "a fox"})).send().await?;
+        ensure!(answer.status() == 200, "generateImage answered {}", answer.status());
+        answer.bytes().await?;
+        Ok(())
+    };
+    let bare = |number: usize| {
+        let url = blob_url(&token, &format!("bare_{number}.png"));
+        async move {
+            let body = json!({"model": "gpt-image-2.5-flare", "prompt": "a fox", "n": 1, "size": "1024x1024"});
+            let request = handler.http.post(format!("{}/images/generations", provider.base_url()));
+            let answer: Value = request.bearer_auth("figures").json(&body).send().await?.json().await?;
+            let text = answer["data"][0]["b64_json"].as_str().context("a picture")?;
+            put(&handler.http, &url?, BASE64_STANDARD.decode(text)?.into()).await
+        }
+    };
+    generate().await?;
+    bare(GENERATIONS).await?;
+    let (mut whole, mut parts) = (Vec::new(), Vec::new());
+    for number in 0..GENERATIONS {
+        let started = Instant::now();
+        generate().await?;
+        whole.push(started.elapsed());
+        let started = Instant::now();
+        bare(number).await?;
+        parts.push(started.elapsed());
+    }
+    let parts = median(&mut parts);
+    Ok((median(&mut whole).saturating_sub(parts), parts))
+}
+
+/// getImages, and the same page of blobs fetched bare; taken in turns.
+async fn listing(handler: &Handler) -> anyhow::Result<(Duration, Duration)> {
+    let token: Value = token(handler).await?;
+    let existing = images(handler).await?;
+    let uploads = (existing..BLOBS).map(|number| {
+        let url =
+            blob_url(&token, &format!("a red fox in the snow, number {number}_{}.png", 1_700_000_000_000 + number));
+        async move { put(&handler.http, &url?, Bytes::from_static(b"x")).await }
+    });
+    let uploads: Vec<_> = uploads.collect();
+    let done: Vec<anyhow::Result<()>> = stream::iter(uploads).buffer_unordered(16).collect().await;
+    done.into_iter().collect::<anyhow::Result<()>>()?;
+    ensure!(images(handler).await? == BLOBS, "all blobs are listed");
+    let page = format!("{}&restype=container&comp=list", blob_url(&token, "")?.replacen("/?", "?", 1));
+    let (mut listed, mut bare) = (Vec::new(), Vec::new());
+    for _ in 0..LISTINGS {
+        let started = Instant::now();
+        images(handler).await?;
+        listed.push(started.elapsed());
+        let started = Instant::now();
+        handler.http.get(&page).header("x-ms-version", "2022-11-02").send().await?.error_for_status()?.bytes().await?;
+        bare.push(started.elapsed());
+    }
+    Ok((median(&mut listed), median(&mut bare)))
+}
+
+async fn images(handler: &Handler) -> anyhow::Result<usize> {
+    let answer = handler.http.get(format!("{}/api/getImages", handler.url)).send().await?;
+    let answer: Value = serde_json::from_slice(&answer.bytes().await?)?;
+    Ok(answer["imageUrls"].as_array().context("imageUrls")?.len())
+}
+
+async fn token(handler: &Handler) -> anyhow::Result<Value> {
+    let request =
+        handler.http.get(format!("{}/api/generateSASToken", handler.url)).header("accept", "application/json");
+    Ok(request.send().await?.json().await?)
+}
+
+fn blob_url(token: &Value, name: &str) -> anyhow::Result<String> {
+    let container = token["containerUrl"].as_str().context("containerUrl")?;
+    let name: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect::<String>().replace('+', "%20");
+    Ok(format!("{container}/{name}?{}", token["sasToken"].as_str().context("sasToken")?))
+}
+
+async fn put(http: &reqwest::Client, url: &str, bytes: Bytes) -> anyhow::Result<()> {
+    let answer = http.put(url).header("x-ms-blob-type", "BlockBlob").body(bytes).send().await?;
+    ensure!(answer.status() == 201, "the upload was answered {}", answer.status());
+    Ok(())
+}
+
+/// Begins as a PNG does, and cannot be compressed.
+fn picture() -> Bytes {
+    let mut bytes = b"\x89PNG\r\n\x1a\n".to_vec();
+    let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
+    while bytes.len() < PICTURE_BYTES {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        bytes.extend_from_slice(&state.to_be_bytes()[..4]);
+    }
+    bytes.into()
+}
+
+fn median<T: Ord + Copy + Default>(values: &mut [T]) -> T {
+    values.sort_unstable();
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+fn ms(duration: Duration) -> String {
+    format!("{:.1} ms", duration.as_secs_f64() * 1_000.0)
+}

@@ -1,0 +1,173 @@
+//! `host.json` and the `function.json` files, as the host reads them.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, bail, ensure};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::Wire;
+
+/// What the folder of an app says.
+#[derive(Debug)]
+pub(super) struct Manifest {
+    pub(super) executable: String,
+    route_prefix: String,
+    pub(super) functions: Vec<Function>,
+}
+
+/// A function with an HTTP trigger.
+#[derive(Debug)]
+pub(super) struct Function {
+    name: String,
+    route: Vec<Segment>,
+    methods: Vec<String>,
+    pub(super) needs_key: bool,
+}
+
+#[derive(Debug)]
+enum Segment {
+    Literal(String),
+    Parameter,
+    OptionalParameter,
+    Rest,
+}
+
+#[derive(Deserialize)]
+struct Bindings {
+    bindings: Vec<Binding>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Binding {
+    r#type: String,
+    direction: String,
+    auth_level: Option<String>,
+    methods: Option<Vec<String>>,
+    route: Option<String>,
+}
+
+impl Manifest {
+    /// Reads the folder; `settings` may override host.json's values, as app settings do.
+    pub(super) fn read(root: &Path, wire: Wire, settings: &[(String, String)]) -> anyhow::Result<Self> {
+        let text = fs::read_to_string(root.join("host.json")).context("host.json")?;
+        let mut host: Value = serde_json::from_str(&text).context("host.json is not JSON")?;
+        for (name, value) in settings {
+            if let Some(path) = name.strip_prefix("AzureFunctionsJobHost__") {
+                override_value(&mut host, path, value);
+            }
+        }
+        ensure!(host["version"] == "2.0", "host.json needs \"version\": \"2.0\"");
+        let custom = &host["customHandler"];
+        let flag = match wire {
+            Wire::Proxying => "enableProxyingHttpRequest",
+            Wire::Forwarding => "enableForwardingHttpRequest",
+        };
+        ensure!(
+            custom[flag] == true,
+            "host.json does not set customHandler.{flag}: the handler would get the envelope"
+        );
+        let executable = custom["description"]["defaultExecutablePath"].as_str();
+        let prefix = host["extensions"]["http"]["routePrefix"].as_str().unwrap_or("api");
+        let mut functions = Vec::new();
+        for entry in fs::read_dir(root)? {
+            let folder = entry?.path();
+            if folder.join("function.json").is_file() {
+                functions.extend(Function::read(&folder).with_context(|| folder.display().to_string())?);
+            }
+        }
+        ensure!(!functions.is_empty(), "no function.json with an HTTP trigger below {}", root.display());
+        Ok(Self {
+            executable: executable
+                .context("host.json has no customHandler.description.defaultExecutablePath")?
+                .to_owned(),
+            route_prefix: prefix.trim_matches('/').to_owned(),
+            functions,
+        })
+    }
+
+    /// The function for a path as the client typed it: any case, one trailing slash at most.
+    pub(super) fn find(&self, method: &str, path: &str) -> Option<&Function> {
+        let path = path.strip_prefix('/')?;
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let mut segments: Vec<&str> = path.split('/').collect();
+        for part in self.route_prefix.split('/').filter(|part| !part.is_empty()) {
+            if !segments.first()?.eq_ignore_ascii_case(part) {
+                return None;
+            }
+            segments.remove(0);
+        }
+        let takes = |function: &&Function| function.methods.iter().any(|taken| taken.eq_ignore_ascii_case(method));
+        self.functions.iter().filter(takes).find(|function| function.matches(&segments))
+    }
+}
+
+impl Function {
+    /// `None` for a function with another trigger.
+    fn read(folder: &Path) -> anyhow::Result<Option<Self>> {
+        let name = folder.file_name().and_then(|name| name.to_str()).context("the folder's name")?.to_owned();
+        let text = fs::read_to_string(folder.join("function.json"))?;
+        let Bindings { bindings } = serde_json::from_str(&text).context("function.json")?;
+        let Some(trigger) = bindings.iter().find(|binding| binding.r#type == "httpTrigger") else { return Ok(None) };
+        let outputs = bindings.iter().filter(|binding| binding.r#type == "http" && binding.direction == "out").count();
+        if bindings.len() != 2 || outputs != 1 || trigger.direction != "in" {
+            bail!("raw HTTP needs exactly one httpTrigger and one http output; else the handler gets the envelope");
+        }
+        let methods = match &trigger.methods {
+            Some(methods) => methods.clone(),
+            None => ["get", "post", "put", "delete", "patch", "head", "options"].map(str::to_owned).to_vec(),
+        };
+        let route = trigger.route.as_deref().unwrap_or(&name);
+        Ok(Some(Self {
+            route: route.trim_matches('/').split('/').map(Segment::parse).collect(),
+            methods,
+            needs_key: match trigger.auth_level.as_deref() {
+                Some("anonymous") => false,
+                None | Some("function" | "admin") => true,
+                Some(_) => bail!("authLevel is unknown"),
+            },
+            name,
+        }))
+    }
+
+    fn matches(&self, mut path: &[&str]) -> bool {
+        for segment in &self.route {
+            match (segment, path) {
+                (Segment::Rest, _) => return true,
+                (Segment::OptionalParameter, []) => {}
+                (Segment::Literal(literal), [first, rest @ ..]) if literal.eq_ignore_ascii_case(first) => path = rest,
+                (Segment::Parameter | Segment::OptionalParameter, [_, rest @ ..]) => path = rest,
+                _ => return false,
+            }
+        }
+        path.is_empty()
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Segment {
+    fn parse(text: &str) -> Self {
+        match text.strip_prefix('{').and_then(|text| text.strip_suffix('}')) {
+            Some(name) if name.starts_with('*') => Self::Rest,
+            Some(name) if name.ends_with('?') => Self::OptionalParameter,
+            Some(_) => Self::Parameter,
+            None => Self::Literal(text.to_owned()),
+        }
+    }
+}
+
+fn override_value(host: &mut Value, path: &str, value: &str) {
+    let mut place = host;
+    for name in path.split("__") {
+        if !place.is_object() {
+            *place = Value::Object(serde_json::Map::new());
+        }
+        place = &mut place[name];
+    }
+    *place = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
+}

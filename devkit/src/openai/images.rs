@@ -1,0 +1,170 @@
+//! `POST /v1/images/generations`, with the rules of both families.
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+
+use super::{Painting, Refusal, Server};
+use crate::artist;
+
+/// A picture that was drawn, which is what a provider bills.
+#[derive(Debug, Clone)]
+pub struct Drawn {
+    /// The prompt.
+    pub prompt: String,
+    /// The size, as asked.
+    pub size: String,
+    /// The file.
+    pub bytes: Bytes,
+}
+
+const DALL_E_FIELDS: [&str; 8] = ["model", "prompt", "n", "size", "quality", "response_format", "style", "user"];
+const GPT_IMAGE_FIELDS: [&str; 13] = [
+    "model",
+    "prompt",
+    "n",
+    "size",
+    "quality",
+    "output_format",
+    "output_compression",
+    "background",
+    "moderation",
+    "stream",
+    "partial_images",
+    "user",
+    "safety_identifier",
+];
+
+pub(super) fn generate(server: &Server, body: &Map<String, Value>) -> Result<Value, Refusal> {
+    let model = server.known_model(body)?;
+    let dall_e = model.starts_with("dall-e");
+    let fields: &[&str] = if dall_e { &DALL_E_FIELDS } else { &GPT_IMAGE_FIELDS };
+    super::only(body, fields)?;
+    let prompt = body.get("prompt").and_then(Value::as_str).filter(|prompt| !prompt.is_empty());
+    let prompt = prompt.ok_or_else(|| Refusal::missing("prompt"))?;
+    if prompt.chars().count() > if dall_e { 4_000 } else { 32_000 } {
+        return Err(Refusal::value("prompt", "string_above_max_length"));
+    }
+    let n = body.get("n").map_or(Some(1), Value::as_u64);
+    if !n.is_some_and(|n| (1..=if dall_e { 1 } else { 10 }).contains(&n)) {
+        return Err(Refusal::value("n", "invalid_value"));
+    }
+    let size = text(body, "size")?.unwrap_or("auto");
+    let quality = text(body, "quality")?.unwrap_or("auto");
+    let valid_size = if dall_e {
+        ["auto", "1024x1024", "1792x1024", "1024x1792"].contains(&size)
+    } else if model.starts_with("gpt-image-1") {
+        ["auto", "1024x1024", "1536x1024", "1024x1536"].contains(&size)
+    } else {
+        size == "auto" || is_free_size(size)
+    };
+    if !valid_size {
+        return Err(Refusal::value("size", "invalid_value"));
+    }
+    let finer = !model.starts_with("gpt-image-1") && model != "gpt-image-2";
+    let valid_quality = match quality {
+        "auto" => true,
+        "standard" | "hd" => dall_e,
+        "low" | "medium" | "high" => !dall_e,
+        "xhigh" | "max" => !dall_e && finer,
+        _ => false,
+    };
+    if !valid_quality {
+        return Err(Refusal::value("quality", "invalid_value"));
+    }
+    among(body, "style", &["vivid", "natural"])?;
+    among(body, "response_format", &["url", "b64_json"])?;
+    among(body, "background", &["transparent", "opaque", "auto"])?;
+    among(body, "moderation", &["auto", "low"])?;
+    let format = among(body, "output_format", &["png", "jpeg", "webp"])?.unwrap_or("png");
+    if format == "jpeg" && text(body, "background")? == Some("transparent") {
+        return Err(Refusal::value("background", "invalid_value"));
+    }
+    if body.contains_key("output_compression") && format == "png" {
+        return Err(Refusal::value("output_compression", "invalid_value"));
+    }
+    if body.contains_key("stream") || body.contains_key("partial_images") {
+        return Err(Refusal::value("stream", "unsupported_value"));
+    }
+    if prompt.to_lowercase().contains("forbidden") {
+        return Err(Refusal {
+            status: 400,
+            kind: "image_generation_user_error",
+            code: "moderation_blocked",
+            param: None,
+            message: format!("Your request was rejected by the safety system: {prompt}"),
+        });
+    }
+    let size = if size == "auto" { "1024x1024" } else { size };
+    let bytes = paint(server, prompt, size, format)?;
+    let drawn = Drawn { prompt: prompt.to_owned(), size: size.to_owned(), bytes: bytes.clone() };
+    let number = server.remember_drawn(drawn);
+    if dall_e {
+        let revised = format!("{prompt}, in more words");
+        let item = if text(body, "response_format")? == Some("b64_json") {
+            json!({"b64_json": BASE64_STANDARD.encode(&bytes), "revised_prompt": revised})
+        } else {
+            json!({"url": server.offer_file(number, bytes), "revised_prompt": revised})
+        };
+        return Ok(json!({"created": 1_795_000_000, "data": [item]}));
+    }
+    let quality = if quality == "auto" { "medium" } else { quality };
+    let text_tokens = prompt.split_whitespace().count() + 8;
+    let image_tokens = match quality {
+        "low" => 196,
+        "medium" => 1_756,
+        _ => 7_024,
+    };
+    Ok(json!({
+        "created": 1_795_000_000,
+        "data": [{"b64_json": BASE64_STANDARD.encode(&bytes)}],
+        "size": size, "quality": quality, "output_format": format, "background": "opaque",
+        "usage": {
+            "input_tokens": text_tokens,
+            "input_tokens_details": {"text_tokens": text_tokens, "image_tokens": 0},
+            "output_tokens": image_tokens,
+            "total_tokens": text_tokens + image_tokens,
+        },
+    }))
+}
+
+fn paint(server: &Server, prompt: &str, size: &str, format: &str) -> Result<Bytes, Refusal> {
+    let number = server.next_number();
+    let marked = |file: &[u8]| Bytes::from([file, format!("\n{number}").as_bytes()].concat());
+    let (width, height) = size.split_once('x').unwrap_or(("1024", "1024"));
+    let (width, height) = (width.parse().unwrap_or(1024), height.parse().unwrap_or(1024));
+    let painted = match (&server.options.painting, format) {
+        (Painting::Fixed(bytes), _) => Ok(bytes.clone()),
+        (_, "jpeg") => Ok(marked(include_bytes!("pixel.jpg"))),
+        (_, "webp") => Ok(marked(include_bytes!("pixel.webp"))),
+        (Painting::Artist, _) => artist::draw(prompt, width, height).map(Bytes::from),
+        (Painting::Sketch, _) => artist::sketch(number).map(Bytes::from),
+    };
+    painted.map_err(|_| Refusal::server_error())
+}
+
+/// Both multiples of 16, ratio 1:3 to 3:1, 655,360 to 8,294,400 pixels.
+fn is_free_size(size: &str) -> bool {
+    let Some((width, height)) = size.split_once('x') else { return false };
+    let (Ok(width), Ok(height)) = (width.parse::<u64>(), height.parse::<u64>()) else { return false };
+    width % 16 == 0
+        && height % 16 == 0
+        && width <= 3 * height
+        && height <= 3 * width
+        && (655_360..=8_294_400).contains(&(width * height))
+}
+
+fn text<'a>(body: &'a Map<String, Value>, field: &'static str) -> Result<Option<&'a str>, Refusal> {
+    match body.get(field) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(Refusal::value(field, "invalid_type")),
+    }
+}
+
+fn among<'a>(body: &'a Map<String, Value>, field: &'static str, allowed: &[&str]) -> Result<Option<&'a str>, Refusal> {
+    match text(body, field)? {
+        Some(value) if !allowed.contains(&value) => Err(Refusal::value(field, "invalid_value")),
+        value => Ok(value),
+    }
+}

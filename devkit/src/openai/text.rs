@@ -1,0 +1,103 @@
+//! The text endpoints, moderations and models.
+
+use serde_json::{Map, Value, json};
+
+use super::{Refusal, Server};
+
+const IDEAS: [&str; 4] = [
+    "A copper kettle on a snowy windowsill, oil painting, steam in morning light",
+    "Three cranes above a flooded rice field, watercolour, wide and quiet",
+    "A night bus full of houseplants, photo-realistic, 4K, green neon",
+    "A staircase made of books, black and white photograph, strong shadows",
+];
+
+pub(super) fn responses(server: &Server, body: &Map<String, Value>) -> Result<Value, Refusal> {
+    let fields = ["model", "instructions", "input", "reasoning", "max_output_tokens", "store", "temperature"];
+    super::only(body, &fields)?;
+    let model = server.known_model(body)?;
+    required(body, "input")?;
+    check_reasoning(model, body, body.get("reasoning").and_then(|reasoning| reasoning.get("effort")))?;
+    Ok(json!({
+        "id": "resp_1", "object": "response", "status": "completed", "model": model,
+        "output": [
+            {"type": "reasoning", "id": "rs_1", "summary": []},
+            {"type": "message", "role": "assistant", "status": "completed",
+             "content": [{"type": "output_text", "text": idea(server), "annotations": []}]},
+        ],
+    }))
+}
+
+pub(super) fn chat(server: &Server, body: &Map<String, Value>) -> Result<Value, Refusal> {
+    let fields = ["model", "messages", "max_completion_tokens", "max_tokens", "reasoning_effort", "temperature"];
+    super::only(body, &fields)?;
+    let model = server.known_model(body)?;
+    required(body, "messages")?;
+    if body.contains_key("max_tokens") && is_reasoning(model) {
+        return Err(Refusal::value("max_tokens", "unsupported_parameter"));
+    }
+    check_reasoning(model, body, body.get("reasoning_effort"))?;
+    Ok(json!({
+        "id": "chatcmpl-1", "object": "chat.completion", "model": model,
+        "choices": [{"index": 0, "finish_reason": "stop",
+                     "message": {"role": "assistant", "content": idea(server), "refusal": null}}],
+    }))
+}
+
+pub(super) fn completions(server: &Server, body: &Map<String, Value>) -> Result<Value, Refusal> {
+    super::only(body, &["model", "prompt", "max_tokens", "temperature"])?;
+    let model = server.known_model(body)?;
+    if !model.ends_with("-instruct") {
+        return Err(Refusal::model_not_found(model));
+    }
+    required(body, "prompt")?;
+    let text = format!("\n\n\"{}\"", idea(server));
+    Ok(json!({
+        "id": "cmpl-1", "object": "text_completion", "model": model,
+        "choices": [{"index": 0, "finish_reason": "stop", "text": text, "logprobs": null}],
+    }))
+}
+
+pub(super) fn moderations(body: &Map<String, Value>) -> Result<Value, Refusal> {
+    super::only(body, &["model", "input"])?;
+    required(body, "input")?;
+    let flagged = body.get("input").is_some_and(|input| input.to_string().to_lowercase().contains("forbidden"));
+    let result = json!({
+        "flagged": flagged,
+        "categories": {"violence": flagged},
+        "category_scores": {"violence": if flagged { 0.98 } else { 0.01 }},
+    });
+    Ok(json!({"id": "modr-1", "model": "omni-moderation-latest", "results": [result]}))
+}
+
+pub(super) fn models(server: &Server, id: Option<&str>) -> Result<Value, Refusal> {
+    let describe = |id: &String| json!({"id": id, "object": "model", "owned_by": "system", "shutdown_date": null});
+    let known = &server.options.models;
+    match id {
+        None => Ok(json!({"object": "list", "data": known.iter().map(describe).collect::<Vec<_>>()})),
+        Some(id) => known.iter().find(|known| *known == id).map(describe).ok_or_else(|| Refusal::model_not_found(id)),
+    }
+}
+
+fn idea(server: &Server) -> &'static str {
+    let number = server.next_number();
+    IDEAS.get(usize::try_from(number).unwrap_or(0) % IDEAS.len()).copied().unwrap_or_default()
+}
+
+fn required(body: &Map<String, Value>, field: &'static str) -> Result<(), Refusal> {
+    if body.get(field).is_some_and(|value| !value.is_null()) { Ok(()) } else { Err(Refusal::missing(field)) }
+}
+
+fn is_reasoning(model: &str) -> bool {
+    !(model.starts_with("gpt-4") || model.starts_with("gpt-3"))
+}
+
+fn check_reasoning(model: &str, body: &Map<String, Value>, effort: Option<&Value>) -> Result<(), Refusal> {
+    if effort.is_some() && !is_reasoning(model) {
+        return Err(Refusal::value("reasoning", "unsupported_parameter"));
+    }
+    let thinks = is_reasoning(model) && effort.and_then(Value::as_str) != Some("none");
+    if thinks && body.contains_key("temperature") {
+        return Err(Refusal::value("temperature", "unsupported_parameter"));
+    }
+    Ok(())
+}

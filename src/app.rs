@@ -1,0 +1,49 @@
+//! What every request works with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use crate::config::Config;
+use crate::gallery::Gallery;
+use crate::openai::OpenAi;
+
+/// Tells the time. Only the edge asks it; below, a time is an argument.
+pub type Clock = Arc<dyn Fn() -> OffsetDateTime + Send + Sync>;
+
+/// The services and settings, shared by all requests.
+pub struct App {
+    pub(crate) openai: OpenAi,
+    pub(crate) gallery: Gallery,
+    pub(crate) clock: Clock,
+}
+
+/// The app could not be put together.
+#[derive(Debug, thiserror::Error)]
+#[error("the HTTP client could not be set up")]
+pub struct Error(#[source] reqwest::Error);
+
+impl App {
+    /// Connects nothing yet: services are reached when a request needs them.
+    ///
+    /// # Errors
+    /// If the HTTP client's TLS cannot be set up.
+    pub fn new(config: &Config, clock: Clock) -> Result<Self, Error> {
+        // One client for all outside calls. The total timeout is the storage services'; calls to the
+        // provider state their own. Redirects are never followed: they would carry keys along.
+        let http = reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(5))
+            .timeout(Duration::from_secs(60))
+            .pool_idle_timeout(Duration::from_secs(60))
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("visionary/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(Error)?;
+        Ok(Self {
+            openai: OpenAi::new(config.openai.clone(), http.clone()),
+            gallery: Gallery::new(&config.storage, &config.sas, http),
+            clock,
+        })
+    }
+}

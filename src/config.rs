@@ -1,0 +1,288 @@
+//! The settings: every environment variable this program reads, parsed once at the start.
+//!
+//! [`Config::from_vars`] is the only reader of the environment. A blank variable counts as unset,
+//! as an app setting that somebody emptied in the portal does.
+
+mod storage;
+
+use std::time::Duration;
+
+use reqwest::Url;
+use secrecy::SecretString;
+
+pub use storage::StorageConfig;
+
+/// Everything that can be set.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `FUNCTIONS_CUSTOMHANDLER_PORT` (3000): the port on 127.0.0.1, given by the Functions host.
+    pub port: u16,
+    /// `RUST_LOG` (`info`): what is logged, in `tracing_subscriber::EnvFilter`'s syntax.
+    pub log_filter: String,
+    /// The provider of pictures and suggestions.
+    pub openai: OpenAiConfig,
+    /// The storage account.
+    pub storage: StorageConfig,
+    /// The tokens that are handed out.
+    pub sas: SasConfig,
+}
+
+/// Where pictures and suggestions come from.
+#[derive(Debug, Clone)]
+pub struct OpenAiConfig {
+    /// `OPENAI_API_KEY`, or the original's `OPEN_AI_KEY`. Required.
+    pub api_key: SecretString,
+    /// `OPENAI_ORG_ID`, or the original's `OPEN_AI_ORGANIZATION`: billed organisation.
+    pub organization: Option<String>,
+    /// `OPENAI_PROJECT_ID`: billed project.
+    pub project: Option<String>,
+    /// `OPENAI_BASE_URL` (`https://api.openai.com/v1`); a query string in it is kept.
+    pub base_url: Url,
+    /// `OPENAI_IMAGE_MODEL` (`gpt-image-2.5-flare`), or a deployment's name.
+    pub image_model: String,
+    /// `OPENAI_TEXT_MODEL` (`gpt-6-luna`), or a deployment's name.
+    pub text_model: String,
+    /// `OPENAI_IMAGE_WIRE` (`auto`): the dialect of the image endpoint.
+    pub image_wire: ImageWire,
+    /// `OPENAI_TEXT_API` (`auto`): the endpoint that suggestions come from.
+    pub text_api: TextApi,
+    /// `OPENAI_TIMEOUT_SECONDS` (200): how long one picture may take in all.
+    pub timeout: Duration,
+}
+
+/// The dialect that an image model speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageWire {
+    /// By the model's name: `dall-e…` speaks `dall-e`, everything else `gpt-image`.
+    Auto,
+    /// `quality: low|medium|high`, always base64.
+    GptImage,
+    /// `quality: standard|hd`, `response_format`, `style`.
+    DallE,
+}
+
+/// The endpoint that a text model is asked on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextApi {
+    /// By the model's name: `…-instruct` takes `completions`, everything else `responses`.
+    Auto,
+    /// `POST /responses`.
+    Responses,
+    /// `POST /chat/completions`.
+    Chat,
+    /// `POST /completions`.
+    Completions,
+}
+
+/// The shared access signatures that leave this program.
+#[derive(Debug, Clone)]
+pub struct SasConfig {
+    /// `SAS_MINUTES` (30): how long a token from `generateSASToken` is good, and how long a link
+    /// from `getImages` is good at the least.
+    pub lifetime: Duration,
+    /// `SAS_PERMISSIONS` (`rcw`): what a token from `generateSASToken` allows.
+    pub permissions: SasPermissions,
+}
+
+/// What a container token allows: some of `racwdl`, in Azure's order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SasPermissions(String);
+
+impl SasPermissions {
+    /// Azure's letters, in Azure's order
+    /// (<https://learn.microsoft.com/rest/api/storageservices/create-service-sas>).
+    const LETTERS: &str = "racwdl";
+
+    /// The letters, each once, in Azure's order.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn parse(letters: &str) -> Option<Self> {
+        let known = letters.chars().all(|letter| Self::LETTERS.contains(letter));
+        let ordered: String = Self::LETTERS.chars().filter(|letter| letters.contains(*letter)).collect();
+        (known && ordered.len() == letters.len()).then_some(Self(ordered))
+    }
+}
+
+/// A setting that stops the start. Its text names the setting and never repeats its value.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Error {
+    /// A required setting is unset or blank.
+    #[error("{name} is missing: {hint}")]
+    Missing {
+        /// The setting's name.
+        name: &'static str,
+        /// What to put there.
+        hint: &'static str,
+    },
+    /// A setting has a value that cannot be used.
+    #[error("{name} is malformed: expected {expected}")]
+    Malformed {
+        /// The setting's name.
+        name: &'static str,
+        /// What would be right.
+        expected: &'static str,
+    },
+    /// Two names of one setting have different values.
+    #[error("{first} and {second} contradict each other: set one of them, or both to the same value")]
+    Contradictory {
+        /// The name used today.
+        first: &'static str,
+        /// The original's name.
+        second: &'static str,
+    },
+    /// The platform could not resolve a Key Vault reference and passed it on as it is.
+    #[error(
+        "{name} is an unresolved Key Vault reference: check that the secret exists and that the app's identity may read it"
+    )]
+    UnresolvedReference {
+        /// The setting's name.
+        name: &'static str,
+    },
+}
+
+impl Config {
+    /// Reads every setting through `lookup`, which is `std::env::var` in production.
+    ///
+    /// # Errors
+    /// The first setting that is missing, malformed, contradictory or unresolved.
+    pub fn from_vars(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        let vars = Vars(&lookup);
+        Ok(Self {
+            port: vars.number("FUNCTIONS_CUSTOMHANDLER_PORT", "a port, 0 to 65535", 0..=65_535)?.unwrap_or(3000),
+            log_filter: vars.get("RUST_LOG")?.unwrap_or_else(|| "info".to_owned()),
+            openai: OpenAiConfig::from_vars(&vars)?,
+            storage: StorageConfig::from_vars(&vars)?,
+            sas: SasConfig::from_vars(&vars)?,
+        })
+    }
+}
+
+impl OpenAiConfig {
+    fn from_vars(vars: &Vars) -> Result<Self, Error> {
+        let api_key = vars.either("OPENAI_API_KEY", "OPEN_AI_KEY")?.ok_or(Error::Missing {
+            name: "OPENAI_API_KEY",
+            hint: "set it (or OPEN_AI_KEY) to the provider's API key",
+        })?;
+        Ok(Self {
+            api_key: header_value("OPENAI_API_KEY", api_key)?.into(),
+            organization: vars
+                .either("OPENAI_ORG_ID", "OPEN_AI_ORGANIZATION")?
+                .map(|id| header_value("OPENAI_ORG_ID", id))
+                .transpose()?,
+            project: vars.get("OPENAI_PROJECT_ID")?.map(|id| header_value("OPENAI_PROJECT_ID", id)).transpose()?,
+            base_url: service_url(
+                "OPENAI_BASE_URL",
+                &vars.get("OPENAI_BASE_URL")?.unwrap_or_else(|| "https://api.openai.com/v1".to_owned()),
+            )?,
+            image_model: vars.get("OPENAI_IMAGE_MODEL")?.unwrap_or_else(|| "gpt-image-2.5-flare".to_owned()),
+            text_model: vars.get("OPENAI_TEXT_MODEL")?.unwrap_or_else(|| "gpt-6-luna".to_owned()),
+            image_wire: match vars.get("OPENAI_IMAGE_WIRE")?.as_deref() {
+                None | Some("auto") => ImageWire::Auto,
+                Some("gpt-image") => ImageWire::GptImage,
+                Some("dall-e") => ImageWire::DallE,
+                Some(_) => {
+                    return Err(Error::Malformed { name: "OPENAI_IMAGE_WIRE", expected: "auto, gpt-image or dall-e" });
+                }
+            },
+            text_api: match vars.get("OPENAI_TEXT_API")?.as_deref() {
+                None | Some("auto") => TextApi::Auto,
+                Some("responses") => TextApi::Responses,
+                Some("chat") => TextApi::Chat,
+                Some("completions") => TextApi::Completions,
+                Some(_) => {
+                    return Err(Error::Malformed {
+                        name: "OPENAI_TEXT_API",
+                        expected: "auto, responses, chat or completions",
+                    });
+                }
+            },
+            timeout: Duration::from_secs(
+                vars.number("OPENAI_TIMEOUT_SECONDS", "a whole number of seconds, 1 to 600", 1..=600)?.unwrap_or(200),
+            ),
+        })
+    }
+}
+
+impl SasConfig {
+    fn from_vars(vars: &Vars) -> Result<Self, Error> {
+        let minutes =
+            vars.number("SAS_MINUTES", "a whole number of minutes, 1 to 10080", 1..=10_080)?.unwrap_or(30_u64);
+        let permissions = vars.get("SAS_PERMISSIONS")?.unwrap_or_else(|| "rcw".to_owned());
+        Ok(Self {
+            lifetime: Duration::from_secs(minutes * 60),
+            permissions: SasPermissions::parse(&permissions).ok_or(Error::Malformed {
+                name: "SAS_PERMISSIONS",
+                expected: "some of the letters racwdl, each at most once",
+            })?,
+        })
+    }
+}
+
+/// The environment, with the rules that hold for every setting.
+struct Vars<'a>(&'a dyn Fn(&str) -> Option<String>);
+
+impl Vars<'_> {
+    fn get(&self, name: &'static str) -> Result<Option<String>, Error> {
+        let Some(value) = (self.0)(name) else { return Ok(None) };
+        let value = value.trim();
+        if value.starts_with("@Microsoft.KeyVault(") {
+            return Err(Error::UnresolvedReference { name });
+        }
+        Ok((!value.is_empty()).then(|| value.to_owned()))
+    }
+
+    /// One setting with a name of today and a name of the original.
+    fn either(&self, first: &'static str, second: &'static str) -> Result<Option<String>, Error> {
+        match (self.get(first)?, self.get(second)?) {
+            (Some(today), Some(original)) if today != original => Err(Error::Contradictory { first, second }),
+            (today, original) => Ok(today.or(original)),
+        }
+    }
+
+    fn number<T>(
+        &self,
+        name: &'static str,
+        expected: &'static str,
+        allowed: std::ops::RangeInclusive<T>,
+    ) -> Result<Option<T>, Error>
+    where
+        T: std::str::FromStr + PartialOrd,
+    {
+        let Some(text) = self.get(name)? else { return Ok(None) };
+        match text.parse() {
+            Ok(number) if allowed.contains(&number) => Ok(Some(number)),
+            _ => Err(Error::Malformed { name, expected }),
+        }
+    }
+}
+
+/// A service's address: https, or http where nothing leaves this machine, because keys and prompts
+/// go there.
+fn service_url(name: &'static str, text: &str) -> Result<Url, Error> {
+    let expected = "a URL with https (http only for 127.0.0.1, [::1] or localhost), without user or fragment";
+    let malformed = Error::Malformed { name, expected };
+    let Ok(url) = Url::parse(text) else { return Err(malformed) };
+    let plain_on_loopback = url.scheme() == "http" && is_loopback(&url);
+    let bare = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+    if bare && url.has_host() && (url.scheme() == "https" || plain_on_loopback) { Ok(url) } else { Err(malformed) }
+}
+
+/// Whether a URL's host is this machine.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+fn header_value(name: &'static str, value: String) -> Result<String, Error> {
+    if value.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(value)
+    } else {
+        Err(Error::Malformed { name, expected: "printable ASCII without spaces" })
+    }
+}

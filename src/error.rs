@@ -1,0 +1,136 @@
+//! The catalogue of errors: which status, which stable code, which sentence. It alone knows HTTP.
+//!
+//! A caller gets no more than that; the cause goes to the log.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+
+use crate::logs::chain;
+use crate::{gallery, generate, openai};
+
+/// What a caller is told when a request fails.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// Stable: a front end may test for it.
+    pub code: &'static str,
+    /// One sentence or two for a person.
+    pub sentence: String,
+    /// When another try is worth it.
+    pub retry_after: Option<Duration>,
+    /// For the log: the chain of causes, free of secrets, prompts and links.
+    pub cause: Option<String>,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, code: &'static str, sentence: impl Into<String>) -> Self {
+        Self { status, code, sentence: sentence.into(), retry_after: None, cause: None }
+    }
+
+    pub(crate) fn invalid_request(sentence: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request", sentence)
+    }
+
+    pub(crate) fn too_large(limit_kib: usize) -> Self {
+        let sentence = format!("The request is too large: {limit_kib} KiB at most.");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", sentence)
+    }
+
+    pub(crate) fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "There is nothing at this address.")
+    }
+
+    pub(crate) fn method_not_allowed() -> Self {
+        let sentence = "This address does not take this method.";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", sentence)
+    }
+
+    pub(crate) fn internal(cause: &str) -> Self {
+        let sentence = "Something went wrong on our side. Please try again.";
+        Self { cause: Some(cause.to_owned()), ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", sentence) }
+    }
+
+    fn caused_by(self, error: &dyn std::error::Error) -> Self {
+        Self { cause: Some(chain(error)), ..self }
+    }
+}
+
+impl From<generate::Error> for Problem {
+    fn from(error: generate::Error) -> Self {
+        match error {
+            generate::Error::Prompt(error) => Self::invalid_request(error.to_string()),
+            generate::Error::Wish(error) => Self::invalid_request(error.to_string()),
+            generate::Error::Provider(error) => error.into(),
+            generate::Error::Storage(error) => {
+                let sentence = "The picture was drawn but could not be saved, so it is lost. Please try again later.";
+                Self { sentence: sentence.to_owned(), ..error.into() }
+            }
+        }
+    }
+}
+
+impl From<gallery::Error> for Problem {
+    fn from(error: gallery::Error) -> Self {
+        let problem = match &error {
+            gallery::Error::Signing => {
+                let sentence = "Storage is not set up: the operator should look at the account key.";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable", sentence)
+            }
+            gallery::Error::Answered { .. } | gallery::Error::Unreachable | gallery::Error::Malformed => {
+                let sentence = "Storage cannot be reached at the moment. Please try again later.";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable", sentence)
+            }
+        };
+        problem.caused_by(&error)
+    }
+}
+
+impl From<openai::Error> for Problem {
+    fn from(error: openai::Error) -> Self {
+        let bad_gateway = |code, sentence: &str| Self::new(StatusCode::BAD_GATEWAY, code, sentence);
+        let misconfigured = |sentence| bad_gateway("provider_misconfigured", sentence);
+        let failed = || bad_gateway("provider_failed", "The image provider failed. Please try again later.");
+        let problem = match &error {
+            openai::Error::PromptRefused(_) => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "prompt_rejected",
+                "The image provider refused this prompt. Please put it differently.",
+            ),
+            openai::Error::RateLimited { retry_after, .. } => Self {
+                retry_after: *retry_after,
+                ..Self::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "provider_rate_limited",
+                    "The image provider is busy. Please try again in a moment.",
+                )
+            },
+            openai::Error::Timeout => Self::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "provider_timeout",
+                "The image provider did not answer in time. Please try again later.",
+            ),
+            openai::Error::Denied(_) => misconfigured(
+                "The image provider denied access: the operator should look at OPENAI_API_KEY and OPENAI_ORG_ID.",
+            ),
+            openai::Error::ModelGone(_) => misconfigured(
+                "The image provider does not have this model: the operator should look at OPENAI_IMAGE_MODEL and \
+                 OPENAI_BASE_URL.",
+            ),
+            openai::Error::OutOfCredit(_) => misconfigured(
+                "The image provider's account is out of credit: the operator should look at its billing and at \
+                 OPENAI_PROJECT_ID.",
+            ),
+            openai::Error::BadRequest(_) => misconfigured(
+                "The image provider did not take the request: the operator should look at OPENAI_IMAGE_MODEL and \
+                 OPENAI_IMAGE_WIRE.",
+            ),
+            openai::Error::Unreachable(_)
+            | openai::Error::LostAnswer(_)
+            | openai::Error::Failed(_)
+            | openai::Error::BadAnswer(_) => failed(),
+        };
+        problem.caused_by(&error)
+    }
+}

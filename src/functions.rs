@@ -1,0 +1,211 @@
+//! The HTTP surface: the route table, and what holds for every answer.
+//!
+//! The Functions host matches paths without regard to case and passes them on as typed, so they are
+//! matched the same way here.
+
+mod accept;
+mod generate_image;
+mod generate_sas_token;
+mod get_chat_gpt_suggestion;
+mod get_images;
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use serde_json::json;
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::Instrument as _;
+
+use crate::app::App;
+use crate::error::Problem;
+
+/// One function: a folder with a `function.json`, an address, a handler.
+pub struct Function {
+    /// The folder's name, which is the address below `/api/` too.
+    pub name: &'static str,
+    /// The methods in `function.json`.
+    pub methods: &'static [&'static str],
+    /// The `authLevel` in `function.json`: the host checks it, not this program.
+    pub auth_level: &'static str,
+    handler: fn() -> MethodRouter<Arc<App>>,
+}
+
+/// All functions. A test holds the folders to it.
+pub const FUNCTIONS: [Function; 4] = [
+    Function {
+        name: "generateImage",
+        methods: &["post"],
+        auth_level: "anonymous",
+        handler: || post(generate_image::handle),
+    },
+    Function { name: "getImages", methods: &["get"], auth_level: "anonymous", handler: || get(get_images::handle) },
+    Function {
+        name: "getChatGPTSuggestion",
+        methods: &["get"],
+        auth_level: "anonymous",
+        handler: || get(get_chat_gpt_suggestion::handle),
+    },
+    Function {
+        name: "generateSASToken",
+        methods: &["get"],
+        // A token that can write must not be open to the world.
+        auth_level: "function",
+        handler: || get(generate_sas_token::handle),
+    },
+];
+
+/// The host's correlation id, on every answer.
+pub const INVOCATION_ID: HeaderName = HeaderName::from_static("x-azure-functions-invocationid");
+/// The stable code of an error, beside its sentence.
+pub const ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code");
+
+/// Every address. `GET /` is how the host asks whether the handler is ready: it touches nothing.
+pub fn router(app: Arc<App>) -> Router {
+    let mut router = Router::new().route("/", get(|| async { "Visionary is ready." }));
+    for function in &FUNCTIONS {
+        let path = format!("/api/{}", function.name.to_ascii_lowercase());
+        router = router.route(&path, (function.handler)());
+    }
+    router
+        .fallback(|| async { Problem::not_found() })
+        .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
+        .layer(CatchPanicLayer::custom(panicked))
+        .with_state(app)
+}
+
+/// What is done before a path is matched: lower case, and without one trailing slash.
+pub(crate) fn normalize_path(mut request: Request) -> Request {
+    let path = request.uri().path();
+    let path = path.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(path).to_ascii_lowercase();
+    let mut parts = request.uri().clone().into_parts();
+    let with_query = match request.uri().query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path,
+    };
+    parts.path_and_query = with_query.parse().ok();
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    request
+}
+
+/// What holds for every answer: the invocation id, one line in the log, and an error in the form
+/// that the caller reads.
+pub(crate) async fn finish(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = invocation_id(request.headers());
+    let accept = accept::Accept::of(request.headers());
+    let path = request.uri().path().to_owned();
+    let name = FUNCTIONS.iter().map(|function| function.name).find(|name| path.ends_with(&name.to_ascii_lowercase()));
+    let name = name.unwrap_or("none");
+    let span = tracing::info_span!("invocation", invocation.id = %id, function.name = name);
+    let mut response = next.run(request).instrument(span.clone()).await;
+    let _in_span = span.enter();
+    let problem = response.extensions_mut().remove::<Problem>();
+    let status = response.status().as_u16();
+    let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    match &problem {
+        Some(Problem { code, cause: Some(cause), .. }) => {
+            tracing::warn!(http.status = status, error.code = code, cause, duration_ms, "the request failed");
+        }
+        Some(Problem { code, .. }) => {
+            tracing::info!(http.status = status, error.code = code, duration_ms, "the request was refused");
+        }
+        None if path == "/" => {}
+        None => tracing::info!(http.status = status, duration_ms, "the request was answered"),
+    }
+    if let Some(problem) = problem {
+        response = render(&problem, accept, name == "getImages", &id);
+    }
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(INVOCATION_ID, value);
+    }
+    response
+}
+
+/// A problem travels in the response's extensions until [`finish`] knows how to write it.
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// RFC 9457 for callers that read JSON, else the sentence alone: many front ends show the body.
+///
+/// getImages always answers JSON, with `imageUrls`: there are pages that map over it unasked.
+fn render(problem: &Problem, accept: accept::Accept, get_images: bool, invocation_id: &str) -> Response {
+    let mut response = if get_images || accept == accept::Accept::Json {
+        let mut body = json!({
+            "type": "about:blank",
+            "title": problem.status.canonical_reason(),
+            "status": problem.status.as_u16(),
+            "detail": problem.sentence,
+            "code": problem.code,
+            "invocationId": invocation_id,
+        });
+        if get_images {
+            body["imageUrls"] = json!([]);
+        }
+        let content_type = [(header::CONTENT_TYPE, "application/problem+json")];
+        (problem.status, content_type, body.to_string()).into_response()
+    } else {
+        (problem.status, problem.sentence.clone()).into_response()
+    };
+    let headers = response.headers_mut();
+    headers.insert(ERROR_CODE, HeaderValue::from_static(problem.code));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(wait) = problem.retry_after {
+        // Whole seconds, rounded up: a wait that is too short is a second refusal.
+        let seconds = wait.as_millis().div_ceil(1000).max(1);
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
+    }
+    response
+}
+
+/// The host's id; in forwarding mode a client's own comes before it. Without a host, one is made.
+fn invocation_id(headers: &HeaderMap) -> String {
+    let id = headers.get_all(INVOCATION_ID).iter().next_back().and_then(|value| value.to_str().ok());
+    match id {
+        Some(id) if (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') => {
+            id.to_owned()
+        }
+        _ => format!("{:032x}", fastrand::u128(..)),
+    }
+}
+
+/// What a panic says may hold anything, so it is not repeated.
+fn panicked(_: Box<dyn Any + Send>) -> Response {
+    Problem::internal("the handler panicked").into_response()
+}
+
+/// The last layer around the routes.
+pub(crate) fn finished(router: Router) -> Router {
+    router.layer(middleware::from_fn(finish))
+}
+
+/// An answer as text, which may not be kept.
+fn text(body: impl Into<Body>) -> Response {
+    let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
+    (headers, body.into()).into_response()
+}
+
+/// An answer as JSON, which may not be kept.
+fn json(body: &impl serde::Serialize) -> Response {
+    match serde_json::to_string(body) {
+        Ok(body) => {
+            let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+            (headers, body).into_response()
+        }
+        Err(_) => Problem::internal("an answer could not be written as JSON").into_response(),
+    }
+}

@@ -1,0 +1,77 @@
+//! Which form of an answer the caller reads (RFC 9110, 12.5.1).
+
+use axum::http::{HeaderMap, header};
+
+/// The two forms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Accept {
+    /// `text/plain`, whenever it is acceptable: axios asks for JSON first and then trims a string.
+    Text,
+    /// JSON, for callers that name it and exclude text.
+    Json,
+}
+
+impl Accept {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let values: Vec<&str> =
+            headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+        let ranges: Vec<Range> = values.iter().flat_map(|value| value.split(',')).filter_map(Range::parse).collect();
+        if ranges.is_empty() || accepts(&ranges, "text", "plain") {
+            return Self::Text;
+        }
+        let json = accepts(&ranges, "application", "json") || accepts(&ranges, "application", "problem+json");
+        if json { Self::Json } else { Self::Text }
+    }
+}
+
+struct Range {
+    kind: String,
+    subtype: String,
+    refused: bool,
+}
+
+impl Range {
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split(';').map(str::trim);
+        let (kind, subtype) = parts.next()?.split_once('/')?;
+        let refused = parts
+            .filter_map(|parameter| parameter.split_once('='))
+            .any(|(name, value)| name.trim().eq_ignore_ascii_case("q") && value.trim().parse() == Ok(0.0_f32));
+        Some(Self { kind: kind.to_ascii_lowercase(), subtype: subtype.to_ascii_lowercase(), refused })
+    }
+}
+
+/// The most specific range that matches decides.
+fn accepts(ranges: &[Range], kind: &str, subtype: &str) -> bool {
+    let named = |k: &str, s: &str| ranges.iter().find(|range| range.kind == k && range.subtype == s);
+    let range = named(kind, subtype).or_else(|| named(kind, "*")).or_else(|| named("*", "*"));
+    range.is_some_and(|range| !range.refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_wins_whenever_it_is_acceptable() {
+        for (accept, wanted) in [
+            (None, Accept::Text),
+            (Some("*/*"), Accept::Text),
+            (Some("application/json, text/plain, */*"), Accept::Text),
+            (Some("application/json, text/*;q=0.1"), Accept::Text),
+            (Some("application/json"), Accept::Json),
+            (Some("Application/JSON; charset=utf-8"), Accept::Json),
+            (Some("application/problem+json"), Accept::Json),
+            (Some("application/*"), Accept::Json),
+            (Some("application/json, text/plain;q=0, */*"), Accept::Json),
+            (Some("text/html"), Accept::Text),
+            (Some("nonsense"), Accept::Text),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(Ok(value)) = accept.map(str::parse) {
+                headers.insert(header::ACCEPT, value);
+            }
+            assert_eq!(Accept::of(&headers), wanted, "{accept:?}");
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! `POST /api/generateImage`: `{prompt, size?, quality?, style?, background?, outputFormat?}`.
+
+use std::sync::Arc;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use serde_json::{Map, Value};
+
+use super::accept::Accept;
+use crate::app::App;
+use crate::error::Problem;
+use crate::generate::generate;
+use crate::openai::Wishes;
+
+/// The longest prompt of any model fits, in any script.
+const MAX_BODY_KIB: usize = 64;
+
+pub(super) async fn handle(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+    let body = to_bytes(body, MAX_BODY_KIB * 1024).await.map_err(|_| Problem::too_large(MAX_BODY_KIB))?;
+    let request = parse(&body)?;
+    let Some(Value::String(prompt)) = request.get("prompt") else {
+        return Err(Problem::invalid_request(
+            "The request has no prompt. Send JSON such as {\"prompt\": \"a red fox\"}.",
+        ));
+    };
+    let wishes = Wishes {
+        size: wish(&request, "size")?,
+        quality: wish(&request, "quality")?,
+        style: wish(&request, "style")?,
+        background: wish(&request, "background")?,
+        output_format: wish(&request, "outputFormat")?,
+    };
+    let generated = generate(&app, prompt, &wishes).await?;
+    Ok(match Accept::of(&headers) {
+        Accept::Text => super::text("Image uploaded successfully"),
+        Accept::Json => super::json(&generated),
+    })
+}
+
+/// JSON whatever the Content-Type says: front ends send all sorts of it.
+fn parse(body: &[u8]) -> Result<Map<String, Value>, Problem> {
+    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(request)) => Ok(request),
+        Ok(_) | Err(_) => Err(Problem::invalid_request(
+            "The request is not a JSON object. Send JSON such as {\"prompt\": \"a red fox\"}.",
+        )),
+    }
+}
+
+fn wish(request: &Map<String, Value>, field: &str) -> Result<Option<String>, Problem> {
+    match request.get(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(Problem::invalid_request(format!("{field} must be a string, or left out."))),
+    }
+}

@@ -1,0 +1,230 @@
+//! The gallery: the pictures in their container, their names, their links.
+
+mod listing;
+mod name;
+mod storage;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::Url;
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use crate::config::{SasConfig, StorageConfig};
+use crate::image::Image;
+use crate::prompt::Prompt;
+use storage::{Grant, Storage};
+
+pub use storage::Error;
+
+/// A clock somewhere may be behind ours: a token starts a little earlier.
+const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
+/// How often a name that is taken is moved on by a millisecond.
+const MAX_NAMES: i64 = 100;
+/// All metadata of a blob may take 8 KiB; the rest of it is short.
+const MAX_PROMPT_BYTES: usize = 5_000;
+const MAX_REVISED_PROMPT_BYTES: usize = 2_000;
+/// What a metadata value may hold as it is. Spaces are encoded too: the signature covers them, and
+/// runs of them are folded on the way.
+const METADATA: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b',');
+
+/// The container of pictures.
+#[derive(Debug, Clone)]
+pub struct Gallery {
+    storage: Storage,
+    sas: SasConfig,
+    http: reqwest::Client,
+}
+
+/// What is kept with a picture.
+#[derive(Debug)]
+pub struct Details<'a> {
+    /// Names this one picture, so that it can be told from another of the same name.
+    pub id: &'a str,
+    /// As the user typed it.
+    pub prompt: &'a Prompt,
+    /// As the provider rewrote it.
+    pub revised_prompt: Option<&'a str>,
+    /// The model that drew it.
+    pub model: &'a str,
+    /// Its size, in the provider's words.
+    pub size: &'a str,
+    /// Its quality, in the provider's words.
+    pub quality: &'a str,
+}
+
+/// A picture that is in the container.
+#[derive(Debug)]
+pub struct Stored {
+    /// The blob's name.
+    pub name: String,
+    /// A read-only link.
+    pub url: String,
+    /// The time in the name.
+    pub created_at: OffsetDateTime,
+}
+
+/// A picture in a listing.
+#[derive(Debug, Serialize)]
+pub struct Listed {
+    /// A read-only link, percent-encoded.
+    pub url: String,
+    /// The blob's name.
+    pub name: String,
+}
+
+/// A container token that a caller may have.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerToken {
+    /// The query string, without `?`.
+    pub sas_token: String,
+    /// What it opens.
+    pub container_url: String,
+    /// What it allows, in Azure's letters.
+    pub permissions: String,
+    /// Until when.
+    #[serde(with = "time::serde::rfc3339")]
+    pub expires_on: OffsetDateTime,
+}
+
+impl Gallery {
+    pub(crate) fn new(storage: &StorageConfig, sas: &SasConfig, http: reqwest::Client) -> Self {
+        Self { storage: Storage::new(storage, http.clone()), sas: sas.clone(), http }
+    }
+
+    /// Stores a picture under a name of its own, and makes the container if it is missing.
+    ///
+    /// A name that another picture has, drawn for the same prompt in the same millisecond by another
+    /// process, is moved on by a millisecond. One that this picture has (the answer to an upload was
+    /// lost, and the upload repeated) is success.
+    ///
+    /// # Errors
+    /// The picture is not in the container, or it is not known whether it is.
+    pub async fn store(&self, image: &Image, details: &Details<'_>, now: OffsetDateTime) -> Result<Stored, Error> {
+        let metadata = metadata(details);
+        let drawn_at = name::epoch_ms(now);
+        for created_at_ms in drawn_at..drawn_at + MAX_NAMES {
+            let name = name::blob_name(details.prompt, created_at_ms, image.format());
+            match self.put(&name, image, &metadata).await {
+                Ok(()) => return self.stored(name, created_at_ms, now).await,
+                Err(error) if error.is("BlobAlreadyExists") => {
+                    if self.storage.metadata(&name, "id").await?.as_deref() == Some(details.id) {
+                        return self.stored(name, created_at_ms, now).await;
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::Answered { status: 409, code: "BlobAlreadyExists".to_owned() })
+    }
+
+    /// Every picture, newest first: by the time in the name, else by Last-Modified.
+    ///
+    /// # Errors
+    /// The listing is incomplete.
+    pub async fn list(&self, now: OffsetDateTime) -> Result<Vec<Listed>, Error> {
+        let grant = Grant { permissions: "l", starts_on: now - CLOCK_SKEW, expires_on: now + CLOCK_SKEW };
+        let token = self.storage.sign(&grant).await?;
+        let mut entries = listing::list(&self.http, &self.storage.url()?, &token).await?;
+        let age = |entry: &listing::Entry| {
+            std::cmp::Reverse(name::timestamp_ms(&entry.name).or(entry.last_modified.map(name::epoch_ms)))
+        };
+        entries.sort_by_cached_key(age);
+        let links = self.links(now).await?;
+        Ok(entries.into_iter().map(|entry| Listed { url: links.to(&entry.name), name: entry.name }).collect())
+    }
+
+    /// Signs a token with the permissions and for the time of the settings.
+    ///
+    /// # Errors
+    /// [`Error::Signing`].
+    pub async fn container_token(&self, now: OffsetDateTime) -> Result<ContainerToken, Error> {
+        let permissions = self.sas.permissions.as_str();
+        // Tokens have whole seconds; what is said of one is what it has.
+        let expires_on = whole_seconds(now + self.sas.lifetime);
+        let grant = Grant { permissions, starts_on: now - CLOCK_SKEW, expires_on };
+        Ok(ContainerToken {
+            sas_token: self.storage.sign(&grant).await?,
+            container_url: self.storage.url()?.into(),
+            permissions: permissions.to_owned(),
+            expires_on,
+        })
+    }
+
+    async fn put(&self, name: &str, image: &Image, metadata: &BTreeMap<&'static str, String>) -> Result<(), Error> {
+        match self.storage.put_new(name, image, metadata).await {
+            Err(error) if error.is("ContainerNotFound") => {
+                self.storage.create_container().await?;
+                self.storage.put_new(name, image, metadata).await
+            }
+            result => result,
+        }
+    }
+
+    async fn stored(&self, name: String, created_at_ms: i64, now: OffsetDateTime) -> Result<Stored, Error> {
+        let created_at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(created_at_ms) * 1_000_000);
+        Ok(Stored { url: self.links(now).await?.to(&name), name, created_at: created_at.unwrap_or(now) })
+    }
+
+    /// Links are signed for a window of time that all processes share, so a picture's URL stays the
+    /// same while the window lasts and browsers keep their caches. A token is good for the window
+    /// after its own too, hence for at least `SAS_MINUTES` whenever it is handed out.
+    async fn links(&self, now: OffsetDateTime) -> Result<Links, Error> {
+        let window = i64::try_from(self.sas.lifetime.as_secs()).unwrap_or(i64::MAX);
+        let into_window = time::Duration::seconds(now.unix_timestamp().rem_euclid(window));
+        let opens = whole_seconds(now) - into_window;
+        let grant = Grant {
+            permissions: "r",
+            starts_on: opens - CLOCK_SKEW,
+            // The second that `now` is in may have begun up to a second ago.
+            expires_on: opens + 2 * self.sas.lifetime + Duration::from_secs(1),
+        };
+        Ok(Links { container: self.storage.url()?, token: self.storage.sign(&grant).await? })
+    }
+}
+
+/// Makes links out of names.
+struct Links {
+    container: Url,
+    token: String,
+}
+
+impl Links {
+    fn to(&self, name: &str) -> String {
+        format!("{}/{}?{}", self.container.as_str().trim_end_matches('/'), name::encode(name), self.token)
+    }
+}
+
+fn whole_seconds(at: OffsetDateTime) -> OffsetDateTime {
+    at - Duration::from_nanos(at.nanosecond().into())
+}
+
+fn metadata(details: &Details<'_>) -> BTreeMap<&'static str, String> {
+    let mut metadata = BTreeMap::from([
+        ("id", details.id.to_owned()),
+        ("prompt", bounded(details.prompt.as_str(), MAX_PROMPT_BYTES)),
+        ("model", bounded(details.model, 200)),
+        ("size", bounded(details.size, 50)),
+        ("quality", bounded(details.quality, 50)),
+    ]);
+    if let Some(revised) = details.revised_prompt {
+        metadata.insert("revised_prompt", bounded(revised, MAX_REVISED_PROMPT_BYTES));
+    }
+    metadata
+}
+
+/// A text percent-encoded, cut between characters where it would take more than `limit` bytes.
+fn bounded(text: &str, limit: usize) -> String {
+    let mut encoded = String::new();
+    for (index, character) in text.char_indices() {
+        let piece = utf8_percent_encode(&text[index..index + character.len_utf8()], METADATA);
+        if encoded.len() + piece.clone().map(str::len).sum::<usize>() > limit {
+            break;
+        }
+        encoded.extend(piece);
+    }
+    encoded
+}

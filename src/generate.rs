@@ -1,0 +1,87 @@
+//! The main job: a prompt becomes a picture in the gallery.
+
+use bytes::Bytes;
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use crate::app::App;
+use crate::gallery::{self, Details};
+use crate::openai::{self, InvalidWish, Wishes};
+use crate::prompt::{self, Prompt};
+
+/// No picture is in the gallery.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The prompt is none.
+    #[error(transparent)]
+    Prompt(#[from] prompt::Error),
+    /// The model cannot do what is wished.
+    #[error(transparent)]
+    Wish(#[from] InvalidWish),
+    /// The provider gave no picture.
+    #[error(transparent)]
+    Provider(#[from] openai::Error),
+    /// There is a picture, and it could not be stored.
+    #[error(transparent)]
+    Storage(#[from] gallery::Error),
+}
+
+/// A picture that is in the gallery and can be listed.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Generated {
+    /// The blob's name.
+    pub name: String,
+    /// A read-only link.
+    pub url: String,
+    /// The prompt as typed.
+    pub prompt: String,
+    /// The prompt as the provider rewrote it.
+    pub revised_prompt: Option<String>,
+    /// The model that drew it.
+    pub model: String,
+    /// Its size, in the provider's words.
+    pub size: String,
+    /// Its quality, in the provider's words.
+    pub quality: String,
+    /// Its media type.
+    pub content_type: &'static str,
+    /// Its length.
+    pub bytes: usize,
+    /// When it came; the time in its name.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+}
+
+/// Has the picture drawn and stores it.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn generate(app: &App, prompt: &str, wishes: &Wishes) -> Result<Generated, Error> {
+    let prompt = Prompt::parse(prompt)?;
+    let drawing = app.openai.plan(&prompt, wishes)?;
+    let drawn = app.openai.draw(&drawing).await?;
+    let id = format!("{:032x}", fastrand::u128(..));
+    let details = Details {
+        id: &id,
+        prompt: &prompt,
+        revised_prompt: drawn.revised_prompt.as_deref(),
+        model: &drawn.model,
+        size: &drawn.size,
+        quality: &drawn.quality,
+    };
+    // The time of the picture and not of the request, so that the newest picture is listed first.
+    let stored = app.gallery.store(&drawn.image, &details, (app.clock)()).await?;
+    Ok(Generated {
+        name: stored.name,
+        url: stored.url,
+        prompt: prompt.as_str().to_owned(),
+        revised_prompt: drawn.revised_prompt,
+        model: drawn.model,
+        size: drawn.size,
+        quality: drawn.quality,
+        content_type: drawn.image.format().content_type(),
+        bytes: Bytes::len(drawn.image.bytes()),
+        created_at: stored.created_at,
+    })
+}

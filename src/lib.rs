@@ -1,0 +1,25 @@
+//! Visionary: the backend of an AI image app, run by Azure Functions as a custom handler.
+//!
+//! A request goes one way, top to bottom in this list; nothing below calls up
+//! (`tests/architecture.rs` holds the arrows):
+//!
+//! 1. `main` reads the settings, starts the log, binds and serves.
+//! 2. [`server`] runs until it is told to stop.
+//! 3. [`functions`] has one file per function folder, and the route table.
+//! 4. [`error`] says what a caller is told when something below fails.
+//! 5. [`generate`] and [`suggest`] are the use cases; [`app`] is what they work with.
+//! 6. [`openai`] and [`gallery`] are the two services outside.
+//! 7. [`prompt`], [`image`], [`logs`] and [`config`] are what everything speaks in.
+
+pub mod app;
+pub mod config;
+pub mod error;
+pub mod functions;
+pub mod gallery;
+pub mod generate;
+pub mod image;
+pub mod logs;
+pub mod openai;
+pub mod prompt;
+pub mod server;
+pub mod suggest;

@@ -1,0 +1,49 @@
+//! The log: one JSON object a line on stdout, which the Functions host takes as Information.
+
+use tracing::Level;
+use tracing_subscriber::filter::{EnvFilter, FilterExt as _, filter_fn};
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// The filter in `RUST_LOG` cannot be read, or there is a log already.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// `RUST_LOG` is no filter.
+    #[error("RUST_LOG is malformed: expected levels as in `info` or `visionary=debug,warn`")]
+    Filter,
+    /// The log was started before.
+    #[error("the log was started twice")]
+    Started,
+}
+
+/// Starts the log.
+///
+/// Libraries are held at `info` in code, whatever `filter` says: at `debug` the storage SDK prints
+/// the Authorization header (RUSTSEC-2026-0275), and HTTP libraries print URLs.
+///
+/// # Errors
+/// See [`Error`].
+pub fn start(filter: &str) -> Result<(), Error> {
+    let wanted = EnvFilter::try_new(filter).map_err(|_| Error::Filter)?;
+    let ours = |target: &str| target == "visionary" || target == "handler" || target.starts_with("visionary::");
+    let harmless = filter_fn(move |metadata| *metadata.level() <= Level::INFO || ours(metadata.target()));
+    let lines = tracing_subscriber::fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_current_span(true)
+        .with_span_list(false)
+        .with_writer(std::io::stdout);
+    tracing_subscriber::registry().with(lines.with_filter(wanted.and(harmless))).try_init().map_err(|_| Error::Started)
+}
+
+/// An error and its sources, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

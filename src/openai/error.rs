@@ -1,0 +1,170 @@
+//! What can go wrong at the provider. Nothing here holds a key, a prompt, a URL or the provider's
+//! own sentences: those may quote any of them.
+
+use std::time::Duration;
+
+use reqwest::header::HeaderMap;
+use reqwest::{Response, StatusCode};
+use serde::Deserialize;
+
+use super::{MAX_ERROR_BYTES, read_body};
+
+/// No picture or text came. The table of codes:
+/// <https://platform.openai.com/docs/guides/error-codes>.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No connection: nothing was sent.
+    #[error("the provider cannot be reached")]
+    Unreachable(#[source] reqwest::Error),
+    /// The time was up. A picture may have been drawn and billed.
+    #[error("the provider did not answer in time")]
+    Timeout,
+    /// The connection broke after the request was sent. A picture may have been drawn and billed.
+    #[error("the provider's answer was lost")]
+    LostAnswer(#[source] reqwest::Error),
+    /// The provider will not draw this prompt.
+    #[error("the provider refused the prompt")]
+    PromptRefused(#[source] Answer),
+    /// The provider did not take the request as it was.
+    #[error("the provider rejected the request")]
+    BadRequest(#[source] Answer),
+    /// The key is wrong, or may not do this.
+    #[error("the provider rejected the key or denied access")]
+    Denied(#[source] Answer),
+    /// The model or deployment does not exist (any more).
+    #[error("the provider does not have the model")]
+    ModelGone(#[source] Answer),
+    /// The account has run out of credit or reached its limit.
+    #[error("the provider's account is out of credit or at its spending limit")]
+    OutOfCredit(#[source] Answer),
+    /// Too many requests for now.
+    #[error("the provider is limiting the rate")]
+    RateLimited {
+        /// What it answered.
+        #[source]
+        answer: Answer,
+        /// How long the provider asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// A passing fault of the provider's, or an answer that nobody foresaw.
+    #[error("the provider failed")]
+    Failed(#[source] Answer),
+    /// The answer came, and is of no use.
+    #[error("the provider's answer is of no use: {0}")]
+    BadAnswer(&'static str),
+}
+
+/// An unsuccessful answer, reduced to what may be logged.
+#[derive(Debug, thiserror::Error)]
+#[error("status {status}, code {code}, request id {request_id}")]
+pub struct Answer {
+    status: StatusCode,
+    code: String,
+    request_id: String,
+}
+
+#[derive(Deserialize, Default)]
+struct Body {
+    #[serde(default)]
+    error: ErrorObject,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ErrorObject {
+    r#type: Option<String>,
+    code: Option<String>,
+    innererror: Option<InnerError>,
+}
+
+#[derive(Deserialize)]
+struct InnerError {
+    code: Option<String>,
+}
+
+/// How each provider says that a prompt is not to be drawn.
+const REFUSALS: [&str; 6] = [
+    "moderation_blocked",
+    "content_policy_violation",
+    "image_generation_user_error",
+    "content_filter",
+    "contentFilter",
+    "ResponsibleAIPolicyViolation",
+];
+
+/// How it says that there is no money; the type `insufficient_quota` comes with most of them.
+const OUT_OF_CREDIT: [&str; 6] = [
+    "insufficient_quota",
+    "billing_hard_limit_reached",
+    "credit_balance_exhausted",
+    "organization_spend_limit_exceeded",
+    "project_spend_limit_exceeded",
+    "organization_usage_limit_exceeded",
+];
+
+impl Error {
+    pub(super) fn from_sending(error: reqwest::Error) -> Self {
+        let error = error.without_url();
+        if error.is_connect() {
+            Self::Unreachable(error)
+        } else if error.is_timeout() {
+            Self::Timeout
+        } else {
+            Self::LostAnswer(error)
+        }
+    }
+
+    pub(super) fn from_reading(error: reqwest::Error) -> Self {
+        if error.is_timeout() { Self::Timeout } else { Self::LostAnswer(error.without_url()) }
+    }
+
+    /// Reads an unsuccessful answer; a body that is no JSON (a proxy's page) counts as empty.
+    pub(super) async fn from_answer(response: Response) -> Self {
+        let status = response.status();
+        let request_id = printable(response.headers().get("x-request-id").and_then(|id| id.to_str().ok()));
+        let retry_after = retry_after(response.headers());
+        let body = read_body(response, MAX_ERROR_BYTES).await.unwrap_or_default();
+        let error = serde_json::from_slice::<Body>(&body).unwrap_or_default().error;
+        let inner = error.innererror.and_then(|inner| inner.code);
+        let words = [error.code.as_deref(), error.r#type.as_deref(), inner.as_deref()];
+        let says = |known: &[&str]| words.iter().flatten().any(|word| known.contains(word));
+        let answer = Answer { status, code: printable(words.into_iter().flatten().next()), request_id };
+        match status {
+            StatusCode::BAD_REQUEST if says(&REFUSALS) => Self::PromptRefused(answer),
+            _ if says(&OUT_OF_CREDIT) => Self::OutOfCredit(answer),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::Denied(answer),
+            StatusCode::NOT_FOUND => Self::ModelGone(answer),
+            StatusCode::TOO_MANY_REQUESTS => Self::RateLimited { answer, retry_after },
+            StatusCode::BAD_REQUEST => Self::BadRequest(answer),
+            _ => Self::Failed(answer),
+        }
+    }
+}
+
+/// An identifier of the provider's that is safe to log, or `unknown`.
+fn printable(word: Option<&str>) -> String {
+    match word {
+        Some(word)
+            if (1..=80).contains(&word.len())
+                && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')) =>
+        {
+            word.to_owned()
+        }
+        _ => "unknown".to_owned(),
+    }
+}
+
+/// `retry-after-ms`, else `Retry-After` in seconds or as a date, which is read against the answer's
+/// own `Date` (RFC 9110, 10.2.3).
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(milliseconds) = text("retry-after-ms").and_then(|value| value.parse().ok()) {
+        return Some(Duration::from_millis(milliseconds));
+    }
+    let value = text("retry-after")?;
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let (then, now) = (httpdate::parse_http_date(value).ok()?, httpdate::parse_http_date(text("date")?).ok()?);
+    Some(then.duration_since(now).unwrap_or_default())
+}

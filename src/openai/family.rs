@@ -1,0 +1,206 @@
+//! The dialects of the image endpoint: what each family of models takes, and how a wish that was
+//! made for another family is translated.
+
+use serde::Serialize;
+
+use crate::config::ImageWire;
+use crate::prompt::Prompt;
+
+/// What the caller asked for besides the prompt, as typed.
+#[derive(Debug, Clone, Default)]
+pub struct Wishes {
+    /// `1024x1024` when not given.
+    pub size: Option<String>,
+    /// The provider's choice when not given.
+    pub quality: Option<String>,
+    /// `vivid` or `natural`; only dall-e knows them.
+    pub style: Option<String>,
+    /// `transparent`, `opaque` or `auto`; only gpt-image knows them.
+    pub background: Option<String>,
+    /// `png`, `jpeg` or `webp`; only gpt-image knows them.
+    pub output_format: Option<String>,
+}
+
+/// A wish that the model cannot fulfil. Its text is for the caller.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0}")]
+pub struct InvalidWish(pub(crate) String);
+
+/// The request body, with the fields that the family knows and no others.
+#[derive(Debug, Serialize)]
+pub(super) struct Body {
+    pub(super) model: String,
+    prompt: String,
+    n: u8,
+    pub(super) size: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) quality: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_format: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    style: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    background: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_format: Option<&'static str>,
+}
+
+/// Models that take the same requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    DallE,
+    /// gpt-image-1, -1.5 and -1-mini: four sizes.
+    GptImage1,
+    /// gpt-image-2: any size within bounds.
+    GptImage2,
+    /// gpt-image-2.5 and everything later or unknown: two more qualities.
+    GptImage25,
+}
+
+const STYLES: [&str; 2] = ["vivid", "natural"];
+const BACKGROUNDS: [&str; 3] = ["auto", "opaque", "transparent"];
+const OUTPUT_FORMATS: [&str; 3] = ["png", "jpeg", "webp"];
+
+impl Family {
+    /// By the setting, or by the model's name.
+    pub(super) fn of(model: &str, wire: ImageWire) -> Self {
+        match wire {
+            ImageWire::DallE => return Self::DallE,
+            ImageWire::Auto if model.starts_with("dall-e") => return Self::DallE,
+            ImageWire::Auto | ImageWire::GptImage => {}
+        }
+        let version = model.strip_prefix("gpt-image-").and_then(|rest| rest.split('-').next()?.parse::<f32>().ok());
+        match version {
+            Some(version) if version < 2.0 => Self::GptImage1,
+            Some(version) if version < 2.5 => Self::GptImage2,
+            Some(_) | None => Self::GptImage25,
+        }
+    }
+
+    /// The body for this family.
+    ///
+    /// # Errors
+    /// A wish that the family cannot fulfil, with the allowed values.
+    pub(super) fn body(self, model: &str, prompt: &Prompt, wishes: &Wishes) -> Result<Body, InvalidWish> {
+        let limit = self.max_prompt_characters();
+        if prompt.as_str().chars().count() > limit {
+            return Err(InvalidWish(format!("The prompt is too long: {limit} characters at most.")));
+        }
+        let style = one_of("style", wishes.style.as_deref(), &STYLES)?;
+        let background = one_of("background", wishes.background.as_deref(), &BACKGROUNDS)?;
+        let output_format = one_of("outputFormat", wishes.output_format.as_deref(), &OUTPUT_FORMATS)?;
+        if background == Some("transparent") && output_format == Some("jpeg") {
+            return Err(InvalidWish("A transparent background needs outputFormat png or webp.".to_owned()));
+        }
+        let dall_e = self == Self::DallE;
+        if dall_e && background.is_some_and(|background| background != "auto") {
+            return Err(InvalidWish("This model cannot choose a background.".to_owned()));
+        }
+        if dall_e && output_format.is_some_and(|format| format != "png") {
+            return Err(InvalidWish("This model draws PNG only: leave outputFormat out.".to_owned()));
+        }
+        Ok(Body {
+            model: model.to_owned(),
+            prompt: prompt.as_str().to_owned(),
+            n: 1,
+            size: self.size(wishes.size.as_deref().unwrap_or("1024x1024"))?,
+            quality: self.quality(wishes.quality.as_deref())?,
+            response_format: dall_e.then_some("b64_json"),
+            style: style.filter(|_| dall_e),
+            background: background.filter(|_| !dall_e),
+            output_format: output_format.filter(|_| !dall_e),
+        })
+    }
+
+    /// <https://platform.openai.com/docs/api-reference/images/create>
+    fn max_prompt_characters(self) -> usize {
+        match self {
+            Self::DallE => 4_000,
+            Self::GptImage1 | Self::GptImage2 | Self::GptImage25 => 32_000,
+        }
+    }
+
+    fn size(self, wish: &str) -> Result<String, InvalidWish> {
+        let (fixed, allowed): (&[(&str, &str)], _) = match self {
+            Self::DallE => (
+                &[("1024x1024", "1024x1024"), ("1024x1792", "1024x1792"), ("1792x1024", "1792x1024")],
+                "1024x1024, 1024x1792, 1792x1024",
+            ),
+            Self::GptImage1 => (
+                &[
+                    ("1024x1024", "1024x1024"),
+                    ("1024x1536", "1024x1536"),
+                    ("1536x1024", "1536x1024"),
+                    ("1024x1792", "1024x1536"),
+                    ("1792x1024", "1536x1024"),
+                    ("auto", "auto"),
+                ],
+                "1024x1024, 1024x1536, 1536x1024, 1024x1792, 1792x1024, auto",
+            ),
+            Self::GptImage2 | Self::GptImage25 => (
+                &[("auto", "auto")],
+                "auto, or WIDTHxHEIGHT with both multiples of 16, a ratio between 1:3 and 3:1, and 655360 to 8294400 \
+                 pixels (1024x1024, 1024x1792, 1792x1024)",
+            ),
+        };
+        if let Some((_, sent)) = fixed.iter().find(|(name, _)| *name == wish) {
+            return Ok((*sent).to_owned());
+        }
+        let free = matches!(self, Self::GptImage2 | Self::GptImage25);
+        match free_size(wish).filter(|_| free) {
+            Some(size) => Ok(size),
+            None => Err(InvalidWish(format!("The size is not one that this model draws. Allowed: {allowed}."))),
+        }
+    }
+
+    /// The value to send, translated between the families' words.
+    fn quality(self, wish: Option<&str>) -> Result<Option<&'static str>, InvalidWish> {
+        let Some(wish) = wish else { return Ok(None) };
+        let (known, allowed): (&[(&str, &'static str)], _) = match self {
+            Self::DallE => (&[("standard", "standard"), ("hd", "hd")], "standard, hd"),
+            Self::GptImage1 | Self::GptImage2 => {
+                (&GPT_IMAGE_QUALITIES[..6], "auto, low, medium, high (standard means medium, hd means high)")
+            }
+            Self::GptImage25 => {
+                (&GPT_IMAGE_QUALITIES, "auto, low, medium, high, xhigh, max (standard means medium, hd means high)")
+            }
+        };
+        match known.iter().find(|(name, _)| *name == wish) {
+            Some((_, sent)) => Ok(Some(sent)),
+            None => Err(InvalidWish(format!("The quality is not one that this model knows. Allowed: {allowed}."))),
+        }
+    }
+}
+
+/// Each name a caller may use, and what is sent for it.
+const GPT_IMAGE_QUALITIES: [(&str, &str); 8] = [
+    ("auto", "auto"),
+    ("low", "low"),
+    ("medium", "medium"),
+    ("high", "high"),
+    ("standard", "medium"),
+    ("hd", "high"),
+    ("xhigh", "xhigh"),
+    ("max", "max"),
+];
+
+/// A free size within the bounds, written as the provider wants it.
+fn free_size(wish: &str) -> Option<String> {
+    let (width, height) = wish.split_once('x')?;
+    let number = |text: &str| text.parse::<u32>().ok().filter(|n| (16..=8_192).contains(n) && n % 16 == 0);
+    let (width, height) = (number(width)?, number(height)?);
+    let fits = (655_360..=8_294_400).contains(&(width * height)) && width <= 3 * height && height <= 3 * width;
+    fits.then(|| format!("{width}x{height}"))
+}
+
+fn one_of(
+    field: &str,
+    wish: Option<&str>,
+    allowed: &'static [&'static str],
+) -> Result<Option<&'static str>, InvalidWish> {
+    let Some(wish) = wish else { return Ok(None) };
+    match allowed.iter().find(|value| **value == wish) {
+        Some(value) => Ok(Some(value)),
+        None => Err(InvalidWish(format!("{field} is unknown. Allowed: {}.", allowed.join(", ")))),
+    }
+}

@@ -1,0 +1,150 @@
+//! A short text from a text model, on whichever of the three endpoints it has.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Error, OpenAi, read_body};
+use crate::config::TextApi;
+
+/// A short text's JSON answer is a few KiB.
+const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+/// Enough for a suggestion of 300 characters.
+const MAX_TOKENS: u32 = 200;
+
+impl OpenAi {
+    /// Has a short text written: `instruction` says how, `input` about what.
+    ///
+    /// # Errors
+    /// See [`Error`]; an unfinished, refused or empty text is `BadAnswer`.
+    pub async fn write(&self, instruction: &str, input: &str, timeout: Duration) -> Result<String, Error> {
+        let model = self.config.text_model.as_str();
+        let api = match self.config.text_api {
+            TextApi::Auto if model.ends_with("-instruct") => TextApi::Completions,
+            TextApi::Auto => TextApi::Responses,
+            chosen => chosen,
+        };
+        let (path, body) = match api {
+            TextApi::Auto | TextApi::Responses => ("responses", responses_body(model, instruction, input)),
+            TextApi::Chat => ("chat/completions", chat_body(model, instruction, input)),
+            TextApi::Completions => ("completions", completions_body(model, instruction, input)),
+        };
+        let response = self.post(path, &body, timeout).await?;
+        let body = read_body(response, MAX_ANSWER_BYTES).await?;
+        let text = match api {
+            TextApi::Auto | TextApi::Responses => {
+                serde_json::from_slice::<ResponsesAnswer>(&body).map(ResponsesAnswer::text)
+            }
+            TextApi::Chat => serde_json::from_slice::<ChatAnswer>(&body).map(ChatAnswer::text),
+            TextApi::Completions => serde_json::from_slice::<CompletionsAnswer>(&body).map(CompletionsAnswer::text),
+        };
+        text.map_err(|_| Error::BadAnswer("it is not the JSON we know"))?
+            .filter(|text| !text.trim().is_empty())
+            .ok_or(Error::BadAnswer("it has no finished text"))
+    }
+}
+
+fn responses_body(model: &str, instruction: &str, input: &str) -> Value {
+    let mut body = json!({
+        "model": model, "instructions": instruction, "input": input,
+        "max_output_tokens": MAX_TOKENS, "store": false,
+    });
+    if can_reason(model) {
+        body["reasoning"] = json!({"effort": "none"});
+    }
+    body
+}
+
+fn chat_body(model: &str, instruction: &str, input: &str) -> Value {
+    let mut body = json!({
+        "model": model,
+        "messages": [{"role": "system", "content": instruction}, {"role": "user", "content": input}],
+        "max_completion_tokens": MAX_TOKENS,
+    });
+    if can_reason(model) {
+        body["reasoning_effort"] = json!("none");
+    }
+    body
+}
+
+fn completions_body(model: &str, instruction: &str, input: &str) -> Value {
+    json!({"model": model, "prompt": format!("{instruction}\n\n{input}\n\n"), "max_tokens": 100, "temperature": 0.9})
+}
+
+/// Whether a model may be told not to reason. The models that reject the field are the old ones, a
+/// list that grows no more.
+fn can_reason(model: &str) -> bool {
+    !(model.starts_with("gpt-3") || model.starts_with("gpt-4"))
+}
+
+#[derive(Deserialize)]
+struct ResponsesAnswer {
+    status: Option<String>,
+    #[serde(default)]
+    output: Vec<OutputItem>,
+}
+
+#[derive(Deserialize)]
+struct OutputItem {
+    r#type: String,
+    #[serde(default)]
+    content: Vec<Content>,
+}
+
+#[derive(Deserialize)]
+struct Content {
+    r#type: String,
+    text: Option<String>,
+}
+
+impl ResponsesAnswer {
+    fn text(self) -> Option<String> {
+        if self.status.is_some_and(|status| status != "completed") {
+            return None;
+        }
+        let contents = self.output.into_iter().filter(|item| item.r#type == "message").flat_map(|item| item.content);
+        Some(contents.filter(|content| content.r#type == "output_text").filter_map(|content| content.text).collect())
+    }
+}
+
+#[derive(Deserialize)]
+struct ChatAnswer {
+    choices: Vec<ChatChoice>,
+}
+
+#[derive(Deserialize)]
+struct ChatChoice {
+    finish_reason: Option<String>,
+    message: Message,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    content: Option<String>,
+    refusal: Option<String>,
+}
+
+impl ChatAnswer {
+    fn text(self) -> Option<String> {
+        let choice = self.choices.into_iter().next()?;
+        let finished = choice.finish_reason.is_none_or(|reason| reason == "stop");
+        if finished && choice.message.refusal.is_none() { choice.message.content } else { None }
+    }
+}
+
+#[derive(Deserialize)]
+struct CompletionsAnswer {
+    choices: Vec<CompletionsChoice>,
+}
+
+#[derive(Deserialize)]
+struct CompletionsChoice {
+    text: String,
+}
+
+impl CompletionsAnswer {
+    fn text(self) -> Option<String> {
+        Some(self.choices.into_iter().next()?.text)
+    }
+}

@@ -1,0 +1,27 @@
+//! Serves the app until it is told to stop.
+
+use std::sync::Arc;
+
+use axum::ServiceExt;
+use axum::extract::Request;
+use tokio::net::TcpListener;
+use tower::Layer as _;
+use tower::util::MapRequestLayer;
+
+use crate::app::App;
+use crate::functions;
+
+/// Serves until `shutdown` resolves, then lets the requests under way finish.
+///
+/// # Errors
+/// If the listener fails.
+pub async fn run(
+    listener: TcpListener,
+    app: App,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let router = functions::finished(functions::router(Arc::new(app)));
+    // Around the router, because inside it the path has been matched already.
+    let service = MapRequestLayer::new(functions::normalize_path as fn(Request) -> Request).layer(router);
+    axum::serve(listener, ServiceExt::<Request>::into_make_service(service)).with_graceful_shutdown(shutdown).await
+}
