@@ -1,0 +1,240 @@
+//! The stand-in for the Functions host does what the real one does, in both wire modes.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test that fails panics")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use devkit::host::{FunctionsHost, Level, Options, Wire};
+use futures_util::StreamExt as _;
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+
+const WIRES: [Wire; 2] = [Wire::Proxying, Wire::Forwarding];
+
+/// An app's folder, gone when the test ends.
+struct App(PathBuf);
+
+impl App {
+    fn new() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let app = Self(std::env::temp_dir().join(format!("visionary-host-{}-{number}", std::process::id())));
+        app.write(
+            "host.json",
+            &json!({
+                "version": "2.0",
+                "customHandler": {
+                    "description": {"defaultExecutablePath": "handler"},
+                    "enableProxyingHttpRequest": true, "enableForwardingHttpRequest": true,
+                },
+            }),
+        );
+        app.function("Echo", &json!({"authLevel": "anonymous", "methods": ["get", "post"]}));
+        app.function("Locked", &json!({}));
+        app.function("Routed", &json!({"authLevel": "anonymous", "route": "things/{id}/{*rest}"}));
+        app
+    }
+
+    fn write(&self, name: &str, json: &Value) {
+        let path = self.0.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, json.to_string()).unwrap();
+    }
+
+    fn function(&self, name: &str, more: &Value) {
+        let mut trigger = json!({"type": "httpTrigger", "direction": "in", "name": "req"});
+        trigger.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let out = json!({"type": "http", "direction": "out", "name": "res"});
+        self.write(&format!("{name}/function.json"), &json!({"bindings": [trigger, out]}));
+    }
+
+    fn options(&self, wire: Wire) -> Options {
+        let handler = Path::new(env!("CARGO_BIN_EXE_echo-handler")).to_owned();
+        Options { handler: Some(handler), ..Options::new(self.0.clone(), wire) }
+    }
+
+    async fn start(&self, wire: Wire) -> FunctionsHost {
+        FunctionsHost::start(self.options(wire)).await.expect("the host starts")
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn request(host: &FunctionsHost, method: Method, path: &str) -> RequestBuilder {
+    let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    http.request(method, format!("{}{path}", host.url()))
+}
+
+async fn status(host: &FunctionsHost, method: Method, path: &str) -> u16 {
+    let answer = request(host, method, path).send().await.unwrap();
+    let status = answer.status().as_u16();
+    assert!(status == 200 || answer.bytes().await.unwrap().is_empty(), "a refusal has no body");
+    status
+}
+
+async fn echo(request: RequestBuilder) -> Value {
+    request.send().await.unwrap().json().await.unwrap()
+}
+
+fn headers(echo: &Value, name: &str) -> Vec<String> {
+    let all = echo["headers"].as_array().unwrap().iter();
+    all.filter(|pair| pair[0] == name).map(|pair| pair[1].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn routes_match_in_any_case_and_the_path_goes_on_as_typed() {
+    let app = App::new();
+    for wire in WIRES {
+        let host = app.start(wire).await;
+        for path in ["/api/Echo", "/API/eCHO/", "/api/echo", "/api/Things/7/a/b%20c"] {
+            assert_eq!(echo(request(&host, Method::GET, path)).await["uri"], path, "{wire:?}");
+        }
+        for (method, path) in [
+            (Method::PUT, "/api/echo"),
+            (Method::HEAD, "/api/echo"),
+            (Method::OPTIONS, "/api/echo"),
+            (Method::GET, "/echo"),
+            (Method::GET, "/api/echo/more"),
+            (Method::GET, "/api/nothing"),
+        ] {
+            assert_eq!(status(&host, method, path).await, 404, "{path} {wire:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_missing_auth_level_means_function() {
+    let app = App::new();
+    let keys = vec!["key".to_owned()];
+    let host = FunctionsHost::start(Options { keys, ..app.options(Wire::Proxying) }).await.unwrap();
+    assert_eq!(status(&host, Method::GET, "/api/locked").await, 401);
+    assert_eq!(status(&host, Method::GET, "/api/locked?code=other").await, 401);
+    assert_eq!(echo(request(&host, Method::GET, "/api/locked?code=key")).await["uri"], "/api/locked?code=key");
+    let with_header = request(&host, Method::GET, "/api/locked").header("x-functions-key", "key");
+    assert_eq!(headers(&echo(with_header).await, "x-functions-key"), ["key"]);
+    assert_eq!(
+        status(&app.start(Wire::Proxying).await, Method::GET, "/api/locked").await,
+        200,
+        "Core Tools checks none"
+    );
+}
+
+#[tokio::test]
+async fn each_wire_mode_treats_queries_headers_and_bodies_in_its_own_way() {
+    let app = App::new();
+    for wire in WIRES {
+        let host = app.start(wire).await;
+        let proxying = wire == Wire::Proxying;
+        let typed = request(&host, Method::POST, "/api/echo?a=1&flag&a=2&b=x%20y")
+            .header("x-forwarded-for", "9.9.9.9")
+            .header("forwarded", "for=9.9.9.9")
+            .header("x-azure-functions-invocationid", "mine")
+            .header("content-language", "en")
+            .header("content-type", "text/plain")
+            .body("body");
+        let seen = echo(typed).await;
+        let query = if proxying { "a=1&flag&a=2&b=x%20y" } else { "a=1%2C2&flag=&b=x+y" };
+        assert_eq!(seen["uri"], format!("/api/echo?{query}"));
+        assert_eq!(seen["body"], "body");
+        let forwarded = headers(&seen, "x-forwarded-for");
+        if proxying {
+            assert_eq!(forwarded, ["127.0.0.1"]);
+            assert!(headers(&seen, "forwarded").is_empty());
+            assert_eq!(headers(&seen, "host")[0], host.handler_url(0).unwrap().trim_start_matches("http://"));
+            assert_eq!(headers(&seen, "x-azure-functions-invocationid").len(), 1);
+            assert_eq!(headers(&seen, "content-language"), ["en"]);
+        } else {
+            assert!(forwarded[0].starts_with("9.9.9.9, 127.0.0.1:"), "{forwarded:?}");
+            assert_eq!(headers(&seen, "host")[0], host.url().trim_start_matches("http://"));
+            let ids = headers(&seen, "x-azure-functions-invocationid");
+            assert!(ids.len() == 2 && ids[0] == "mine", "{ids:?}");
+            assert!(headers(&seen, "content-language").is_empty());
+        }
+        assert_eq!(headers(&seen, "content-type"), ["text/plain"]);
+        // A chunked body arrives in proxying mode alone.
+        let chunks = futures_util::stream::iter([Ok::<_, std::io::Error>("chunk")]);
+        let chunked = request(&host, Method::POST, "/api/echo").body(reqwest::Body::wrap_stream(chunks));
+        assert_eq!(echo(chunked).await["body"], if proxying { "chunk" } else { "" });
+        let moved = request(&host, Method::GET, "/api/echo?moved").send().await.unwrap();
+        assert_eq!(moved.status(), 307);
+    }
+}
+
+#[tokio::test]
+async fn proxying_streams_and_drops_the_call_when_the_client_leaves() {
+    let app = App::new();
+    let host = app.start(Wire::Proxying).await;
+    let mut drip = request(&host, Method::GET, "/api/echo?drip").send().await.unwrap().bytes_stream();
+    assert_eq!(drip.next().await.unwrap().unwrap(), "first");
+    let waiting = tokio::spawn(request(&host, Method::GET, "/api/echo?wait").send());
+    host.wait_for_log(|line| line.text == "waiting").await;
+    waiting.abort();
+    host.wait_for_log(|line| line.text == "the client has gone").await;
+}
+
+#[tokio::test]
+async fn forwarding_does_not_tell_the_handler_that_the_client_left() {
+    let app = App::new();
+    let host = app.start(Wire::Forwarding).await;
+    let waiting = tokio::spawn(request(&host, Method::GET, "/api/echo?wait").send());
+    host.wait_for_log(|line| line.text == "waiting").await;
+    waiting.abort();
+    // What the handler writes from now on comes after it could have noticed.
+    request(&host, Method::GET, "/api/echo?talk").send().await.unwrap();
+    host.wait_for_log(|line| line.text == "to stdout").await;
+    assert!(!host.logs().iter().any(|line| line.text == "the client has gone"));
+}
+
+#[tokio::test]
+async fn lines_are_filed_by_their_stream() {
+    let app = App::new();
+    let host = app.start(Wire::Proxying).await;
+    request(&host, Method::GET, "/api/echo?talk").send().await.unwrap();
+    for (text, level) in
+        [("to stdout", Level::Information), ("to stderr", Level::Error), ("to stderr, as a Warning", Level::Warning)]
+    {
+        host.wait_for_log(|line| line.text == text && line.level == level).await;
+    }
+}
+
+#[tokio::test]
+async fn exit_0_is_the_end_200_starts_again_and_the_third_failure_is_the_end() {
+    let app = App::new();
+    let host = app.start(Wire::Proxying).await;
+    for (exits, code) in [200, 200, 1, 3].into_iter().enumerate() {
+        request(&host, Method::GET, &format!("/api/echo?exit={code}")).send().await.unwrap();
+        host.wait_for_exits(0, exits + 1).await;
+        host.wait_until_ready(0).await;
+        assert_eq!(status(&host, Method::GET, "/api/echo").await, 200, "after {code}");
+    }
+    request(&host, Method::GET, "/api/echo?exit=1").send().await.unwrap();
+    host.wait_for_exits(0, 5).await;
+    assert_eq!(status(&host, Method::GET, "/api/echo").await, 503);
+
+    let host = app.start(Wire::Proxying).await;
+    request(&host, Method::GET, "/api/echo?exit=0").send().await.unwrap();
+    host.wait_for_exits(0, 1).await;
+    assert_eq!(status(&host, Method::GET, "/api/echo").await, 503);
+}
+
+#[tokio::test]
+async fn a_handler_that_does_not_start_is_an_error_with_its_last_words() {
+    let app = App::new();
+    let settings = vec![("ECHO_FAIL".to_owned(), "1".to_owned())];
+    let failed = FunctionsHost::start(Options { settings, ..app.options(Wire::Proxying) }).await;
+    assert!(failed.unwrap_err().to_string().contains("ECHO_FAIL is set"));
+}
+
+#[tokio::test]
+async fn a_wire_mode_that_host_json_does_not_switch_on_is_an_error() {
+    let app = App::new();
+    let setting = ("AzureFunctionsJobHost__customHandler__enableProxyingHttpRequest".to_owned(), "false".to_owned());
+    let options = Options { settings: vec![setting], ..app.options(Wire::Proxying) };
+    assert!(FunctionsHost::start(options).await.unwrap_err().to_string().contains("enableProxyingHttpRequest"));
+}

@@ -1,0 +1,146 @@
+//! The stand-in refuses what the real API refuses, and breaks connections as scripted.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test that fails panics")]
+
+use devkit::artist;
+use devkit::openai::{Endpoint, Hold, OpenAi, Reply};
+use reqwest::Response;
+use serde_json::{Value, json};
+
+async fn post(openai: &OpenAi, path: &str, body: &Value) -> reqwest::Result<Response> {
+    let request = reqwest::Client::new().post(format!("{}/{path}", openai.base_url()));
+    request.bearer_auth("key").json(body).send().await
+}
+
+async fn verdict(openai: &OpenAi, path: &str, body: &Value) -> (u16, String) {
+    let answer = post(openai, path, body).await.unwrap();
+    assert!(answer.headers().contains_key("x-request-id"));
+    let status = answer.status().as_u16();
+    let body: Value = answer.json().await.unwrap();
+    (status, body["error"]["code"].as_str().unwrap_or_default().to_owned())
+}
+
+/// Fields merged into a request for a fox.
+fn image(model: &str, more: &Value) -> Value {
+    let mut body = json!({"model": model, "prompt": "a fox"});
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    body
+}
+
+#[tokio::test]
+async fn each_family_takes_its_own_fields_and_values_and_no_others() {
+    let openai = OpenAi::start().await.unwrap();
+    let (dall_e, first, second, fine) = ("dall-e-3", "gpt-image-1.5", "gpt-image-2", "gpt-image-2.5-flare");
+    for (model, more) in [
+        (dall_e, json!({"response_format": "url", "style": "vivid", "quality": "hd", "size": "1792x1024"})),
+        (first, json!({"quality": "high", "size": "1536x1024", "output_format": "webp", "output_compression": 50})),
+        (second, json!({"size": "1280x720", "background": "opaque", "moderation": "low"})),
+        (fine, json!({"quality": "max", "size": "auto", "n": 10})),
+    ] {
+        assert_eq!(verdict(&openai, "images/generations", &image(model, &more)).await.0, 200, "{model} {more}");
+    }
+    for (model, more, code) in [
+        (fine, json!({"response_format": "b64_json"}), "unknown_parameter"),
+        (fine, json!({"style": "vivid"}), "unknown_parameter"),
+        (dall_e, json!({"background": "auto"}), "unknown_parameter"),
+        (dall_e, json!({"n": 2}), "invalid_value"),
+        (dall_e, json!({"size": "1536x1024"}), "invalid_value"),
+        (dall_e, json!({"quality": "high"}), "invalid_value"),
+        (first, json!({"size": "1792x1024"}), "invalid_value"),
+        (first, json!({"quality": "hd"}), "invalid_value"),
+        (second, json!({"quality": "xhigh"}), "invalid_value"),
+        (second, json!({"size": "1000x1000"}), "invalid_value"),
+        (second, json!({"size": "4096x1024"}), "invalid_value"),
+        (fine, json!({"output_compression": 50}), "invalid_value"),
+        (fine, json!({"background": "transparent", "output_format": "jpeg"}), "invalid_value"),
+        (fine, json!({"prompt": ""}), "missing_required_parameter"),
+        (dall_e, json!({"prompt": "x".repeat(4_001)}), "string_above_max_length"),
+        (fine, json!({"prompt": "forbidden"}), "moderation_blocked"),
+    ] {
+        let (status, told) = verdict(&openai, "images/generations", &image(model, &more)).await;
+        assert_eq!((status, told.as_str()), (400, code), "{model} {more}");
+    }
+    let gone = verdict(&openai, "images/generations", &image("dall-e-2", &json!({}))).await;
+    assert_eq!(gone, (404, "model_not_found".to_owned()));
+    assert_eq!(openai.pictures_drawn().len(), 4, "what is refused is not drawn");
+}
+
+#[tokio::test]
+async fn a_request_without_a_key_or_without_json_is_refused() {
+    let openai = OpenAi::start().await.unwrap();
+    let url = format!("{}/images/generations", openai.base_url());
+    let body = image("gpt-image-2", &json!({}));
+    let no_key = reqwest::Client::new().post(&url).json(&body).send().await.unwrap();
+    assert_eq!(no_key.status(), 401);
+    let no_json = reqwest::Client::new().post(&url).bearer_auth("key").body(body.to_string()).send().await.unwrap();
+    assert_eq!(no_json.status(), 400);
+}
+
+#[tokio::test]
+async fn the_text_endpoints_refuse_what_their_models_do_not_take() {
+    let openai = OpenAi::start().await.unwrap();
+    let messages = json!([{"role": "user", "content": "x"}]);
+    for (path, body, status) in [
+        ("responses", json!({"model": "gpt-6-luna", "input": "x", "reasoning": {"effort": "none"}}), 200),
+        ("responses", json!({"model": "gpt-6-luna", "input": "x", "temperature": 1}), 400),
+        ("responses", json!({"model": "gpt-4.1-mini", "input": "x", "reasoning": {"effort": "none"}}), 400),
+        ("responses", json!({"model": "gpt-6-luna", "prompt": "x"}), 400),
+        ("chat/completions", json!({"model": "gpt-6-luna", "messages": messages, "reasoning_effort": "none"}), 200),
+        ("chat/completions", json!({"model": "gpt-6-luna", "messages": messages, "max_tokens": 9}), 400),
+        ("completions", json!({"model": "gpt-3.5-turbo-instruct", "prompt": "x", "max_tokens": 9}), 200),
+        ("completions", json!({"model": "gpt-6-luna", "prompt": "x"}), 404),
+        ("moderations", json!({"input": "forbidden"}), 200),
+        ("moderations", json!({}), 400),
+    ] {
+        assert_eq!(verdict(&openai, path, &body).await.0, status, "{path} {body}");
+    }
+}
+
+#[tokio::test]
+async fn each_fault_is_seen_by_a_client_as_it_is_scripted() {
+    let openai = OpenAi::start().await.unwrap();
+    let body = image("gpt-image-2", &json!({}));
+    let path = "images/generations";
+
+    openai.script(
+        Endpoint::Images,
+        Reply::error(503, "server_error", "server_is_overloaded", "x").header("retry-after", "2"),
+    );
+    let answer = post(&openai, path, &body).await.unwrap();
+    assert_eq!((answer.status().as_u16(), &answer.headers()["retry-after"]), (503, &"2".parse().unwrap()));
+
+    openai.script(Endpoint::Images, Reply::normal().cut_before_answer());
+    assert!(post(&openai, path, &body).await.is_err(), "no status came");
+
+    openai.script(Endpoint::Images, Reply::normal().cut_inside_body());
+    let answer = post(&openai, path, &body).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert!(answer.bytes().await.is_err(), "the body broke off");
+
+    openai.script(Endpoint::Images, Reply::normal().patch(|answer| answer["data"] = json!([])));
+    let answer: Value = post(&openai, path, &body).await.unwrap().json().await.unwrap();
+    assert_eq!(answer["data"], json!([]));
+
+    let hold = Hold::new();
+    openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
+    let release = async {
+        hold.reached(1).await;
+        hold.release();
+    };
+    let (answer, ()) = tokio::join!(post(&openai, path, &body), release);
+    assert_eq!(answer.unwrap().status(), 200);
+    openai.wait_for_requests(Endpoint::Images, 5).await;
+    assert_eq!(openai.pictures_drawn().len(), 4, "what was drawn and then lost counts, too");
+}
+
+#[test]
+fn a_prompt_has_one_picture_of_the_asked_size_whatever_is_in_it() {
+    let long = "word ".repeat(500);
+    let wide = "x".repeat(3_000);
+    for prompt in ["a fox", "🦊 ثعلب \u{0} 狐", long.as_str(), wide.as_str(), ""] {
+        let picture = artist::draw(prompt, 448, 256).unwrap();
+        assert_eq!(picture, artist::draw(prompt, 448, 256).unwrap());
+        assert_eq!(picture[16..24], [[0, 0, 1, 192], [0, 0, 1, 0]].concat());
+    }
+    assert_ne!(artist::draw("a fox", 64, 64).unwrap(), artist::draw("a cat", 64, 64).unwrap());
+}

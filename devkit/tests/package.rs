@@ -1,0 +1,79 @@
+//! What is deployed: the zip, and what `func azure functionapp publish` would upload.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test that fails panics")]
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use devkit::host::{FunctionsHost, Options, Wire};
+
+const FOLDERS: [&str; 4] = ["generateImage", "generateSASToken", "getChatGPTSuggestion", "getImages"];
+
+fn package_app(target: &str) -> std::process::Output {
+    Command::new(env!("CARGO_BIN_EXE_devkit")).args(["package-app", "--target", target]).output().unwrap()
+}
+
+#[tokio::test]
+async fn the_zip_holds_just_the_app_and_its_handler_starts_from_it() {
+    let package = package_app(&format!("{}-unknown-linux-gnu", std::env::consts::ARCH));
+    assert!(package.status.success(), "{}", String::from_utf8_lossy(&package.stderr));
+
+    let mut zip = zip::ZipArchive::new(File::open(devkit::target_dir().join("visionary.zip")).unwrap()).unwrap();
+    let mut modes = BTreeMap::new();
+    for index in 0..zip.len() {
+        let entry = zip.by_index(index).unwrap();
+        modes.insert(entry.name().unwrap().into_owned(), entry.unix_mode().unwrap() & 0o777);
+    }
+    let functions = FOLDERS.iter().map(|folder| (format!("{folder}/function.json"), 0o644));
+    let mut wanted: BTreeMap<String, u32> = functions.collect();
+    wanted.extend([("host.json".to_owned(), 0o644), ("handler".to_owned(), 0o755)]);
+    assert_eq!(modes, wanted);
+
+    // The app as the platform unpacks it.
+    let app = devkit::target_dir().join(format!("devkit/unpacked-{}", std::process::id()));
+    zip.extract(&app).unwrap();
+    let handler = fs::read(app.join("handler")).unwrap();
+    assert_eq!(fs::metadata(app.join("handler")).unwrap().permissions().mode() & 0o111, 0o111);
+    let dynamic = handler.windows(9).any(|bytes| bytes == b"/ld-linux");
+    assert!(!dynamic, "the handler needs the machine's C library");
+    let settings = [("OPENAI_API_KEY", "key"), ("AzureWebJobsStorage", "UseDevelopmentStorage=true")];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let host = FunctionsHost::start(Options { settings, ..Options::new(app.clone(), Wire::Proxying) }).await.unwrap();
+    let mut functions = host.functions();
+    functions.sort_unstable();
+    assert_eq!(functions, FOLDERS);
+    let token = reqwest::get(format!("{}/api/generateSASToken", host.url())).await.unwrap();
+    assert_eq!(token.status(), 200);
+    host.stop().await;
+    fs::remove_dir_all(app).unwrap();
+}
+
+#[test]
+fn a_target_that_is_not_there_is_said_in_one_line() {
+    let output = package_app("riscv64gc-unknown-linux-gnu");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success());
+    let wanted = "The target riscv64gc-unknown-linux-gnu is not installed. Run `rustup target add";
+    assert!(error.starts_with(wanted) && error.lines().count() == 1, "{error}");
+}
+
+#[test]
+fn publishing_from_the_root_uploads_just_the_app() {
+    let root = devkit::root();
+    let mut walk = ignore::WalkBuilder::new(&root);
+    walk.standard_filters(false).add_custom_ignore_filename(".funcignore");
+    let mut uploaded: Vec<String> = walk
+        .build()
+        .map(Result::unwrap)
+        .filter(|entry| entry.file_type().is_some_and(|kind| kind.is_file()))
+        .map(|entry| entry.path().strip_prefix(&root).unwrap().to_str().unwrap().to_owned())
+        // It is there once `cargo package-app` has run.
+        .filter(|path| path != "handler")
+        .collect();
+    uploaded.sort();
+    let mut wanted: Vec<String> = FOLDERS.iter().map(|folder| format!("{folder}/function.json")).collect();
+    wanted.push("host.json".to_owned());
+    assert_eq!(uploaded, wanted);
+}

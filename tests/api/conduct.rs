@@ -1,0 +1,96 @@
+//! How the process behaves: its log, its end, its panics.
+
+use devkit::host::Level;
+use devkit::openai::{Endpoint, Hold, Reply};
+use serde_json::{Value, json};
+
+use crate::harness::{API_KEY, Setup, Visionary, WIRES};
+
+#[tokio::test]
+async fn no_secret_prompt_or_signed_link_is_logged_at_any_level() {
+    for wire in WIRES {
+        let setup =
+            Setup::wire(wire).set("RUST_LOG", "trace,azure_core=trace,azure_storage=trace,hyper=trace,reqwest=trace");
+        let visionary = setup.start().await;
+        visionary.generate("the secret fox").await;
+        visionary.generate("something forbidden, too").await;
+        let (name, url) = visionary.list().await.remove(0);
+        let token = visionary.get("/api/generateSASToken?code=the-key").await.body;
+        visionary.get("/api/getChatGPTSuggestion").await;
+        let signature = |text: &str| text.split("sig=").nth(1).unwrap().to_owned();
+        let secrets = [
+            API_KEY,
+            "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50u",
+            "SharedKey",
+            "Bearer",
+            "secret fox",
+            "forbidden",
+            "the-key",
+            &name,
+            &signature(&url),
+            &signature(&token),
+            "sig=",
+        ];
+        let logs = visionary.host.logs();
+        assert!(logs.len() >= 5, "there is a log");
+        for line in logs {
+            for secret in secrets {
+                assert!(!line.text.contains(secret), "{secret} is in {}", line.text);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_log_is_json_lines_on_stdout_and_stderr_is_empty() {
+    let visionary = Visionary::start().await;
+    let answer = visionary.generate("a fox").await;
+    let id = answer.header("x-azure-functions-invocationid");
+    visionary.host.wait_for_log(|line| line.text.contains(id)).await;
+    for line in visionary.host.logs() {
+        assert_eq!(line.level, Level::Information, "{}", line.text);
+        let event: Value = serde_json::from_str(&line.text).expect("JSON");
+        assert!(event["message"].is_string() && event["timestamp"].is_string(), "{}", line.text);
+    }
+    let lines = visionary.host.logs();
+    let answered = lines.iter().find(|line| line.text.contains(id)).unwrap();
+    let event: Value = serde_json::from_str(&answered.text).unwrap();
+    assert_eq!(event["http.status"], 200);
+    assert_eq!(event["span"]["function.name"], "generateImage");
+    assert!(event["duration_ms"].is_u64());
+}
+
+#[tokio::test]
+async fn when_asked_to_stop_it_finishes_what_is_under_way_and_exits_with_0() {
+    let visionary = Visionary::start().await;
+    let hold = Hold::new();
+    visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
+    let address = visionary.host.handler_url(0).unwrap();
+    let request = crate::harness::http().post(format!("{address}/api/generateImage")).json(&json!({"prompt": "a fox"}));
+    let request = tokio::spawn(request.send());
+    hold.reached(1).await;
+    let pid = visionary.host.handler_pid(0).unwrap().to_string();
+    std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+    visionary.host.wait_for_log(|line| line.text.contains("asked to stop")).await;
+    hold.release();
+    assert_eq!(request.await.unwrap().unwrap().text().await.unwrap(), "Image uploaded successfully");
+    visionary.host.wait_for_log(|line| line.text.contains("\"stopped\"")).await;
+    visionary.host.stop().await;
+}
+
+#[tokio::test]
+async fn ctrl_c_stops_it_with_exit_code_0() {
+    let visionary = Visionary::start().await;
+    let statuses = visionary.host.stop().await;
+    assert_eq!(statuses[0].and_then(|status| status.code()), Some(0));
+}
+
+#[tokio::test]
+async fn a_killed_handler_is_started_again_and_serves() {
+    let mut visionary = Visionary::start().await;
+    visionary.generate("a fox").await;
+    visionary.host.kill_handler(0).await;
+    assert_eq!(visionary.get("/api/getImages").await.status, 503);
+    visionary.host.start_handler(0).await.unwrap();
+    assert_eq!(visionary.list().await.len(), 1);
+}

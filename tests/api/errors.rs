@@ -1,0 +1,151 @@
+//! What a caller is told when the provider or the storage account fails.
+
+use devkit::openai::{Endpoint, Reply};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Setup, Visionary, WIRES};
+
+/// In every scripted answer of the provider's; must come out nowhere.
+const UPSTREAM: &str = "upstream-sentence-that-quotes-secrets";
+
+fn error(status: u16, kind: &str, code: &str) -> Reply {
+    Reply::error(status, kind, code, UPSTREAM)
+}
+
+#[tokio::test]
+async fn each_failure_of_the_provider_has_its_status_code_and_sentence() {
+    let visionary = Setup::default().set("OPENAI_TIMEOUT_SECONDS", "1").start().await;
+    let cases = [
+        (
+            error(400, "image_generation_user_error", "moderation_blocked"),
+            422,
+            "prompt_rejected",
+            "refused this prompt",
+        ),
+        (
+            error(400, "invalid_request_error", "content_policy_violation"),
+            422,
+            "prompt_rejected",
+            "refused this prompt",
+        ),
+        (
+            Reply::json(400, &json!({"error": {"code": "content_filter", "message": UPSTREAM}})),
+            422,
+            "prompt_rejected",
+            "refused this prompt",
+        ),
+        (
+            Reply::json(400, &json!({"error": {"innererror": {"code": "ResponsibleAIPolicyViolation"}}})),
+            422,
+            "prompt_rejected",
+            "refused this prompt",
+        ),
+        (error(400, "invalid_request_error", "unknown_parameter"), 502, "provider_misconfigured", "OPENAI_IMAGE_WIRE"),
+        (error(401, "invalid_request_error", "invalid_api_key"), 502, "provider_misconfigured", "OPENAI_API_KEY"),
+        (error(403, "invalid_request_error", "not_verified"), 502, "provider_misconfigured", "OPENAI_ORG_ID"),
+        (error(404, "invalid_request_error", "model_not_found"), 502, "provider_misconfigured", "OPENAI_IMAGE_MODEL"),
+        (error(429, "insufficient_quota", "credit_balance_exhausted"), 502, "provider_misconfigured", "billing"),
+        (error(400, "invalid_request_error", "billing_hard_limit_reached"), 502, "provider_misconfigured", "billing"),
+        (error(429, "requests", "rate_limit_exceeded"), 429, "provider_rate_limited", "busy"),
+        (error(500, "server_error", "server_error"), 502, "provider_failed", "failed"),
+        (Reply::body(503, "text/html", "<html>503</html>"), 502, "provider_failed", "failed"),
+        (Reply::body(200, "text/html", "<html>hello</html>"), 502, "provider_failed", "failed"),
+        (Reply::body(200, "application/json", "{\"data\": [{\"b64_js"), 502, "provider_failed", "failed"),
+        (Reply::json(200, &json!({"created": 1})), 502, "provider_failed", "failed"),
+        (Reply::json(200, &json!({"data": [{"b64_json": "%%%"}]})), 502, "provider_failed", "failed"),
+        (Reply::json(200, &json!({"data": [{"b64_json": "PGh0bWw+"}]})), 502, "provider_failed", "failed"),
+        (Reply::json(200, &json!({"data": [{"url": "http://203.0.113.1/x.png"}]})), 502, "provider_failed", "failed"),
+        (Reply::normal().cut_before_answer(), 502, "provider_failed", "failed"),
+        (Reply::normal().cut_after_headers(), 502, "provider_failed", "failed"),
+        (Reply::normal().cut_inside_body(), 502, "provider_failed", "failed"),
+        (Reply::normal().hang(), 504, "provider_timeout", "in time"),
+    ];
+    let count = cases.len();
+    for (number, (reply, status, code, words)) in cases.into_iter().enumerate() {
+        visionary.openai.script(Endpoint::Images, reply);
+        let answer = visionary.generate("a fox of secrets").await;
+        assert_eq!((answer.status, answer.header("x-error-code")), (status, code), "case {number}");
+        assert!(answer.body.contains(words), "case {number}: {}", answer.body);
+        assert!(answer.body.starts_with(|c: char| c.is_uppercase()), "a sentence comes first: {}", answer.body);
+        assert!(!answer.body.contains(UPSTREAM), "{}", answer.body);
+    }
+    // Nothing was sent twice, nothing was stored, and nothing of it all is in the log.
+    assert_eq!(visionary.openai.requests(Endpoint::Images).len(), count);
+    assert!(visionary.list().await.is_empty());
+    let log: Vec<String> = visionary.host.logs().into_iter().map(|line| line.text).collect();
+    assert!(log.iter().any(|line| line.contains("credit_balance_exhausted")), "the cause is logged");
+    for secret in [UPSTREAM, "a fox of secrets", crate::harness::API_KEY] {
+        assert!(!log.iter().any(|line| line.contains(secret)), "{secret} is logged");
+    }
+}
+
+#[tokio::test]
+async fn the_wait_that_the_provider_asks_for_is_passed_on() {
+    let visionary = Visionary::start().await;
+    for (header, value, wanted) in [
+        ("retry-after", "17", "17"),
+        ("retry-after-ms", "1500", "2"),
+        ("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT", "1"),
+    ] {
+        let reply = error(429, "requests", "rate_limit_exceeded").header(header, value);
+        visionary.openai.script(Endpoint::Images, reply.header("date", "Sat, 01 Jan 2000 00:00:00 GMT"));
+        assert_eq!(visionary.generate("a fox").await.header("retry-after"), wanted, "{header}: {value}");
+    }
+}
+
+#[tokio::test]
+async fn callers_that_read_json_get_a_problem_document() {
+    for wire in WIRES {
+        let visionary = Setup::wire(wire).start().await;
+        let answer = visionary.generate_json(&json!({"prompt": "something forbidden"})).await;
+        assert_eq!(answer.header("content-type"), "application/problem+json");
+        let mut problem = answer.json();
+        assert_eq!(problem["invocationId"], answer.header("x-azure-functions-invocationid"));
+        problem["invocationId"] = json!("[id]");
+        insta::allow_duplicates! {
+            insta::assert_json_snapshot!(problem, @r#"
+            {
+              "code": "prompt_rejected",
+              "detail": "The image provider refused this prompt. Please put it differently.",
+              "invocationId": "[id]",
+              "status": 422,
+              "title": "Unprocessable Entity",
+              "type": "about:blank"
+            }
+            "#);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_is_not_there_is_a_failure_that_says_so() {
+    let visionary = Setup::default().set("OPENAI_BASE_URL", "http://127.0.0.1:9/v1").start().await;
+    let answer = visionary.generate("a fox").await;
+    assert_eq!((answer.status, answer.header("x-error-code")), (502, "provider_failed"));
+}
+
+#[tokio::test]
+async fn storage_that_is_not_there_is_an_error_and_never_uploaded_successfully() {
+    let gone =
+        "AccountName=devstoreaccount1;AccountKey=c2VjcmV0LWtleQ==;BlobEndpoint=http://127.0.0.1:9/devstoreaccount1";
+    let visionary = Setup::default().set("AzureWebJobsStorage", gone).start().await;
+    let answer = visionary.generate("a fox").await;
+    assert_eq!((answer.status, answer.header("x-error-code")), (503, "storage_unavailable"));
+    assert!(answer.body.contains("could not be saved"), "{}", answer.body);
+}
+
+#[tokio::test]
+async fn the_gallerys_error_carries_an_empty_list_and_a_wrong_key_is_an_error() {
+    let wrong_key = crate::harness::azurite().connection_string().replace("Eby8", "Eby9");
+    let visionary = Setup::default().set("AzureWebJobsStorage", wrong_key).start().await;
+    for accept in ["*/*", "application/json"] {
+        let request = visionary.request(Method::GET, "/api/getImages").header("accept", accept);
+        let answer = Answer::of(request.send().await.unwrap()).await;
+        assert_eq!((answer.status, answer.header("x-error-code")), (503, "storage_unavailable"));
+        assert_eq!(answer.json()["imageUrls"], json!([]), "{accept}");
+        assert!(matches!(&answer.json()["detail"], Value::String(sentence) if sentence.starts_with("Storage")));
+    }
+    let logs = visionary.host.logs();
+    assert!(logs.iter().any(|line| line.text.contains("403")), "the cause is logged");
+}

@@ -1,0 +1,135 @@
+//! The listing: whole, newest first, with links that stay the same and only read.
+
+use std::collections::HashMap;
+
+use reqwest::Method;
+use reqwest::header::HeaderMap;
+use serde_json::Value;
+use time::{Duration, OffsetDateTime};
+
+use crate::harness::{Answer, Setup, Visionary, http};
+
+/// A token that may write, from the function that hands it out.
+async fn put(visionary: &Visionary, name: &str, headers: HeaderMap) {
+    let token = visionary.get("/api/generateSASToken").await.body;
+    let container = container_url(visionary).await;
+    let name = percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC);
+    let request = http().put(format!("{container}/{name}?{token}")).header("x-ms-blob-type", "BlockBlob");
+    let answer = request.headers(headers).body("x").send().await.unwrap();
+    assert_eq!(answer.status(), 201, "{}", answer.text().await.unwrap());
+}
+
+async fn container_url(visionary: &Visionary) -> String {
+    let request = visionary.request(Method::GET, "/api/generateSASToken").header("accept", "application/json");
+    let answer = Answer::of(request.send().await.unwrap()).await;
+    answer.json()["containerUrl"].as_str().unwrap().to_owned()
+}
+
+async fn names(visionary: &Visionary) -> Vec<String> {
+    visionary.list().await.into_iter().map(|(name, _)| name).collect()
+}
+
+#[tokio::test]
+async fn a_container_that_is_not_there_is_an_empty_gallery() {
+    let visionary = Visionary::start().await;
+    assert!(visionary.list().await.is_empty());
+}
+
+#[tokio::test]
+async fn the_newest_comes_first_by_the_time_in_the_name_else_by_last_modified() {
+    let visionary = Visionary::start().await;
+    visionary.generate("now").await;
+    for name in ["old_1500000000000.png", "older_1400000000000.webp", "cat_5.png", "future_9000000000000.png"] {
+        put(&visionary, name, HeaderMap::new()).await;
+    }
+    let names = names(&visionary).await;
+    assert_eq!(names[0], "future_9000000000000.png");
+    // Modified a moment ago, so beside the picture that was drawn a moment ago.
+    let recent: Vec<&str> = names[1..3].iter().map(|name| name.split('_').next().unwrap()).collect();
+    assert!(recent.contains(&"now") && recent.contains(&"cat"), "{names:?}");
+    assert_eq!(names[3..], ["old_1500000000000.png", "older_1400000000000.webp"]);
+}
+
+#[tokio::test]
+async fn blobs_that_somebody_else_made_are_listed_and_their_links_open() {
+    let visionary = Visionary::start().await;
+    visionary.generate("first").await;
+    let odd = ["no type", "a&b<c>'\"", "100% + #1 ?", "folder/inside/🦊", "  spaces  ", "ends.with.dots.x"];
+    for name in odd {
+        put(&visionary, name, HeaderMap::new()).await;
+    }
+    let listed: HashMap<String, String> = visionary.list().await.into_iter().collect();
+    assert_eq!(listed.len(), odd.len() + 1);
+    for name in odd.iter().filter(|name| name.trim() == **name) {
+        let url = listed.get(*name).unwrap_or_else(|| panic!("{name} is not in {:?}", listed.keys()));
+        assert_eq!(visionary.open(url).await.status(), 200, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn all_pages_are_listed() {
+    const BLOBS: usize = 5_050;
+    let visionary = Visionary::start().await;
+    visionary.generate("first").await;
+    let token = visionary.get("/api/generateSASToken").await.body;
+    let (container, http) = (container_url(&visionary).await, http());
+    let uploads = (0..BLOBS).map(|number| {
+        let url = format!("{container}/blob_{:013}.png?{token}", 1_000_000_000_000 + number);
+        let request = http.put(url).header("x-ms-blob-type", "BlockBlob").body("x");
+        async move { request.send().await.unwrap().status().as_u16() }
+    });
+    let uploads: Vec<_> = uploads.collect();
+    let statuses: Vec<u16> = futures_util::StreamExt::collect(futures_util::StreamExt::buffer_unordered(
+        futures_util::stream::iter(uploads),
+        32,
+    ))
+    .await;
+    assert!(statuses.iter().all(|status| *status == 201));
+    let names = names(&visionary).await;
+    assert_eq!(names.len(), BLOBS + 1);
+    assert!(names[0].starts_with("first_"));
+    assert_eq!(names[1], format!("blob_{}.png", 1_000_000_000_000 + BLOBS - 1));
+    assert_eq!(names[BLOBS], "blob_1000000000000.png");
+}
+
+#[tokio::test]
+async fn links_read_and_do_nothing_else() {
+    let visionary = Visionary::start().await;
+    visionary.generate("a fox").await;
+    let (_, url) = visionary.list().await.remove(0);
+    assert_eq!(visionary.open(&url).await.status(), 200);
+    let query = url.split_once('?').unwrap().1;
+    assert!(query.starts_with("sv=") && query.contains("&sp=r&"), "{query}");
+    let list = format!("{}?restype=container&comp=list&{query}", container_url(&visionary).await);
+    let new = url.replace("a%20fox", "new");
+    for (method, url) in [(Method::PUT, &url), (Method::PUT, &new), (Method::DELETE, &url), (Method::GET, &list)] {
+        let answer = http().request(method.clone(), url).header("x-ms-blob-type", "BlockBlob").body("x").send().await;
+        assert_eq!(answer.unwrap().status(), 403, "{method}");
+    }
+    assert_eq!(visionary.list().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_link_stays_the_same_for_a_while_and_is_good_for_sas_minutes_at_least() {
+    let visionary = Setup::default().set("SAS_MINUTES", "30").start().await;
+    let start = time::macros::datetime!(2026-11-21 12:00:00.5 UTC);
+    let mut tokens: Vec<String> = Vec::new();
+    for minutes in 0..65 {
+        let now = start + Duration::minutes(minutes);
+        let address = visionary.serve_at(now).await;
+        let request = http().post(format!("{address}/api/generateImage")).header("accept", "application/json");
+        let generated: Value = request.body(r#"{"prompt":"a fox"}"#).send().await.unwrap().json().await.unwrap();
+        let url = reqwest::Url::parse(generated["url"].as_str().unwrap()).unwrap();
+        let parameters: HashMap<_, _> = url.query_pairs().into_owned().collect();
+        let time = |name: &str| {
+            let format = &time::format_description::well_known::Rfc3339;
+            OffsetDateTime::parse(&parameters[name], format).unwrap()
+        };
+        assert!(time("se") >= now + Duration::minutes(30), "{now}: {}", parameters["se"]);
+        assert!(time("se") <= now + Duration::minutes(61), "{now}: {}", parameters["se"]);
+        assert!(time("st") <= now - Duration::minutes(5), "{now}: {}", parameters["st"]);
+        tokens.push(url.query().unwrap().to_owned());
+    }
+    tokens.dedup();
+    assert_eq!(tokens.len(), 3, "65 minutes touch three windows of 30");
+}

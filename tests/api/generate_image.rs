@@ -1,0 +1,286 @@
+//! A prompt becomes a picture that is listed first and whose link opens.
+
+use bytes::Bytes;
+use devkit::openai::{self, Endpoint, Painting, Reply};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Setup, Visionary, WIRES, caption, timestamp};
+
+#[tokio::test]
+async fn a_prompt_becomes_a_picture_that_is_listed_first_and_opens() {
+    for wire in WIRES {
+        let visionary = Setup::wire(wire).start().await;
+        for prompt in ["a red fox", "a blue whale"] {
+            let answer = visionary.generate(prompt).await;
+            assert_eq!((answer.status, answer.body.as_str()), (200, "Image uploaded successfully"));
+            assert!(answer.header("content-type").starts_with("text/plain"));
+
+            let (name, url) = visionary.list().await.remove(0);
+            assert_eq!(caption(&name), prompt);
+            assert!(name.ends_with(".png"));
+            let picture = visionary.open(&url).await;
+            assert_eq!(picture.status(), 200);
+            assert_eq!(picture.headers()["content-type"], "image/png");
+            assert!(picture.headers()["cache-control"].to_str().unwrap().contains("max-age=31536000, immutable"));
+            let drawn = visionary.openai.pictures_drawn().pop().unwrap();
+            assert_eq!(picture.bytes().await.unwrap(), drawn.bytes);
+        }
+        assert_eq!(visionary.list().await.len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_reads_json_alone_gets_the_details() {
+    let visionary = Visionary::start().await;
+    let answer = visionary.generate_json(&json!({"prompt": "  a red fox ", "quality": "hd"})).await;
+    let (name, url) = visionary.list().await.remove(0);
+    let details = answer.json();
+    assert_eq!((&details["name"], &details["url"]), (&json!(name), &json!(url)));
+    let created_at = details["createdAt"].as_str().unwrap();
+    let format = &time::format_description::well_known::Rfc3339;
+    let created_at = time::OffsetDateTime::parse(created_at, format).unwrap();
+    assert_eq!(i64::try_from(created_at.unix_timestamp_nanos() / 1_000_000).unwrap(), timestamp(&name));
+    let rest = |name: &&str| !["name", "url", "createdAt", "bytes"].contains(name);
+    let fields: Vec<&str> = details.as_object().unwrap().keys().map(String::as_str).filter(rest).collect();
+    let picked: Value = fields.iter().map(|name| ((*name).to_owned(), details[*name].clone())).collect();
+    insta::assert_json_snapshot!(picked, @r#"
+    {
+      "contentType": "image/png",
+      "model": "gpt-image-2.5-flare",
+      "prompt": "a red fox",
+      "quality": "high",
+      "revisedPrompt": null,
+      "size": "1024x1024"
+    }
+    "#);
+}
+
+#[tokio::test]
+async fn text_is_answered_whenever_the_caller_takes_text() {
+    let visionary = Visionary::start().await;
+    for accept in ["*/*", "application/json, text/plain, */*", "text/plain"] {
+        let request = visionary.request(Method::POST, "/api/generateImage").header("accept", accept);
+        let answer = Answer::of(request.body(r#"{"prompt":"a fox"}"#).send().await.unwrap()).await;
+        assert_eq!(answer.body, "Image uploaded successfully", "{accept}");
+    }
+}
+
+#[tokio::test]
+async fn the_body_is_json_whatever_its_content_type_says() {
+    let visionary = Visionary::start().await;
+    for content_type in ["application-json", "text/plain;charset=UTF-8", "application/x-www-form-urlencoded"] {
+        let request = visionary.request(Method::POST, "/api/generateImage").header("content-type", content_type);
+        assert_eq!(request.body(r#"{"prompt":"a fox"}"#).send().await.unwrap().status(), 200, "{content_type}");
+    }
+}
+
+/// Whatever is typed becomes a listed picture with an honest caption.
+#[tokio::test]
+async fn odd_prompts_end_as_listed_pictures_whose_links_open() {
+    let long = "a fox and ".repeat(400);
+    let emoji = "👩‍👩‍👧‍👦🦊".repeat(500);
+    let cases = [
+        ("../../x", "․․∕․․∕x".to_owned()),
+        ("a/b?c#d%20", "a∕b？c＃d％20".to_owned()),
+        ("_.", "ˍ․".to_owned()),
+        ("snake_case v1.5", "snakeˍcase v1․5".to_owned()),
+        ("one\ntwo\t three\r\n", "one two three".to_owned()),
+        ("a \u{202E}gnp.exe", "a gnp․exe".to_owned()),
+        ("ثعلب أحمر في الثلج", "ثعلب أحمر في الثلج".to_owned()),
+        ("a fox 🦊 & co + \"quotes\" <b>'x'</b>", "a fox 🦊 & co + \"quotes\" <b>'x'<∕b>".to_owned()),
+        ("back\\slash ~!@$^*()|;:", "back∖slash ~!@$^*()|;:".to_owned()),
+        ("\u{200B}\u{FFFE}\u{2028}", "\u{200B}".to_owned()),
+        (long.trim(), long.chars().take(900).collect()),
+        (emoji.as_str(), "👩‍👩‍👧‍👦🦊".repeat(20)),
+    ];
+    for wire in WIRES {
+        let visionary = Setup::wire(wire).start().await;
+        for (prompt, wanted) in &cases {
+            let answer = visionary.generate(prompt).await;
+            assert_eq!(answer.status, 200, "{prompt}: {}", answer.body);
+            let (name, url) = visionary.list().await.remove(0);
+            assert!(caption(&name).starts_with(wanted.as_str()), "{prompt} became {name}");
+            assert!(name.chars().count() <= 1024 && url.split('?').next().unwrap().len() < 2_200, "{name}");
+            assert!(url.is_ascii() && !url.contains(' ') && url.contains("?sv="), "{url}");
+            let picture = visionary.open(&url).await;
+            assert_eq!(picture.status(), 200, "{prompt}");
+            // The whole prompt is kept with the picture, as far as metadata can hold it.
+            let kept = picture.headers()["x-ms-meta-prompt"].to_str().unwrap().to_owned();
+            let kept = percent_encoding::percent_decode_str(&kept).decode_utf8().unwrap().into_owned();
+            assert!(prompt.trim().starts_with(&kept), "{kept}");
+            assert!(kept == prompt.trim() || kept.len() > 1_500, "{} of {}", kept.len(), prompt.len());
+        }
+        assert_eq!(visionary.list().await.len(), cases.len());
+    }
+}
+
+#[tokio::test]
+async fn requests_that_cannot_be_drawn_are_400_and_cost_nothing() {
+    let visionary = Visionary::start().await;
+    let too_long = "x".repeat(32_001);
+    let cases = [
+        ("", "not a JSON object"),
+        ("prompt=a fox", "not a JSON object"),
+        ("[]", "not a JSON object"),
+        ("\"a fox\"", "not a JSON object"),
+        ("{}", "no prompt"),
+        (r#"{"prompt":null}"#, "no prompt"),
+        (r#"{"prompt":false}"#, "no prompt"),
+        (r#"{"prompt":""}"#, "blank"),
+        (r#"{"prompt":" \n\t "}"#, "blank"),
+        (r#"{"prompt":"a\u0000b"}"#, "U+0000"),
+        (&json!({"prompt": too_long}).to_string(), "32000 characters at most"),
+        (r#"{"prompt":"a","size":"huge"}"#, "1024x1024, 1024x1792, 1792x1024"),
+        (r#"{"prompt":"a","size":"1000x1000"}"#, "multiples of 16"),
+        (r#"{"prompt":"a","size":1024}"#, "size must be a string"),
+        (r#"{"prompt":"a","quality":"best"}"#, "auto, low, medium, high, xhigh, max"),
+        (r#"{"prompt":"a","style":"loud"}"#, "vivid, natural"),
+        (r#"{"prompt":"a","background":"pink"}"#, "auto, opaque, transparent"),
+        (r#"{"prompt":"a","outputFormat":"gif"}"#, "png, jpeg, webp"),
+        (r#"{"prompt":"a","background":"transparent","outputFormat":"jpeg"}"#, "png or webp"),
+    ];
+    for (body, reason) in cases {
+        let request = visionary.request(Method::POST, "/api/generateImage").body(body.to_owned());
+        let answer = Answer::of(request.send().await.unwrap()).await;
+        assert_eq!((answer.status, answer.header("x-error-code")), (400, "invalid_request"), "{body:.80}");
+        assert!(answer.body.contains(reason), "{body:.80}: {}", answer.body);
+    }
+    assert!(visionary.openai.requests(Endpoint::Images).is_empty());
+    assert!(visionary.list().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_body_over_64_kib_is_413() {
+    let visionary = Visionary::start().await;
+    let answer = visionary.generate(&"x".repeat(65 * 1024)).await;
+    assert_eq!((answer.status, answer.header("x-error-code")), (413, "too_large"));
+    assert!(visionary.openai.requests(Endpoint::Images).is_empty());
+}
+
+/// What was asked, what the provider is sent. The stand-in refuses what the real one refuses.
+#[tokio::test]
+async fn each_family_of_models_gets_a_body_that_it_takes() {
+    let cases = [
+        ("dall-e-3", "auto", json!({}), json!({"size": "1024x1024", "response_format": "b64_json"})),
+        (
+            "dall-e-3",
+            "auto",
+            json!({"size": "1792x1024", "quality": "hd", "style": "natural"}),
+            json!({"size": "1792x1024", "quality": "hd", "style": "natural", "response_format": "b64_json"}),
+        ),
+        ("gpt-image-1.5", "auto", json!({"size": "1024x1792"}), json!({"size": "1024x1536"})),
+        ("gpt-image-1-mini", "auto", json!({"quality": "standard"}), json!({"size": "1024x1024", "quality": "medium"})),
+        (
+            "gpt-image-2",
+            "auto",
+            json!({"size": "1024x1792", "quality": "hd"}),
+            json!({"size": "1024x1792", "quality": "high"}),
+        ),
+        ("gpt-image-2", "auto", json!({"size": "1280x720"}), json!({"size": "1280x720"})),
+        (
+            "gpt-image-2.5-flare",
+            "auto",
+            json!({"quality": "max", "style": "vivid", "background": "transparent", "outputFormat": "webp"}),
+            json!({"size": "1024x1024", "quality": "max", "background": "transparent", "output_format": "webp"}),
+        ),
+        ("gpt-image-2.6-sunburst", "gpt-image", json!({"size": "auto"}), json!({"size": "auto"})),
+    ];
+    for (model, wire, wishes, wanted) in cases {
+        let setup = Setup::default().set("OPENAI_IMAGE_MODEL", model).set("OPENAI_IMAGE_WIRE", wire);
+        let visionary = setup.start().await;
+        let mut request = wishes.clone();
+        request["prompt"] = json!("a fox");
+        let answer = visionary.post(&request).await;
+        assert_eq!(answer.status, 200, "{model} {wishes}: {}", answer.body);
+        let mut wanted = wanted.clone();
+        (wanted["model"], wanted["prompt"], wanted["n"]) = (json!(model), json!("a fox"), json!(1));
+        assert_eq!(visionary.openai.requests(Endpoint::Images)[0].body, wanted, "{model} {wishes}");
+    }
+}
+
+#[tokio::test]
+async fn a_quality_or_size_of_another_family_is_refused_with_the_allowed_ones() {
+    for (model, wish, allowed) in [
+        ("dall-e-3", json!({"prompt": "a", "quality": "max"}), "standard, hd"),
+        ("dall-e-3", json!({"prompt": "a", "size": "1536x1024"}), "1024x1024, 1024x1792, 1792x1024"),
+        ("dall-e-3", json!({"prompt": "a", "background": "transparent"}), "background"),
+        ("dall-e-3", json!({"prompt": "x".repeat(4_001)}), "4000 characters"),
+        ("gpt-image-1.5", json!({"prompt": "a", "size": "1280x720"}), "1536x1024"),
+        ("gpt-image-2", json!({"prompt": "a", "quality": "xhigh"}), "auto, low, medium, high"),
+    ] {
+        let visionary = Setup::default().set("OPENAI_IMAGE_MODEL", model).start().await;
+        let answer = visionary.post(&wish).await;
+        assert_eq!(answer.status, 400, "{model}");
+        assert!(answer.body.contains(allowed), "{model}: {}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn a_picture_by_url_is_fetched_and_kept() {
+    let visionary = Setup::default().set("OPENAI_IMAGE_MODEL", "dall-e-3").start().await;
+    let file = visionary.openai.base_url().replace("/v1", "/files/1.png");
+    // A compatible server that answers with a URL, whatever is asked.
+    visionary.openai.script(
+        Endpoint::Images,
+        Reply::normal()
+            .patch(move |answer| answer["data"] = json!([{"url": file, "revised_prompt": "a fox, revised"}])),
+    );
+    visionary.openai.script(Endpoint::Files, Reply::body(200, "text/html", b"\x89PNG\r\n\x1a\nby url".to_vec()));
+    let answer = visionary.generate_json(&json!({"prompt": "a fox"})).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.json()["revisedPrompt"], "a fox, revised");
+    let (_, url) = visionary.list().await.remove(0);
+    let picture = visionary.open(&url).await;
+    assert_eq!(picture.headers()["content-type"], "image/png");
+    assert_eq!(picture.headers()["x-ms-meta-revised_prompt"], "a%20fox,%20revised");
+    assert_eq!(picture.bytes().await.unwrap(), Bytes::from_static(b"\x89PNG\r\n\x1a\nby url"));
+}
+
+#[tokio::test]
+async fn the_ending_and_the_type_follow_the_bytes() {
+    for (format, ending, content_type) in [("jpeg", "jpg", "image/jpeg"), ("webp", "webp", "image/webp")] {
+        let visionary = Visionary::start().await;
+        let answer = visionary.generate_json(&json!({"prompt": "a fox", "outputFormat": format})).await;
+        assert_eq!(answer.json()["contentType"], content_type);
+        let (name, url) = visionary.list().await.remove(0);
+        assert!(name.ends_with(&format!(".{ending}")), "{name}");
+        assert_eq!(visionary.open(&url).await.headers()["content-type"], content_type);
+    }
+}
+
+/// The same bytes for each, so only the names tell the pictures apart.
+#[tokio::test]
+async fn the_same_prompt_at_the_same_moment_in_two_processes_gives_as_many_pictures() {
+    let painting = Painting::Fixed(Bytes::from_static(b"\x89PNG\r\n\x1a\n the same"));
+    let setup = Setup { handlers: 2, openai: openai::Options { painting, ..Default::default() }, ..Setup::default() };
+    let visionary = setup.start().await;
+    let hold = openai::Hold::new();
+    visionary.openai.script_always(Endpoint::Images, Reply::normal().held_by(&hold));
+    let all = futures_util::future::join_all((0..40).map(|_| visionary.generate("a fox")));
+    let release = async {
+        hold.reached(40).await;
+        hold.release();
+    };
+    let (answers, ()) = tokio::join!(all, release);
+    assert!(answers.iter().all(|answer| answer.status == 200));
+    let mut names: Vec<String> = visionary.list().await.into_iter().map(|(name, _)| name).collect();
+    assert!(names.windows(2).all(|pair| timestamp(&pair[0]) >= timestamp(&pair[1])));
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 40);
+}
+
+#[tokio::test]
+async fn pictures_of_one_millisecond_do_not_overwrite_each_other() {
+    let visionary = Visionary::start().await;
+    let now = time::macros::datetime!(2026-11-21 12:00:00.123 UTC);
+    let address = visionary.serve_at(now).await;
+    let mut names = Vec::new();
+    for _ in 0..3 {
+        let request = crate::harness::http().post(format!("{address}/api/generateImage"));
+        let answer = request.header("accept", "application/json").body(r#"{"prompt":"a"}"#).send().await.unwrap();
+        names.push(Answer::of(answer).await.json()["name"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(names, ["a_1795262400123.png", "a_1795262400124.png", "a_1795262400125.png"]);
+}

@@ -1,0 +1,198 @@
+//! Starts everything for one test; Azurite is shared by the tests of this process.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use devkit::azurite::Azurite;
+use devkit::host::{FunctionsHost, Options, Wire};
+use devkit::openai::{self, OpenAi};
+use reqwest::{Method, RequestBuilder, Response};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use tokio::net::TcpListener;
+use visionary::app::App;
+use visionary::config::Config;
+use visionary::server;
+
+pub(crate) const WIRES: [Wire; 2] = [Wire::Proxying, Wire::Forwarding];
+
+/// Never dropped; the leash ends it with this process.
+pub(crate) fn azurite() -> &'static Azurite {
+    static AZURITE: OnceLock<Azurite> = OnceLock::new();
+    AZURITE.get_or_init(|| Azurite::start().expect("Azurite starts"))
+}
+
+/// A container that no other test uses.
+pub(crate) fn new_container() -> String {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    format!("test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+pub(crate) struct Visionary {
+    pub(crate) host: FunctionsHost,
+    pub(crate) openai: OpenAi,
+    pub(crate) settings: Vec<(String, String)>,
+    http: reqwest::Client,
+}
+
+#[derive(Clone)]
+pub(crate) struct Setup {
+    pub(crate) wire: Wire,
+    pub(crate) settings: Vec<(&'static str, String)>,
+    pub(crate) openai: openai::Options,
+    pub(crate) keys: Vec<String>,
+    pub(crate) cors: Vec<String>,
+    pub(crate) handlers: usize,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            wire: Wire::Proxying,
+            settings: Vec::new(),
+            openai: openai::Options::default(),
+            keys: Vec::new(),
+            cors: Vec::new(),
+            handlers: 1,
+        }
+    }
+}
+
+impl Setup {
+    pub(crate) fn wire(wire: Wire) -> Self {
+        Self { wire, ..Self::default() }
+    }
+
+    pub(crate) fn set(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.settings.push((name, value.into()));
+        self
+    }
+
+    pub(crate) async fn start(self) -> Visionary {
+        let openai = OpenAi::start_with(self.openai).await.expect("the stand-in for OpenAI starts");
+        let mut settings: Vec<(String, String)> = vec![
+            ("AzureWebJobsStorage".into(), azurite().connection_string()),
+            ("IMAGE_CONTAINER".into(), new_container()),
+            ("OPENAI_API_KEY".into(), API_KEY.into()),
+            ("OPENAI_BASE_URL".into(), openai.base_url()),
+        ];
+        for (name, value) in self.settings {
+            settings.retain(|(known, _)| known != name);
+            settings.push((name.to_owned(), value));
+        }
+        let options = Options {
+            handler: Some(handler()),
+            settings: settings.clone(),
+            keys: self.keys,
+            cors: self.cors,
+            handlers: self.handlers,
+            ..Options::new(root(), self.wire)
+        };
+        let host = FunctionsHost::start(options).await.expect("the host and the handler start");
+        Visionary { host, openai, settings, http: http() }
+    }
+}
+
+/// Looked for in everything that leaves the service.
+pub(crate) const API_KEY: &str = "sk-test-0123456789-secret";
+
+pub(crate) fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+pub(crate) fn handler() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_handler"))
+}
+
+pub(crate) fn http() -> reqwest::Client {
+    reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client")
+}
+
+impl Visionary {
+    pub(crate) async fn start() -> Self {
+        Setup::default().start().await
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.host.url()))
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        Answer::of(self.request(Method::GET, path).send().await.expect("an answer")).await
+    }
+
+    /// As the front ends do it.
+    pub(crate) async fn generate(&self, prompt: &str) -> Answer {
+        self.post(&json!({"prompt": prompt})).await
+    }
+
+    pub(crate) async fn post(&self, body: &Value) -> Answer {
+        let request = self.request(Method::POST, "/api/generateImage").json(body);
+        Answer::of(request.send().await.expect("an answer")).await
+    }
+
+    /// As a caller that reads JSON alone.
+    pub(crate) async fn generate_json(&self, body: &Value) -> Answer {
+        let request = self.request(Method::POST, "/api/generateImage").header("accept", "application/json").json(body);
+        Answer::of(request.send().await.expect("an answer")).await
+    }
+
+    /// `(name, url)`, as listed.
+    pub(crate) async fn list(&self) -> Vec<(String, String)> {
+        let answer = self.get("/api/getImages").await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let text = |value: &Value| value.as_str().expect("a string").to_owned();
+        let images = answer.json()["imageUrls"].as_array().expect("imageUrls").clone();
+        images.iter().map(|image| (text(&image["name"]), text(&image["url"]))).collect()
+    }
+
+    /// What a browser gets for a link.
+    pub(crate) async fn open(&self, url: &str) -> Response {
+        self.http.get(url).send().await.expect("the link answers")
+    }
+
+    /// The same app, served from this process at a time of the test's choosing; its address.
+    pub(crate) async fn serve_at(&self, now: OffsetDateTime) -> String {
+        let lookup = |name: &str| self.settings.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        let config = Config::from_vars(lookup).expect("the settings are right");
+        let app = App::new(&config, Arc::new(move || now)).expect("the app can be put together");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        // It ends with the test's runtime.
+        tokio::spawn(server::run(listener, app, std::future::pending()));
+        format!("http://{address}")
+    }
+}
+
+/// An answer that was read to its end.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) async fn of(response: Response) -> Self {
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Self { status, headers, body: response.text().await.expect("a body") }
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("not JSON: {}", self.body))
+    }
+}
+
+/// The caption and the time, as the front ends cut them out of a name.
+pub(crate) fn caption(name: &str) -> &str {
+    name.split('_').next().unwrap_or_default().split('.').next().unwrap_or_default()
+}
+
+pub(crate) fn timestamp(name: &str) -> i64 {
+    let last = name.split('_').next_back().unwrap_or_default();
+    last.split('.').next().unwrap_or_default().parse().unwrap_or_else(|_| panic!("no time in {name}"))
+}

@@ -1,0 +1,14 @@
+//! The service as its users meet it: the real handler process behind the stand-in for the Functions
+//! host, with the real Azurite and the stand-in for OpenAI.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test that fails panics")]
+
+mod conduct;
+mod errors;
+mod gallery;
+mod generate_image;
+mod harness;
+mod routes;
+mod settings;
+mod suggestion;
+mod tokens;
