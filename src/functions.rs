@@ -131,7 +131,7 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
     response
 }
 
-/// A problem travels in the response's extensions until [`finish`] knows how to write it.
+/// A problem travels in the response's extensions until `finish` knows how to write it.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
