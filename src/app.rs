@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use time::OffsetDateTime;
+use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::gallery::Gallery;
 use crate::openai::OpenAi;
+use crate::turns::Turns;
 
 /// Tells the time. Only the edge asks it; below, a time is an argument.
 pub type Clock = Arc<dyn Fn() -> OffsetDateTime + Send + Sync>;
@@ -17,6 +19,9 @@ pub struct App {
     pub(crate) openai: OpenAi,
     pub(crate) gallery: Gallery,
     pub(crate) clock: Clock,
+    pub(crate) turns: Turns,
+    /// Generations, which go on when their caller has left. The server waits for them.
+    pub(crate) generations: TaskTracker,
 }
 
 /// The app could not be put together.
@@ -44,6 +49,8 @@ impl App {
             openai: OpenAi::new(config.openai.clone(), http.clone()),
             gallery: Gallery::new(&config.storage, &config.sas, http),
             clock,
+            turns: Turns::new(config.max_concurrent_generations),
+            generations: TaskTracker::new(),
         })
     }
 }

@@ -19,6 +19,8 @@ pub struct Config {
     pub port: u16,
     /// `RUST_LOG` (`info`): what is logged, in `tracing_subscriber::EnvFilter`'s syntax.
     pub log_filter: String,
+    /// `MAX_CONCURRENT_GENERATIONS` (16): how many pictures one process has drawn at a time.
+    pub max_concurrent_generations: usize,
     /// The provider of pictures and suggestions.
     pub openai: OpenAiConfig,
     /// The storage account.
@@ -40,6 +42,8 @@ pub struct OpenAiConfig {
     pub base_url: Url,
     /// `OPENAI_IMAGE_MODEL` (`gpt-image-2.5-flare`), or a deployment's name.
     pub image_model: String,
+    /// `OPENAI_IMAGE_FALLBACKS` (none): models to try, in order, when the one before is gone.
+    pub image_fallbacks: Vec<String>,
     /// `OPENAI_TEXT_MODEL` (`gpt-6-luna`), or a deployment's name.
     pub text_model: String,
     /// `OPENAI_IMAGE_WIRE` (`auto`): the dialect of the image endpoint.
@@ -152,6 +156,9 @@ impl Config {
         Ok(Self {
             port: vars.number("FUNCTIONS_CUSTOMHANDLER_PORT", "a port, 0 to 65535", 0..=65_535)?.unwrap_or(3000),
             log_filter: vars.get("RUST_LOG")?.unwrap_or_else(|| "info".to_owned()),
+            max_concurrent_generations: vars
+                .number("MAX_CONCURRENT_GENERATIONS", "a whole number, 1 to 1000", 1..=1000)?
+                .unwrap_or(16),
             openai: OpenAiConfig::from_vars(&vars)?,
             storage: StorageConfig::from_vars(&vars)?,
             sas: SasConfig::from_vars(&vars)?,
@@ -177,6 +184,7 @@ impl OpenAiConfig {
                 &vars.get("OPENAI_BASE_URL")?.unwrap_or_else(|| "https://api.openai.com/v1".to_owned()),
             )?,
             image_model: vars.get("OPENAI_IMAGE_MODEL")?.unwrap_or_else(|| "gpt-image-2.5-flare".to_owned()),
+            image_fallbacks: vars.list("OPENAI_IMAGE_FALLBACKS")?,
             text_model: vars.get("OPENAI_TEXT_MODEL")?.unwrap_or_else(|| "gpt-6-luna".to_owned()),
             image_wire: match vars.get("OPENAI_IMAGE_WIRE")?.as_deref() {
                 None | Some("auto") => ImageWire::Auto,
@@ -239,6 +247,12 @@ impl Vars<'_> {
             (Some(today), Some(original)) if today != original => Err(Error::Contradictory { first, second }),
             (today, original) => Ok(today.or(original)),
         }
+    }
+
+    /// Values with commas between them.
+    fn list(&self, name: &'static str) -> Result<Vec<String>, Error> {
+        let text = self.get(name)?.unwrap_or_default();
+        Ok(text.split(',').map(str::trim).filter(|value| !value.is_empty()).map(str::to_owned).collect())
     }
 
     fn number<T>(

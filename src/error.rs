@@ -63,6 +63,16 @@ impl From<generate::Error> for Problem {
             generate::Error::Prompt(error) => Self::invalid_request(error.to_string()),
             generate::Error::Wish(error) => Self::invalid_request(error.to_string()),
             generate::Error::Provider(error) => error.into(),
+            generate::Error::Busy(error) => Self {
+                retry_after: Some(Duration::from_secs(10)),
+                ..Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "busy",
+                    "Many pictures are being drawn right now. Please try again in a moment.",
+                )
+                .caused_by(&error)
+            },
+            generate::Error::Panicked => Self::internal("the generation panicked"),
             generate::Error::Storage(error) => {
                 let sentence = "The picture was drawn but could not be saved, so it is lost. Please try again later.";
                 Self { sentence: sentence.to_owned(), ..error.into() }
@@ -98,8 +108,8 @@ impl From<openai::Error> for Problem {
                 "prompt_rejected",
                 "The image provider refused this prompt. Please put it differently.",
             ),
-            openai::Error::RateLimited { retry_after, .. } => Self {
-                retry_after: *retry_after,
+            openai::Error::RateLimited(answer) => Self {
+                retry_after: answer.retry_after(),
                 ..Self::new(
                     StatusCode::TOO_MANY_REQUESTS,
                     "provider_rate_limited",
@@ -109,7 +119,13 @@ impl From<openai::Error> for Problem {
             openai::Error::Timeout => Self::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 "provider_timeout",
-                "The image provider did not answer in time. Please try again later.",
+                "The image provider did not answer in time. The picture may have been drawn and billed all the same, so \
+                 it was not asked for again.",
+            ),
+            openai::Error::LostAnswer(_) => bad_gateway(
+                "provider_answer_lost",
+                "The image provider's answer was lost on the way. The picture may have been drawn and billed all the \
+                 same, so it was not asked for again.",
             ),
             openai::Error::Denied(_) => misconfigured(
                 "The image provider denied access: the operator should look at OPENAI_API_KEY and OPENAI_ORG_ID.",
@@ -126,10 +142,7 @@ impl From<openai::Error> for Problem {
                 "The image provider did not take the request: the operator should look at OPENAI_IMAGE_MODEL and \
                  OPENAI_IMAGE_WIRE.",
             ),
-            openai::Error::Unreachable(_)
-            | openai::Error::LostAnswer(_)
-            | openai::Error::Failed(_)
-            | openai::Error::BadAnswer(_) => failed(),
+            openai::Error::Unreachable(_) | openai::Error::Failed(_) | openai::Error::BadAnswer(_) => failed(),
         };
         problem.caused_by(&error)
     }

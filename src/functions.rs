@@ -67,6 +67,9 @@ pub const INVOCATION_ID: HeaderName = HeaderName::from_static("x-azure-functions
 /// The stable code of an error, beside its sentence.
 pub const ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code");
 
+/// Errors that do not end by themselves.
+const OPERATOR_MUST_LOOK: [&str; 3] = ["internal", "provider_misconfigured", "storage_unavailable"];
+
 /// Every address. `GET /` is how the host asks whether the handler is ready: it touches nothing.
 pub fn router(app: Arc<App>) -> Router {
     let mut router = Router::new().route("/", get(|| async { "Visionary is ready." }));
@@ -113,6 +116,9 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
     let status = response.status().as_u16();
     let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     match &problem {
+        Some(Problem { code, cause: Some(cause), .. }) if OPERATOR_MUST_LOOK.contains(code) => {
+            tracing::error!(http.status = status, error.code = code, cause, duration_ms, "the request failed");
+        }
         Some(Problem { code, cause: Some(cause), .. }) => {
             tracing::warn!(http.status = status, error.code = code, cause, duration_ms, "the request failed");
         }

@@ -1,13 +1,16 @@
 //! The main job: a prompt becomes a picture in the gallery.
 
-use bytes::Bytes;
+use std::sync::Arc;
+
 use serde::Serialize;
 use time::OffsetDateTime;
+use tracing::Instrument as _;
 
 use crate::app::App;
 use crate::gallery::{self, Details};
-use crate::openai::{self, InvalidWish, Wishes};
+use crate::openai::{self, Drawing, InvalidWish, Wishes};
 use crate::prompt::{self, Prompt};
+use crate::turns::Busy;
 
 /// No picture is in the gallery.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +24,12 @@ pub enum Error {
     /// The provider gave no picture.
     #[error(transparent)]
     Provider(#[from] openai::Error),
+    /// No turn is free. Nothing was asked of the provider.
+    #[error(transparent)]
+    Busy(#[from] Busy),
+    /// The generation panicked.
+    #[error("the generation panicked")]
+    Panicked,
     /// There is a picture, and it could not be stored.
     #[error(transparent)]
     Storage(#[from] gallery::Error),
@@ -53,13 +62,20 @@ pub struct Generated {
     pub created_at: OffsetDateTime,
 }
 
-/// Has the picture drawn and stores it.
+/// Has the picture drawn and stores it. Goes on to its end when the caller stops waiting: the
+/// picture is paid from the moment the provider is asked.
 ///
 /// # Errors
 /// See [`Error`].
-pub async fn generate(app: &App, prompt: &str, wishes: &Wishes) -> Result<Generated, Error> {
+pub async fn generate(app: &Arc<App>, prompt: &str, wishes: &Wishes) -> Result<Generated, Error> {
     let prompt = Prompt::parse(prompt)?;
     let drawing = app.openai.plan(&prompt, wishes)?;
+    let generation = draw_and_store(Arc::clone(app), prompt, drawing).in_current_span();
+    app.generations.spawn(generation).await.unwrap_or(Err(Error::Panicked))
+}
+
+async fn draw_and_store(app: Arc<App>, prompt: Prompt, drawing: Drawing) -> Result<Generated, Error> {
+    let _turn = app.turns.take().await?;
     let drawn = app.openai.draw(&drawing).await?;
     let id = format!("{:032x}", fastrand::u128(..));
     let details = Details {
@@ -81,7 +97,7 @@ pub async fn generate(app: &App, prompt: &str, wishes: &Wishes) -> Result<Genera
         size: drawn.size,
         quality: drawn.quality,
         content_type: drawn.image.format().content_type(),
-        bytes: Bytes::len(drawn.image.bytes()),
+        bytes: drawn.image.bytes().len(),
         created_at: stored.created_at,
     })
 }

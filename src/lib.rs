@@ -9,7 +9,7 @@
 //! 4. [`error`] says what a caller is told when something below fails.
 //! 5. [`generate`] and [`suggest`] are the use cases; [`app`] is what they work with.
 //! 6. [`openai`] and [`gallery`] are the two services outside.
-//! 7. [`prompt`], [`image`], [`logs`] and [`config`] are what everything speaks in.
+//! 7. [`prompt`], [`image`], [`turns`], [`logs`] and [`config`] are what everything speaks in.
 
 pub mod app;
 pub mod config;
@@ -23,3 +23,4 @@ pub mod openai;
 pub mod prompt;
 pub mod server;
 pub mod suggest;
+pub mod turns;

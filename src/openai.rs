@@ -6,7 +6,9 @@ mod error;
 mod family;
 mod images;
 mod text;
+mod trouble;
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -16,6 +18,7 @@ use secrecy::ExposeSecret as _;
 use serde::Serialize;
 
 use crate::config::OpenAiConfig;
+use trouble::Trouble;
 
 pub use error::{Answer, Error};
 pub use family::{InvalidWish, Wishes};
@@ -33,11 +36,12 @@ const MAX_ERROR_BYTES: usize = 64 * 1024;
 pub struct OpenAi {
     config: OpenAiConfig,
     http: reqwest::Client,
+    trouble: Arc<Mutex<Trouble>>,
 }
 
 impl OpenAi {
     pub(crate) fn new(config: OpenAiConfig, http: reqwest::Client) -> Self {
-        Self { config, http }
+        Self { config, http, trouble: Arc::default() }
     }
 
     /// Sends JSON and gives back a successful answer, its body still to be read.

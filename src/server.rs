@@ -11,7 +11,8 @@ use tower::util::MapRequestLayer;
 use crate::app::App;
 use crate::functions;
 
-/// Serves until `shutdown` resolves, then lets the requests under way finish.
+/// Serves until `shutdown` resolves, then lets the requests under way finish, and the generations
+/// whose callers have left.
 ///
 /// # Errors
 /// If the listener fails.
@@ -20,8 +21,12 @@ pub async fn run(
     app: App,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let router = functions::finished(functions::router(Arc::new(app)));
+    let app = Arc::new(app);
+    let router = functions::finished(functions::router(Arc::clone(&app)));
     // Around the router, because inside it the path has been matched already.
     let service = MapRequestLayer::new(functions::normalize_path as fn(Request) -> Request).layer(router);
-    axum::serve(listener, ServiceExt::<Request>::into_make_service(service)).with_graceful_shutdown(shutdown).await
+    axum::serve(listener, ServiceExt::<Request>::into_make_service(service)).with_graceful_shutdown(shutdown).await?;
+    app.generations.close();
+    app.generations.wait().await;
+    Ok(())
 }

@@ -20,7 +20,7 @@ const LAYERS: [&[&str]; 9] = [
     &["generate", "suggest"],
     &["app"],
     &["openai", "gallery"],
-    &["prompt", "image", "logs"],
+    &["prompt", "image", "turns", "logs"],
     &["config"],
 ];
 

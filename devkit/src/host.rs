@@ -218,8 +218,14 @@ impl FunctionsHost {
 
     /// Resolves when a line has been written for which `wanted` holds.
     pub async fn wait_for_log(&self, wanted: impl Fn(&LogLine) -> bool) {
+        self.wait_for_logs(1, wanted).await;
+    }
+
+    /// Resolves when so many such lines have been written.
+    pub async fn wait_for_logs(&self, count: usize, wanted: impl Fn(&LogLine) -> bool) {
         // The handlers' supervisors, which write, live in `self`.
-        let _ = self.logs.clone().wait_for(|lines| lines.iter().any(&wanted)).await;
+        let enough = |lines: &Vec<LogLine>| lines.iter().filter(|line| wanted(line)).count() >= count;
+        let _ = self.logs.clone().wait_for(enough).await;
     }
 
     /// Ctrl-C: asks the handlers to stop. Their exit statuses; `None` where one had to be killed.

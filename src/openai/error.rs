@@ -39,13 +39,7 @@ pub enum Error {
     OutOfCredit(#[source] Answer),
     /// Too many requests for now.
     #[error("the provider is limiting the rate")]
-    RateLimited {
-        /// What it answered.
-        #[source]
-        answer: Answer,
-        /// How long the provider asks to wait.
-        retry_after: Option<Duration>,
-    },
+    RateLimited(#[source] Answer),
     /// A passing fault of the provider's, or an answer that nobody foresaw.
     #[error("the provider failed")]
     Failed(#[source] Answer),
@@ -55,12 +49,22 @@ pub enum Error {
 }
 
 /// An unsuccessful answer, reduced to what may be logged.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("status {status}, code {code}, request id {request_id}")]
 pub struct Answer {
     status: StatusCode,
     code: String,
     request_id: String,
+    retry_after: Option<Duration>,
+    /// `x-should-retry: false`
+    final_word: bool,
+}
+
+impl Answer {
+    /// How long the provider asks to wait.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -118,23 +122,42 @@ impl Error {
         if error.is_timeout() { Self::Timeout } else { Self::LostAnswer(error.without_url()) }
     }
 
+    /// How long to wait before the request may be sent again, after so many tries; `None` where it
+    /// may not be: only what was certainly not done is worth a second try, because a picture that
+    /// was drawn is billed whether its answer arrived or not.
+    pub(super) fn pause(&self, tries: u32) -> Option<Duration> {
+        let answer = match self {
+            Self::Unreachable(_) => None,
+            Self::RateLimited(answer) => Some(answer),
+            // 504 says that a gateway gave up, not that nothing was drawn.
+            Self::Failed(answer) if matches!(answer.status.as_u16(), 500 | 502 | 503) => Some(answer),
+            _ => return None,
+        };
+        if answer.is_some_and(|answer| answer.final_word) {
+            return None;
+        }
+        Some(answer.and_then(|answer| answer.retry_after).unwrap_or_else(|| backoff(tries)))
+    }
+
     /// Reads an unsuccessful answer; a body that is no JSON (a proxy's page) counts as empty.
     pub(super) async fn from_answer(response: Response) -> Self {
         let status = response.status();
         let request_id = printable(response.headers().get("x-request-id").and_then(|id| id.to_str().ok()));
         let retry_after = retry_after(response.headers());
+        let final_word = response.headers().get("x-should-retry").is_some_and(|value| value == "false");
         let body = read_body(response, MAX_ERROR_BYTES).await.unwrap_or_default();
         let error = serde_json::from_slice::<Body>(&body).unwrap_or_default().error;
         let inner = error.innererror.and_then(|inner| inner.code);
         let words = [error.code.as_deref(), error.r#type.as_deref(), inner.as_deref()];
         let says = |known: &[&str]| words.iter().flatten().any(|word| known.contains(word));
-        let answer = Answer { status, code: printable(words.into_iter().flatten().next()), request_id };
+        let answer =
+            Answer { status, code: printable(words.into_iter().flatten().next()), request_id, retry_after, final_word };
         match status {
             StatusCode::BAD_REQUEST if says(&REFUSALS) => Self::PromptRefused(answer),
             _ if says(&OUT_OF_CREDIT) => Self::OutOfCredit(answer),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::Denied(answer),
             StatusCode::NOT_FOUND => Self::ModelGone(answer),
-            StatusCode::TOO_MANY_REQUESTS => Self::RateLimited { answer, retry_after },
+            StatusCode::TOO_MANY_REQUESTS => Self::RateLimited(answer),
             StatusCode::BAD_REQUEST => Self::BadRequest(answer),
             _ => Self::Failed(answer),
         }
@@ -152,6 +175,12 @@ fn printable(word: Option<&str>) -> String {
         }
         _ => "unknown".to_owned(),
     }
+}
+
+/// As the official SDKs wait: half a second, doubled each time, 8 s at most, less up to a quarter.
+fn backoff(tries: u32) -> Duration {
+    let longest = Duration::from_millis(500).saturating_mul(2_u32.saturating_pow(tries)).min(Duration::from_secs(8));
+    longest.mul_f64(1.0 - fastrand::f64() / 4.0)
 }
 
 /// `retry-after-ms`, else `Retry-After` in seconds or as a date, which is read against the answer's

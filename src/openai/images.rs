@@ -1,6 +1,8 @@
 //! `POST /images/generations`: a prompt becomes a picture.
 
 use std::borrow::Cow;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Instant;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -8,15 +10,21 @@ use reqwest::Url;
 use serde::Deserialize;
 
 use super::family::{Body, Family, InvalidWish, Wishes};
+use super::trouble::Trouble;
 use super::{Error, MAX_ANSWER_BYTES, MAX_IMAGE_BYTES, OpenAi, read_body};
 use crate::config::is_loopback;
 use crate::image::Image;
+use crate::logs::chain;
 use crate::prompt::Prompt;
+
+/// How often the provider is asked for one picture at the most.
+const MAX_TRIES: u32 = 3;
 
 /// A request for one picture that the model will understand.
 #[derive(Debug)]
 pub struct Drawing {
-    body: Body,
+    /// For the configured model, then for each fallback.
+    bodies: Vec<Body>,
 }
 
 /// A picture, and what the provider said about it.
@@ -57,20 +65,66 @@ impl OpenAi {
     /// # Errors
     /// A wish that the configured model cannot fulfil.
     pub fn plan(&self, prompt: &Prompt, wishes: &Wishes) -> Result<Drawing, InvalidWish> {
+        let family = |model: &str| Family::of(model, self.config.image_wire);
         let model = &self.config.image_model;
-        Ok(Drawing { body: Family::of(model, self.config.image_wire).body(model, prompt, wishes)? })
+        let mut bodies = vec![family(model).body(model, prompt, wishes)?];
+        for model in &self.config.image_fallbacks {
+            // A picture without the wish that a fallback cannot fulfil is better than none.
+            let body = family(model).body(model, prompt, wishes);
+            bodies.extend(body.or_else(|_| family(model).body(model, prompt, &Wishes::default())));
+        }
+        Ok(Drawing { bodies })
     }
 
     /// Has the picture drawn, and fetches it where the provider answers with a URL. This costs money.
     ///
+    /// What was certainly not done is asked for again, three times in all; a model that is
+    /// gone makes way for the next fallback; all of it within `OPENAI_TIMEOUT_SECONDS`.
+    ///
     /// # Errors
     /// See [`Error`]; after `Timeout` and `LostAnswer` the picture may have been drawn and billed.
     pub async fn draw(&self, drawing: &Drawing) -> Result<Drawn, Error> {
-        let time_is_up = tokio::time::sleep(self.config.timeout);
-        tokio::select! {
-            drawn = self.draw_and_fetch(&drawing.body) => drawn,
-            () = time_is_up => Err(Error::Timeout),
+        let deadline = Instant::now() + self.config.timeout;
+        self.trouble().check(Instant::now())?;
+        let drawn = tokio::time::timeout_at(deadline.into(), self.draw_with_first_that_exists(drawing, deadline));
+        let drawn = drawn.await.unwrap_or(Err(Error::Timeout));
+        if let Err(error) = &drawn {
+            self.trouble().note(error, Instant::now());
         }
+        drawn
+    }
+
+    async fn draw_with_first_that_exists(&self, drawing: &Drawing, deadline: Instant) -> Result<Drawn, Error> {
+        let mut result = Err(Error::BadAnswer("no model is configured"));
+        for (index, body) in drawing.bodies.iter().enumerate() {
+            result = self.draw_patiently(body, deadline).await;
+            let Err(error @ Error::ModelGone(_)) = &result else { return result };
+            let setting = if index == 0 { "OPENAI_IMAGE_MODEL" } else { "OPENAI_IMAGE_FALLBACKS" };
+            tracing::error!(setting, model = body.model, cause = chain(error), "the provider does not have this model");
+        }
+        result
+    }
+
+    async fn draw_patiently(&self, body: &Body, deadline: Instant) -> Result<Drawn, Error> {
+        let mut tries = 0;
+        loop {
+            let error = match self.draw_and_fetch(body).await {
+                Ok(drawn) => return Ok(drawn),
+                Err(error) => error,
+            };
+            tries += 1;
+            match error.pause(tries - 1) {
+                Some(pause) if tries < MAX_TRIES && Instant::now() + pause < deadline => {
+                    tracing::warn!(cause = chain(&error), tries, "the provider is asked again");
+                    tokio::time::sleep(pause).await;
+                }
+                _ => return Err(error),
+            }
+        }
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn draw_and_fetch(&self, request: &Body) -> Result<Drawn, Error> {
@@ -98,7 +152,8 @@ impl OpenAi {
             return Err(Error::BadAnswer("the picture's URL is not https"));
         }
         let request = self.http.get(url).timeout(self.config.timeout);
-        let response = request.send().await.map_err(Error::from_sending)?;
+        // The picture is drawn: nothing that happens from here on is a reason to have it drawn again.
+        let response = request.send().await.map_err(Error::from_reading)?;
         if !response.status().is_success() {
             return Err(Error::BadAnswer("the picture's URL does not lead to it"));
         }

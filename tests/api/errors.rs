@@ -42,23 +42,18 @@ async fn each_failure_of_the_provider_has_its_status_code_and_sentence() {
             "refused this prompt",
         ),
         (error(400, "invalid_request_error", "unknown_parameter"), 502, "provider_misconfigured", "OPENAI_IMAGE_WIRE"),
-        (error(401, "invalid_request_error", "invalid_api_key"), 502, "provider_misconfigured", "OPENAI_API_KEY"),
-        (error(403, "invalid_request_error", "not_verified"), 502, "provider_misconfigured", "OPENAI_ORG_ID"),
         (error(404, "invalid_request_error", "model_not_found"), 502, "provider_misconfigured", "OPENAI_IMAGE_MODEL"),
-        (error(429, "insufficient_quota", "credit_balance_exhausted"), 502, "provider_misconfigured", "billing"),
-        (error(400, "invalid_request_error", "billing_hard_limit_reached"), 502, "provider_misconfigured", "billing"),
-        (error(429, "requests", "rate_limit_exceeded"), 429, "provider_rate_limited", "busy"),
-        (error(500, "server_error", "server_error"), 502, "provider_failed", "failed"),
-        (Reply::body(503, "text/html", "<html>503</html>"), 502, "provider_failed", "failed"),
+        (error(429, "requests", "slow_down").header("x-should-retry", "false"), 429, "provider_rate_limited", "busy"),
+        (Reply::body(504, "text/html", "<html>504</html>"), 502, "provider_failed", "failed"),
         (Reply::body(200, "text/html", "<html>hello</html>"), 502, "provider_failed", "failed"),
         (Reply::body(200, "application/json", "{\"data\": [{\"b64_js"), 502, "provider_failed", "failed"),
         (Reply::json(200, &json!({"created": 1})), 502, "provider_failed", "failed"),
         (Reply::json(200, &json!({"data": [{"b64_json": "%%%"}]})), 502, "provider_failed", "failed"),
         (Reply::json(200, &json!({"data": [{"b64_json": "PGh0bWw+"}]})), 502, "provider_failed", "failed"),
         (Reply::json(200, &json!({"data": [{"url": "http://203.0.113.1/x.png"}]})), 502, "provider_failed", "failed"),
-        (Reply::normal().cut_before_answer(), 502, "provider_failed", "failed"),
-        (Reply::normal().cut_after_headers(), 502, "provider_failed", "failed"),
-        (Reply::normal().cut_inside_body(), 502, "provider_failed", "failed"),
+        (Reply::normal().cut_before_answer(), 502, "provider_answer_lost", "billed"),
+        (Reply::normal().cut_after_headers(), 502, "provider_answer_lost", "billed"),
+        (Reply::normal().cut_inside_body(), 502, "provider_answer_lost", "billed"),
         (Reply::normal().hang(), 504, "provider_timeout", "in time"),
     ];
     let count = cases.len();
@@ -74,10 +69,91 @@ async fn each_failure_of_the_provider_has_its_status_code_and_sentence() {
     assert_eq!(visionary.openai.requests(Endpoint::Images).len(), count);
     assert!(visionary.list().await.is_empty());
     let log: Vec<String> = visionary.host.logs().into_iter().map(|line| line.text).collect();
-    assert!(log.iter().any(|line| line.contains("credit_balance_exhausted")), "the cause is logged");
+    assert!(log.iter().any(|line| line.contains("content_policy_violation")), "the cause is logged");
     for secret in [UPSTREAM, "a fox of secrets", crate::harness::API_KEY] {
         assert!(!log.iter().any(|line| line.contains(secret)), "{secret} is logged");
     }
+}
+
+/// A key that is wrong or an account that is empty stays so for a while: nobody waits for the
+/// provider to say it again.
+#[tokio::test]
+async fn trouble_with_the_key_or_the_account_is_told_at_once_while_it_lasts() {
+    for (reply, words) in [
+        (error(401, "invalid_request_error", "invalid_api_key"), "OPENAI_API_KEY"),
+        (error(403, "invalid_request_error", "not_verified"), "OPENAI_ORG_ID"),
+        (error(429, "insufficient_quota", "credit_balance_exhausted"), "billing"),
+        (error(429, "insufficient_quota", "insufficient_quota").header("retry-after", "1"), "billing"),
+        (error(400, "invalid_request_error", "billing_hard_limit_reached"), "billing"),
+    ] {
+        let visionary = Visionary::start().await;
+        visionary.openai.script(Endpoint::Images, reply);
+        for _ in 0..3 {
+            let answer = visionary.generate("a fox").await;
+            assert_eq!((answer.status, answer.header("x-error-code")), (502, "provider_misconfigured"));
+            assert!(answer.body.contains(words), "{}", answer.body);
+        }
+        assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 1, "{words}");
+        let log = visionary.host.logs();
+        assert!(log.iter().any(|line| line.text.contains("ERROR")), "the operator must look");
+    }
+}
+
+/// What was certainly not done is asked for again, at the most twice.
+#[tokio::test]
+async fn what_was_certainly_not_done_is_asked_for_again() {
+    let busy = || error(429, "requests", "rate_limit_exceeded").header("retry-after-ms", "10");
+    let down = |status| Reply::body(status, "text/html", "<html>").header("retry-after-ms", "10");
+    for replies in [
+        vec![busy()],
+        vec![busy(), busy()],
+        vec![down(500)],
+        vec![down(502), down(503)],
+        vec![error(503, "server_error", "server_is_overloaded").header("retry-after", "0")],
+    ] {
+        let (visionary, tries) = (Visionary::start().await, replies.len() + 1);
+        replies.into_iter().for_each(|reply| visionary.openai.script(Endpoint::Images, reply));
+        assert_eq!(visionary.generate("a fox").await.status, 200);
+        assert_eq!(visionary.openai.requests(Endpoint::Images).len(), tries);
+        assert_eq!(visionary.openai.pictures_drawn().len(), 1);
+        assert_eq!(visionary.list().await.len(), 1);
+    }
+    for (reply, status) in [(busy(), 429), (down(500), 502)] {
+        let visionary = Visionary::start().await;
+        visionary.openai.script_always(Endpoint::Images, reply);
+        assert_eq!(visionary.generate("a fox").await.status, status);
+        assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 3);
+        assert!(visionary.list().await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_wait_longer_than_the_time_left_is_passed_on_and_not_waited_for() {
+    let visionary = Setup::default().set("OPENAI_TIMEOUT_SECONDS", "5").start().await;
+    visionary.openai.script(Endpoint::Images, error(503, "server_error", "x").header("retry-after", "30"));
+    assert_eq!(visionary.generate("a fox").await.status, 502);
+    assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 1);
+}
+
+#[tokio::test]
+async fn a_model_that_is_gone_makes_way_for_the_next_fallback() {
+    let gone = Setup::default().set("OPENAI_IMAGE_MODEL", "gpt-image-1");
+    let visionary = gone.clone().set("OPENAI_IMAGE_FALLBACKS", "dall-e-2, dall-e-3,gpt-image-2").start().await;
+    let answer = visionary.generate_json(&json!({"prompt": "a fox", "quality": "low", "size": "1536x1024"})).await;
+    assert_eq!(answer.json()["model"], "dall-e-3");
+    let bodies: Vec<Value> =
+        visionary.openai.requests(Endpoint::Images).into_iter().map(|request| request.body).collect();
+    let models: Vec<&Value> = bodies.iter().map(|body| &body["model"]).collect();
+    assert_eq!(models, ["gpt-image-1", "dall-e-2", "dall-e-3"]);
+    assert_eq!(bodies[2]["response_format"], "b64_json", "each family has its own body");
+    let log = visionary.host.logs();
+    let told =
+        |line: &str| line.contains("ERROR") && line.contains("OPENAI_IMAGE_MODEL") && line.contains("gpt-image-1");
+    assert!(log.iter().any(|line| told(&line.text)));
+
+    let visionary = gone.start().await;
+    let answer = visionary.generate("a fox").await;
+    assert_eq!((answer.status, answer.header("x-error-code")), (502, "provider_misconfigured"));
 }
 
 #[tokio::test]
@@ -88,7 +164,7 @@ async fn the_wait_that_the_provider_asks_for_is_passed_on() {
         ("retry-after-ms", "1500", "2"),
         ("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT", "1"),
     ] {
-        let reply = error(429, "requests", "rate_limit_exceeded").header(header, value);
+        let reply = error(429, "requests", "slow_down").header(header, value).header("x-should-retry", "false");
         visionary.openai.script(Endpoint::Images, reply.header("date", "Sat, 01 Jan 2000 00:00:00 GMT"));
         assert_eq!(visionary.generate("a fox").await.header("retry-after"), wanted, "{header}: {value}");
     }

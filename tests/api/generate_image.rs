@@ -253,7 +253,8 @@ async fn the_ending_and_the_type_follow_the_bytes() {
 #[tokio::test]
 async fn the_same_prompt_at_the_same_moment_in_two_processes_gives_as_many_pictures() {
     let painting = Painting::Fixed(Bytes::from_static(b"\x89PNG\r\n\x1a\n the same"));
-    let setup = Setup { handlers: 2, openai: openai::Options { painting, ..Default::default() }, ..Setup::default() };
+    let openai = openai::Options { painting, ..Default::default() };
+    let setup = Setup { handlers: 2, openai, ..Setup::default() }.set("MAX_CONCURRENT_GENERATIONS", "40");
     let visionary = setup.start().await;
     let hold = openai::Hold::new();
     visionary.openai.script_always(Endpoint::Images, Reply::normal().held_by(&hold));
@@ -283,4 +284,55 @@ async fn pictures_of_one_millisecond_do_not_overwrite_each_other() {
         names.push(Answer::of(answer).await.json()["name"].as_str().unwrap().to_owned());
     }
     assert_eq!(names, ["a_1795262400123.png", "a_1795262400124.png", "a_1795262400125.png"]);
+}
+
+/// The picture is paid, so it is stored, whoever is still there.
+#[tokio::test]
+async fn a_caller_that_leaves_finds_the_picture_listed() {
+    for wire in WIRES {
+        let visionary = Setup::wire(wire).start().await;
+        let hold = openai::Hold::new();
+        visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
+        let request = visionary.request(Method::POST, "/api/generateImage").body(r#"{"prompt":"a fox"}"#);
+        let request = tokio::spawn(request.send());
+        hold.reached(1).await;
+        request.abort();
+        assert!(request.await.is_err(), "the caller has left");
+        // The handler has noticed by the time it has answered somebody else.
+        visionary.get("/api/getImages").await;
+        hold.release();
+        // A stop waits for generations without a caller.
+        let address = visionary.host.handler_pid(0).unwrap().to_string();
+        std::process::Command::new("kill").args(["-TERM", &address]).status().unwrap();
+        visionary.host.wait_for_exits(0, 1).await;
+        assert_eq!(visionary.host.exits(0), [Some(0)]);
+        let mut visionary = visionary;
+        visionary.host.start_handler(0).await.unwrap();
+        assert_eq!(visionary.list().await.len(), 1, "{wire:?}");
+        assert_eq!(visionary.openai.pictures_drawn().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_rush_ends_in_pictures_and_in_busy_before_anything_is_paid() {
+    let visionary = Setup::default().set("MAX_CONCURRENT_GENERATIONS", "4").start().await;
+    let hold = openai::Hold::new();
+    visionary.openai.script_always(Endpoint::Images, Reply::normal().held_by(&hold));
+    let rush = futures_util::future::join_all((0..100).map(|_| visionary.generate("a fox")));
+    let release = async {
+        hold.reached(4).await;
+        // All but 4 at work and 16 in the queue have been turned away.
+        let busy = |line: &devkit::host::LogLine| line.text.contains("\"busy\"");
+        visionary.host.wait_for_logs(80, busy).await;
+        assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 4, "4 at a time");
+        hold.release();
+    };
+    let (answers, ()) = tokio::join!(rush, release);
+    let (drawn, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 200);
+    assert_eq!((drawn.len(), refused.len()), (20, 80));
+    for answer in refused {
+        assert_eq!((answer.status, answer.header("x-error-code"), answer.header("retry-after")), (503, "busy", "10"));
+    }
+    assert_eq!(visionary.openai.pictures_drawn().len(), 20);
+    assert_eq!(visionary.list().await.len(), 20);
 }

@@ -1,0 +1,41 @@
+//! So many at a time, so many in a queue before them, and the queue has an end in time, too.
+
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// For each one that works, so many wait.
+const WAITING_PER_TURN: usize = 4;
+/// Whoever waits longer is told to come back.
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
+
+/// Hands out turns, in the order in which they were asked for.
+#[derive(Debug)]
+pub(crate) struct Turns {
+    working: Semaphore,
+    waiting: Semaphore,
+}
+
+/// No turn is free, and none will be soon.
+#[derive(Debug, thiserror::Error)]
+#[error("as many generations are under way and waiting as this process takes")]
+pub struct Busy;
+
+impl Turns {
+    pub(crate) fn new(at_a_time: usize) -> Self {
+        Self {
+            working: Semaphore::new(at_a_time),
+            waiting: Semaphore::new(at_a_time.saturating_mul(1 + WAITING_PER_TURN)),
+        }
+    }
+
+    /// Waits for a turn, which lasts until the permits are dropped.
+    pub(crate) async fn take(&self) -> Result<[SemaphorePermit<'_>; 2], Busy> {
+        // Everybody inside has one of these, whether working or waiting.
+        let inside = self.waiting.try_acquire().map_err(|_| Busy)?;
+        match tokio::time::timeout(LONGEST_WAIT, self.working.acquire()).await {
+            Ok(Ok(turn)) => Ok([turn, inside]),
+            Ok(Err(_)) | Err(_) => Err(Busy),
+        }
+    }
+}
