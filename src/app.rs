@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use time::OffsetDateTime;
+use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::gallery::Gallery;
 use crate::openai::OpenAi;
+use crate::spool::{self, Spool};
 use crate::turns::Turns;
 
 /// Tells the time. Only the edge asks it; below, a time is an argument.
@@ -20,20 +22,29 @@ pub struct App {
     pub(crate) gallery: Gallery,
     pub(crate) clock: Clock,
     pub(crate) turns: Turns,
+    pub(crate) spool: Spool,
+    /// Told when a picture was left in the spool.
+    pub(crate) left_behind: Notify,
     /// Generations, which go on when their caller has left. The server waits for them.
     pub(crate) generations: TaskTracker,
 }
 
 /// The app could not be put together.
 #[derive(Debug, thiserror::Error)]
-#[error("the HTTP client could not be set up")]
-pub struct Error(#[source] reqwest::Error);
+pub enum Error {
+    /// TLS is missing something.
+    #[error("the HTTP client could not be set up")]
+    Http(#[source] reqwest::Error),
+    /// The folder is not ours to use.
+    #[error("SPOOL_DIR cannot be used: it must be a folder that can be written, or be possible to make")]
+    Spool(#[from] spool::Error),
+}
 
 impl App {
     /// Connects nothing yet: services are reached when a request needs them.
     ///
     /// # Errors
-    /// If the HTTP client's TLS cannot be set up.
+    /// If the HTTP client's TLS cannot be set up, or the spool's folder cannot be made.
     pub fn new(config: &Config, clock: Clock) -> Result<Self, Error> {
         // One client for all outside calls. The total timeout is the storage services'; calls to the
         // provider state their own. Redirects are never followed: they would carry keys along.
@@ -44,12 +55,14 @@ impl App {
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("visionary/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(Error)?;
+            .map_err(Error::Http)?;
         Ok(Self {
             openai: OpenAi::new(config.openai.clone(), http.clone()),
             gallery: Gallery::new(&config.storage, &config.sas, http),
             clock,
             turns: Turns::new(config.max_concurrent_generations),
+            spool: Spool::open(&config.spool_dir)?,
+            left_behind: Notify::new(),
             generations: TaskTracker::new(),
         })
     }

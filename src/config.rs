@@ -5,6 +5,7 @@
 
 mod storage;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::Url;
@@ -21,6 +22,9 @@ pub struct Config {
     pub log_filter: String,
     /// `MAX_CONCURRENT_GENERATIONS` (16): how many pictures one process has drawn at a time.
     pub max_concurrent_generations: usize,
+    /// `SPOOL_DIR` (below the system's temporary folder, one for each container): where paid pictures
+    /// are safe until they are uploaded.
+    pub spool_dir: PathBuf,
     /// The provider of pictures and suggestions.
     pub openai: OpenAiConfig,
     /// The storage account.
@@ -153,14 +157,18 @@ impl Config {
     /// The first setting that is missing, malformed, contradictory or unresolved.
     pub fn from_vars(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
         let vars = Vars(&lookup);
+        let storage = StorageConfig::from_vars(&vars)?;
+        // Two apps on one machine must not bring each other's pictures to their galleries.
+        let spool = format!("visionary-spool/{}-{}", storage.account, storage.container);
         Ok(Self {
+            spool_dir: vars.get("SPOOL_DIR")?.map_or_else(|| std::env::temp_dir().join(spool), PathBuf::from),
             port: vars.number("FUNCTIONS_CUSTOMHANDLER_PORT", "a port, 0 to 65535", 0..=65_535)?.unwrap_or(3000),
             log_filter: vars.get("RUST_LOG")?.unwrap_or_else(|| "info".to_owned()),
             max_concurrent_generations: vars
                 .number("MAX_CONCURRENT_GENERATIONS", "a whole number, 1 to 1000", 1..=1000)?
                 .unwrap_or(16),
             openai: OpenAiConfig::from_vars(&vars)?,
-            storage: StorageConfig::from_vars(&vars)?,
+            storage,
             sas: SasConfig::from_vars(&vars)?,
         })
     }

@@ -72,6 +72,12 @@ impl From<generate::Error> for Problem {
                 )
                 .caused_by(&error)
             },
+            generate::Error::Spool(error) => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "storage_unavailable",
+                "Pictures cannot be saved at the moment, so none is drawn. Please try again later.",
+            )
+            .caused_by(&error),
             generate::Error::Panicked => Self::internal("the generation panicked"),
             generate::Error::Storage(error) => {
                 let sentence = "The picture was drawn but could not be saved, so it is lost. Please try again later.";

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Url;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::config::{SasConfig, StorageConfig};
@@ -39,20 +39,22 @@ pub struct Gallery {
 }
 
 /// What is kept with a picture.
-#[derive(Debug)]
-pub struct Details<'a> {
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Details {
     /// Names this one picture, so that it can be told from another of the same name.
-    pub id: &'a str,
+    pub id: String,
     /// As the user typed it.
-    pub prompt: &'a Prompt,
+    pub prompt: Prompt,
     /// As the provider rewrote it.
-    pub revised_prompt: Option<&'a str>,
+    pub revised_prompt: Option<String>,
     /// The model that drew it.
-    pub model: &'a str,
+    pub model: String,
     /// Its size, in the provider's words.
-    pub size: &'a str,
+    pub size: String,
     /// Its quality, in the provider's words.
-    pub quality: &'a str,
+    pub quality: String,
+    /// When it came: the time in its name.
+    pub created_at: OffsetDateTime,
 }
 
 /// A picture that is in the container.
@@ -103,15 +105,15 @@ impl Gallery {
     ///
     /// # Errors
     /// The picture is not in the container, or it is not known whether it is.
-    pub async fn store(&self, image: &Image, details: &Details<'_>, now: OffsetDateTime) -> Result<Stored, Error> {
+    pub async fn store(&self, image: &Image, details: &Details, now: OffsetDateTime) -> Result<Stored, Error> {
         let metadata = metadata(details);
-        let drawn_at = name::epoch_ms(now);
+        let drawn_at = name::epoch_ms(details.created_at);
         for created_at_ms in drawn_at..drawn_at + MAX_NAMES {
-            let name = name::blob_name(details.prompt, created_at_ms, image.format());
+            let name = name::blob_name(&details.prompt, created_at_ms, image.format());
             match self.put(&name, image, &metadata).await {
                 Ok(()) => return self.stored(name, created_at_ms, now).await,
                 Err(error) if error.is("BlobAlreadyExists") => {
-                    if self.storage.metadata(&name, "id").await?.as_deref() == Some(details.id) {
+                    if self.storage.metadata(&name, "id").await?.as_deref() == Some(&details.id) {
                         return self.stored(name, created_at_ms, now).await;
                     }
                 }
@@ -119,6 +121,11 @@ impl Gallery {
             }
         }
         Err(Error::Answered { status: 409, code: "BlobAlreadyExists".to_owned() })
+    }
+
+    /// The name that [`Self::store`] will take, unless another picture has it by then.
+    pub fn name(image: &Image, details: &Details) -> String {
+        name::blob_name(&details.prompt, name::epoch_ms(details.created_at), image.format())
     }
 
     /// Every picture, newest first: by the time in the name, else by Last-Modified.
@@ -202,15 +209,15 @@ fn whole_seconds(at: OffsetDateTime) -> OffsetDateTime {
     at - Duration::from_nanos(at.nanosecond().into())
 }
 
-fn metadata(details: &Details<'_>) -> BTreeMap<&'static str, String> {
+fn metadata(details: &Details) -> BTreeMap<&'static str, String> {
     let mut metadata = BTreeMap::from([
-        ("id", details.id.to_owned()),
+        ("id", details.id.clone()),
         ("prompt", bounded(details.prompt.as_str(), MAX_PROMPT_BYTES)),
-        ("model", bounded(details.model, 200)),
-        ("size", bounded(details.size, 50)),
-        ("quality", bounded(details.quality, 50)),
+        ("model", bounded(&details.model, 200)),
+        ("size", bounded(&details.size, 50)),
+        ("quality", bounded(&details.quality, 50)),
     ]);
-    if let Some(revised) = details.revised_prompt {
+    if let Some(revised) = &details.revised_prompt {
         metadata.insert("revised_prompt", bounded(revised, MAX_REVISED_PROMPT_BYTES));
     }
     metadata

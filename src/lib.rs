@@ -7,8 +7,8 @@
 //! 2. [`server`] runs until it is told to stop.
 //! 3. [`functions`] has one file per function folder, and the route table.
 //! 4. [`error`] says what a caller is told when something below fails.
-//! 5. [`generate`] and [`suggest`] are the use cases; [`app`] is what they work with.
-//! 6. [`openai`] and [`gallery`] are the two services outside.
+//! 5. [`generate`], [`recover`] and [`suggest`] are the use cases; [`app`] is what they work with.
+//! 6. [`openai`] and [`gallery`] are the two services outside, [`spool`] is what is safe before them.
 //! 7. [`prompt`], [`image`], [`turns`], [`logs`] and [`config`] are what everything speaks in.
 
 pub mod app;
@@ -21,6 +21,8 @@ pub mod image;
 pub mod logs;
 pub mod openai;
 pub mod prompt;
+pub mod recover;
 pub mod server;
+pub mod spool;
 pub mod suggest;
 pub mod turns;

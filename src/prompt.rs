@@ -1,9 +1,12 @@
 //! A prompt: what the user asked for, in the user's own words.
 
+use serde::{Deserialize, Serialize};
+
 /// A prompt that can be sent: not blank, and free of control characters but tabs and line breaks.
 ///
 /// How long it may be depends on the model, so that is asked where the model is known.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Prompt(String);
 
 /// Why a text is no prompt.
@@ -34,6 +37,20 @@ impl Prompt {
     /// The words.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl TryFrom<String> for Prompt {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self, Error> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Prompt> for String {
+    fn from(prompt: Prompt) -> Self {
+        prompt.0
     }
 }
 

@@ -9,7 +9,7 @@ use tower::Layer as _;
 use tower::util::MapRequestLayer;
 
 use crate::app::App;
-use crate::functions;
+use crate::{functions, recover};
 
 /// Serves until `shutdown` resolves, then lets the requests under way finish, and the generations
 /// whose callers have left.
@@ -25,7 +25,12 @@ pub async fn run(
     let router = functions::finished(functions::router(Arc::clone(&app)));
     // Around the router, because inside it the path has been matched already.
     let service = MapRequestLayer::new(functions::normalize_path as fn(Request) -> Request).layer(router);
-    axum::serve(listener, ServiceExt::<Request>::into_make_service(service)).with_graceful_shutdown(shutdown).await?;
+    let serving =
+        axum::serve(listener, ServiceExt::<Request>::into_make_service(service)).with_graceful_shutdown(shutdown);
+    tokio::select! {
+        served = serving => served?,
+        () = recover::run(&app) => {}
+    }
     app.generations.close();
     app.generations.wait().await;
     Ok(())

@@ -12,13 +12,14 @@ use visionary::config::Config;
 use visionary::functions::FUNCTIONS;
 
 /// Top to bottom. A module uses those on lines below its own, and itself.
-const LAYERS: [&[&str]; 9] = [
+const LAYERS: [&[&str]; 10] = [
     &["main"],
     &["server"],
     &["functions"],
     &["error"],
-    &["generate", "suggest"],
+    &["generate", "recover", "suggest"],
     &["app"],
+    &["spool"],
     &["openai", "gallery"],
     &["prompt", "image", "turns", "logs"],
     &["config"],

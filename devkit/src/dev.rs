@@ -38,6 +38,7 @@ pub(crate) async fn run(arguments: &[&str]) -> anyhow::Result<()> {
             ("AzureWebJobsStorage".to_owned(), azurite.connection_string()),
             ("OPENAI_API_KEY".to_owned(), "cargo-dev".to_owned()),
             ("OPENAI_BASE_URL".to_owned(), provider.base_url()),
+            ("SPOOL_DIR".to_owned(), devkit::target_dir().join("devkit/spool").display().to_string()),
             ("RUST_LOG".to_owned(), std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned())),
         ],
         port: arguments.port.or(local_port).unwrap_or(7071),

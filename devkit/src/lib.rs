@@ -5,6 +5,7 @@
 
 pub mod artist;
 pub mod azurite;
+pub mod faults;
 pub mod host;
 
 pub mod leash;

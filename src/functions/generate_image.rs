@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::accept::Accept;
 use crate::app::App;
 use crate::error::Problem;
-use crate::generate::generate;
+use crate::generate::{Outcome, generate};
 use crate::openai::Wishes;
 
+const STORED_LATER: &str =
+    "The image was drawn and is safe. It will appear in the gallery as soon as storage can be reached again.";
 /// The longest prompt of any model fits, in any script.
 const MAX_BODY_KIB: usize = 64;
 
@@ -32,10 +34,21 @@ pub(super) async fn handle(State(app): State<Arc<App>>, headers: HeaderMap, body
         background: wish(&request, "background")?,
         output_format: wish(&request, "outputFormat")?,
     };
-    let generated = generate(&app, prompt, &wishes).await?;
-    Ok(match Accept::of(&headers) {
-        Accept::Text => super::text("Image uploaded successfully"),
-        Accept::Json => super::json(&generated),
+    let accept = Accept::of(&headers);
+    Ok(match generate(&app, prompt, &wishes).await? {
+        Outcome::Stored(generated) => match accept {
+            Accept::Text => super::text("Image uploaded successfully"),
+            Accept::Json => super::json(&generated),
+        },
+        // Not an error, which would invite a second, paid try.
+        Outcome::StoredLater { name } => {
+            let mut response = match accept {
+                Accept::Text => super::text(STORED_LATER),
+                Accept::Json => super::json(&json!({"code": "stored_later", "name": name, "detail": STORED_LATER})),
+            };
+            *response.status_mut() = StatusCode::ACCEPTED;
+            response
+        }
     })
 }
 

@@ -16,7 +16,9 @@ async fn no_secret_prompt_or_signed_link_is_logged_at_any_level() {
         visionary.generate("something forbidden, too").await;
         let (name, url) = visionary.list().await.remove(0);
         let token = visionary.get("/api/generateSASToken?code=the-key").await.body;
-        visionary.get("/api/getChatGPTSuggestion").await;
+        let last = visionary.get("/api/getChatGPTSuggestion").await;
+        let id = last.header("x-azure-functions-invocationid");
+        visionary.host.wait_for_log(|line| line.text.contains(id)).await;
         let signature = |text: &str| text.split("sig=").nth(1).unwrap().to_owned();
         let secrets = [
             API_KEY,

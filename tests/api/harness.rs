@@ -9,6 +9,7 @@ use devkit::host::{FunctionsHost, Options, Wire};
 use devkit::openai::{self, OpenAi};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use visionary::app::App;
@@ -34,6 +35,8 @@ pub(crate) struct Visionary {
     pub(crate) openai: OpenAi,
     pub(crate) settings: Vec<(String, String)>,
     http: reqwest::Client,
+    // Removed when the test ends.
+    _spool: TempDir,
 }
 
 #[derive(Clone)]
@@ -70,10 +73,12 @@ impl Setup {
     }
 
     pub(crate) async fn start(self) -> Visionary {
+        let spool = TempDir::new().expect("a temporary folder");
         let openai = OpenAi::start_with(self.openai).await.expect("the stand-in for OpenAI starts");
         let mut settings: Vec<(String, String)> = vec![
             ("AzureWebJobsStorage".into(), azurite().connection_string()),
             ("IMAGE_CONTAINER".into(), new_container()),
+            ("SPOOL_DIR".into(), spool.path().join("spool").to_str().expect("UTF-8").into()),
             ("OPENAI_API_KEY".into(), API_KEY.into()),
             ("OPENAI_BASE_URL".into(), openai.base_url()),
         ];
@@ -90,7 +95,7 @@ impl Setup {
             ..Options::new(root(), self.wire)
         };
         let host = FunctionsHost::start(options).await.expect("the host and the handler start");
-        Visionary { host, openai, settings, http: http() }
+        Visionary { host, openai, settings, http: http(), _spool: spool }
     }
 }
 

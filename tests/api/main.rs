@@ -10,5 +10,6 @@ mod generate_image;
 mod harness;
 mod routes;
 mod settings;
+mod spool;
 mod suggestion;
 mod tokens;

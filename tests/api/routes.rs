@@ -51,7 +51,10 @@ async fn a_token_needs_the_function_key_and_the_other_three_need_none() {
         assert_eq!(visionary.get("/api/generateSASToken?code=the-key").await.status, 200);
         assert_eq!(visionary.get("/api/getImages").await.status, 200);
         assert_eq!(visionary.get("/api/getChatGPTSuggestion").await.status, 200);
-        assert_eq!(visionary.generate("a fox").await.status, 200);
+        let last = visionary.generate("a fox").await;
+        assert_eq!(last.status, 200);
+        let id = last.header("x-azure-functions-invocationid");
+        visionary.host.wait_for_log(|line| line.text.contains(id)).await;
         let logged = visionary.host.logs().iter().any(|line| line.text.contains("the-key"));
         assert!(!logged, "a function key is logged");
     }

@@ -1,0 +1,69 @@
+//! Brings what is in the spool to the gallery: what an earlier process left behind, and what could
+//! not be uploaded when it was drawn.
+
+use std::time::Duration;
+
+use crate::app::App;
+use crate::logs::chain;
+
+/// Between tries while something is left; doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// Goes on until it is dropped.
+pub async fn run(app: &App) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        // Another process on the same folder may die at any time, so an empty one is looked at, too.
+        let left = recover(app).await;
+        pause = if left { (pause * 2).min(LONGEST_PAUSE) } else { FIRST_PAUSE };
+        let wait = if left { pause } else { LONGEST_PAUSE };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = app.left_behind.notified() => pause = FIRST_PAUSE,
+        }
+    }
+}
+
+/// One try for each entry; whether any is left.
+async fn recover(app: &App) -> bool {
+    let ids = match app.spool.left_behind().await {
+        Ok(ids) => ids,
+        Err(error) => {
+            tracing::error!(cause = chain(&error), "the spool cannot be read");
+            return true;
+        }
+    };
+    let mut left = false;
+    for id in ids {
+        let (image, details) = match app.spool.get(&id).await {
+            Ok(Some(entry)) => entry,
+            // Another process was faster, or it is none of ours.
+            Ok(None) => continue,
+            Err(error) => {
+                tracing::error!(cause = chain(&error), image.id = id, "a picture in the spool cannot be read");
+                left = true;
+                continue;
+            }
+        };
+        // Stored again by another process it is still one picture: the gallery compares the id.
+        match app.gallery.store(&image, &details, (app.clock)()).await {
+            Ok(_) => {
+                tracing::info!(image.id = id, "a picture was stored after all");
+                if let Err(error) = app.spool.remove(&id).await {
+                    tracing::error!(
+                        cause = chain(&error),
+                        image.id = id,
+                        "a stored picture cannot be removed from the spool"
+                    );
+                    left = true;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(cause = chain(&error), image.id = id, "a picture in the spool cannot be stored yet");
+                left = true;
+            }
+        }
+    }
+    left
+}

@@ -1,0 +1,165 @@
+//! The spool: a folder where a paid picture is safe before any step that can fail.
+//!
+//! An entry is one file, written beside the others under another name and then renamed, so that a
+//! SIGKILL at any instant leaves nothing or a whole entry. It is not synced to the disk: what has to
+//! be survived is the end of a process, which the host brings about without warning; a picture
+//! costs milliseconds less that way. Several processes may share the folder.
+
+use std::collections::HashSet;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::gallery::Details;
+use crate::image::Image;
+
+/// A gallery that cannot be reached for long is not waited for with ever more money.
+const MAX_ENTRIES: usize = 500;
+const MAX_BYTES: u64 = 1024 * 1024 * 1024;
+const ENDING: &str = "picture";
+const UNFINISHED: &str = "unfinished";
+/// Nobody writes for so long: what is older was being written when its process was killed.
+const UNFINISHED_FOR: Duration = Duration::from_secs(60 * 60);
+
+/// The folder.
+#[derive(Debug, Clone)]
+pub(crate) struct Spool {
+    folder: Arc<Path>,
+    /// What this process is still uploading: nothing to recover.
+    in_hand: Arc<Mutex<HashSet<String>>>,
+}
+
+/// The spool cannot take a picture.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// As much waits to be uploaded as may wait.
+    #[error("the spool in SPOOL_DIR is full: pictures wait there to be uploaded")]
+    Full,
+    /// The folder cannot be used.
+    #[error("the spool in SPOOL_DIR cannot be used")]
+    Io(#[from] io::Error),
+}
+
+impl Spool {
+    /// Makes the folder, for this user alone.
+    pub(crate) fn open(folder: &Path) -> Result<Self, Error> {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        Ok(Self { folder: folder.into(), in_hand: Arc::default() })
+    }
+
+    /// Whether one more picture may come, asked before it is paid.
+    pub(crate) async fn check_room(&self) -> Result<(), Error> {
+        let folder = Arc::clone(&self.folder);
+        let (entries, bytes) = blocking(move || {
+            let mut sizes = (0, 0);
+            for file in fs::read_dir(&folder)? {
+                // A file may go while the folder is read.
+                let length = file?.metadata().map_or(0, |metadata| metadata.len());
+                sizes = (sizes.0 + 1, sizes.1 + length);
+            }
+            Ok(sizes)
+        })
+        .await?;
+        if entries < MAX_ENTRIES && bytes < MAX_BYTES { Ok(()) } else { Err(Error::Full) }
+    }
+
+    /// Keeps a picture; once this returns, it is safe from the end of the process.
+    pub(crate) async fn put(&self, image: &Image, details: &Details) -> Result<(), Error> {
+        let mut header = serde_json::to_vec(details).map_err(io::Error::from)?;
+        header.push(b'\n');
+        self.in_hand().insert(details.id.clone());
+        let (unfinished, whole) = (self.folder.join(format!("{}.{UNFINISHED}", details.id)), self.path(&details.id));
+        let bytes = image.bytes().clone();
+        let written = blocking(move || {
+            let mut file = fs::File::create(&unfinished)?;
+            io::Write::write_all(&mut file, &header)?;
+            io::Write::write_all(&mut file, &bytes)?;
+            fs::rename(&unfinished, &whole)
+        });
+        let written = written.await;
+        if written.is_err() {
+            self.leave(&details.id);
+        }
+        Ok(written?)
+    }
+
+    /// Lets go of a picture that this process no longer uploads itself: it is to be recovered.
+    pub(crate) fn leave(&self, id: &str) {
+        self.in_hand().remove(id);
+    }
+
+    /// Forgets a picture that is in the gallery.
+    pub(crate) async fn remove(&self, id: &str) -> Result<(), Error> {
+        let path = self.path(id);
+        let removed = blocking(move || match fs::remove_file(path) {
+            // Another process was faster.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        });
+        removed.await?;
+        self.leave(id);
+        Ok(())
+    }
+
+    /// The ids of what was left behind, by this process or another; remains of what was never whole
+    /// are removed.
+    pub(crate) async fn left_behind(&self) -> Result<Vec<String>, Error> {
+        let folder = Arc::clone(&self.folder);
+        let mut ids = blocking(move || {
+            let mut ids = Vec::new();
+            for file in fs::read_dir(&folder)? {
+                let path = file?.path();
+                let ends_with = |wanted: &str| path.extension().is_some_and(|ending| ending == wanted);
+                let age = fs::metadata(&path).and_then(|file| file.modified()).ok().and_then(|at| at.elapsed().ok());
+                if ends_with(UNFINISHED) && age.is_some_and(|age| age > UNFINISHED_FOR) {
+                    // Another process may have been faster.
+                    let _ = fs::remove_file(&path);
+                }
+                if ends_with(ENDING) {
+                    ids.extend(path.file_stem().and_then(|id| id.to_str()).map(str::to_owned));
+                }
+            }
+            Ok(ids)
+        })
+        .await?;
+        let in_hand = self.in_hand();
+        ids.retain(|id| !in_hand.contains(id));
+        Ok(ids)
+    }
+
+    /// An entry; `None` where there is none (any more), or where the file is not one of ours.
+    pub(crate) async fn get(&self, id: &str) -> Result<Option<(Image, Details)>, Error> {
+        let path = self.path(id);
+        let read = blocking(move || match fs::read(path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        });
+        Ok(read.await?.and_then(|bytes| parse(bytes.into())))
+    }
+
+    fn path(&self, id: &str) -> PathBuf {
+        self.folder.join(format!("{id}.{ENDING}"))
+    }
+
+    fn in_hand(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A line of JSON, then the picture.
+fn parse(file: Bytes) -> Option<(Image, Details)> {
+    let end = file.iter().position(|byte| *byte == b'\n')?;
+    let details = serde_json::from_slice(&file[..end]).ok()?;
+    let image = Image::recognise(file.slice(end + 1..)).ok()?;
+    Some((image, details))
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(io::Error::other("the task ended early")))
+}

@@ -1,0 +1,100 @@
+//! A paid picture reaches the gallery, whatever happens to storage or to the process.
+
+use std::path::PathBuf;
+
+use devkit::faults::{Faults, Line};
+use devkit::openai::{Endpoint, Hold, Reply};
+use serde_json::json;
+
+use crate::harness::{Setup, Visionary, azurite};
+
+/// With a line to storage that can be cut.
+async fn start(handlers: usize) -> (Visionary, Faults) {
+    let port = azurite().blob_port();
+    let faults = Faults::before(port).await.unwrap();
+    let through = azurite().connection_string().replace(&format!(":{port}/"), &format!(":{}/", faults.port()));
+    let setup = Setup { handlers, ..Setup::default() }.set("AzureWebJobsStorage", through);
+    (setup.start().await, faults)
+}
+
+fn spool(visionary: &Visionary) -> PathBuf {
+    visionary.settings.iter().find(|(name, _)| name == "SPOOL_DIR").map(|(_, folder)| folder.into()).unwrap()
+}
+
+fn entries(visionary: &Visionary) -> usize {
+    std::fs::read_dir(spool(visionary)).unwrap().count()
+}
+
+/// Storage goes while the provider draws; the name that the caller is told.
+async fn draw_while_storage_is_gone(visionary: &Visionary, faults: &Faults) -> String {
+    let hold = Hold::new();
+    visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
+    let body = json!({"prompt": "a fox"});
+    let cut = async {
+        hold.reached(1).await;
+        faults.set(Line::Cut);
+        hold.release();
+    };
+    let (answer, ()) = tokio::join!(visionary.generate_json(&body), cut);
+    assert_eq!((answer.status, &answer.json()["code"]), (202, &json!("stored_later")), "{}", answer.body);
+    answer.json()["name"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_picture_that_cannot_be_stored_is_kept_and_stored_when_storage_is_back() {
+    let (visionary, faults) = start(1).await;
+    let name = draw_while_storage_is_gone(&visionary, &faults).await;
+    assert_eq!(entries(&visionary), 1);
+    faults.set(Line::Whole);
+    visionary.host.wait_for_log(|line| line.text.contains("stored after all")).await;
+    let (listed, url) = visionary.list().await.remove(0);
+    assert_eq!(listed, name);
+    let drawn = visionary.openai.pictures_drawn();
+    assert_eq!(drawn.len(), 1, "paid once");
+    assert_eq!(visionary.open(&url).await.bytes().await.unwrap(), drawn[0].bytes);
+}
+
+#[tokio::test]
+async fn a_picture_of_a_killed_process_is_recovered_once_by_whoever_starts() {
+    let (mut visionary, faults) = start(2).await;
+    let name = draw_while_storage_is_gone(&visionary, &faults).await;
+    for handler in 0..2 {
+        visionary.host.kill_handler(handler).await;
+    }
+    assert_eq!(entries(&visionary), 1);
+    // What a process leaves that is killed while it writes, and what is none of ours.
+    let unfinished = spool(&visionary).join("0.unfinished");
+    std::fs::write(&unfinished, "{").unwrap();
+    let written = std::fs::File::options().append(true).open(&unfinished).unwrap();
+    written.set_modified(std::time::UNIX_EPOCH).unwrap();
+    std::fs::write(spool(&visionary).join("1.picture"), "no picture").unwrap();
+    faults.set(Line::Whole);
+    for handler in 0..2 {
+        visionary.host.start_handler(handler).await.unwrap();
+    }
+    visionary.host.wait_for_log(|line| line.text.contains("stored after all")).await;
+    let names: Vec<String> = visionary.list().await.into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, [name]);
+    assert!(!unfinished.exists(), "remains are cleaned away");
+    assert_eq!(visionary.openai.pictures_drawn().len(), 1, "paid once");
+}
+
+#[tokio::test]
+async fn the_spool_is_empty_after_a_picture_was_stored_and_its_folder_is_private() {
+    let (visionary, _faults) = start(1).await;
+    assert_eq!(visionary.generate("a fox").await.status, 200);
+    assert_eq!(entries(&visionary), 0);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(spool(&visionary)).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o700);
+}
+
+#[tokio::test]
+async fn a_full_spool_refuses_before_anything_is_paid() {
+    let (visionary, _faults) = start(1).await;
+    for number in 0..500 {
+        std::fs::write(spool(&visionary).join(format!("{number}.unfinished")), "").unwrap();
+    }
+    let answer = visionary.generate("a fox").await;
+    assert_eq!((answer.status, answer.header("x-error-code")), (503, "storage_unavailable"));
+    assert!(visionary.openai.requests(Endpoint::Images).is_empty());
+}
