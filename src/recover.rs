@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::app::App;
 use crate::logs::chain;
+use crate::spool;
 
 /// Between tries while something is left; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -38,8 +39,13 @@ async fn recover(app: &App) -> bool {
     for id in ids {
         let (image, details) = match app.spool.get(&id).await {
             Ok(Some(entry)) => entry,
-            // Another process was faster, or it is none of ours.
+            // Another process was faster.
             Ok(None) => continue,
+            Err(error @ spool::Error::Damaged) => {
+                tracing::error!(cause = chain(&error), image.id = id, "a file in the spool is left where it is");
+                app.spool.pass_over(&id);
+                continue;
+            }
             Err(error) => {
                 tracing::error!(cause = chain(&error), image.id = id, "a picture in the spool cannot be read");
                 left = true;

@@ -30,7 +30,7 @@ const UNFINISHED_FOR: Duration = Duration::from_secs(60 * 60);
 #[derive(Debug, Clone)]
 pub(crate) struct Spool {
     folder: Arc<Path>,
-    /// What this process is still uploading: nothing to recover.
+    /// What this process is still uploading, or has passed over: nothing to recover.
     in_hand: Arc<Mutex<HashSet<String>>>,
 }
 
@@ -40,6 +40,9 @@ pub enum Error {
     /// As much waits to be uploaded as may wait.
     #[error("the spool in SPOOL_DIR is full: pictures wait there to be uploaded")]
     Full,
+    /// A file is not as this program writes them.
+    #[error("a file in SPOOL_DIR is damaged or not ours")]
+    Damaged,
     /// The folder cannot be used.
     #[error("the spool in SPOOL_DIR cannot be used")]
     Io(#[from] io::Error),
@@ -132,7 +135,12 @@ impl Spool {
         Ok(ids)
     }
 
-    /// An entry; `None` where there is none (any more), or where the file is not one of ours.
+    /// Leaves an entry where it is and does not look at it again.
+    pub(crate) fn pass_over(&self, id: &str) {
+        self.in_hand().insert(id.to_owned());
+    }
+
+    /// An entry; `None` where there is none any more.
     pub(crate) async fn get(&self, id: &str) -> Result<Option<(Image, Details)>, Error> {
         let path = self.path(id);
         let read = blocking(move || match fs::read(path) {
@@ -140,7 +148,7 @@ impl Spool {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         });
-        Ok(read.await?.and_then(|bytes| parse(bytes.into())))
+        read.await?.map(|bytes| parse(bytes.into()).ok_or(Error::Damaged)).transpose()
     }
 
     fn path(&self, id: &str) -> PathBuf {

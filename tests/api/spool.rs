@@ -76,6 +76,8 @@ async fn a_picture_of_a_killed_process_is_recovered_once_by_whoever_starts() {
     let names: Vec<String> = visionary.list().await.into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, [name]);
     assert!(!unfinished.exists(), "remains are cleaned away");
+    visionary.host.wait_for_log(|line| line.text.contains("left where it is")).await;
+    assert!(spool(&visionary).join("1.picture").exists(), "what is not ours is not removed");
     assert_eq!(visionary.openai.pictures_drawn().len(), 1, "paid once");
 }
 
