@@ -7,8 +7,12 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
+use crate::azure::Table;
+use crate::caller::Callers;
 use crate::config::Config;
+use crate::digest::Digests;
 use crate::gallery::Gallery;
+use crate::idempotency::Claims;
 use crate::openai::OpenAi;
 use crate::spool::{self, Spool};
 use crate::turns::Turns;
@@ -20,7 +24,10 @@ pub type Clock = Arc<dyn Fn() -> OffsetDateTime + Send + Sync>;
 pub struct App {
     pub(crate) openai: OpenAi,
     pub(crate) gallery: Gallery,
+    pub(crate) callers: Callers,
+    pub(crate) claims: Claims,
     pub(crate) clock: Clock,
+    pub(crate) table: Table,
     pub(crate) turns: Turns,
     pub(crate) spool: Spool,
     /// Told when a picture was left in the spool.
@@ -56,7 +63,12 @@ impl App {
             .user_agent(concat!("visionary/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(Error::Http)?;
+        let digests = Digests::new(&config.storage);
+        let table = Table::new(&config.storage, http.clone());
         Ok(Self {
+            callers: Callers::new(config, digests.clone()),
+            claims: Claims::new(table.clone(), digests),
+            table,
             openai: OpenAi::new(config.openai.clone(), http.clone()),
             gallery: Gallery::new(&config.storage, &config.sas, http),
             clock,

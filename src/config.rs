@@ -8,6 +8,7 @@ mod storage;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use axum::http::HeaderName;
 use reqwest::Url;
 use secrecy::SecretString;
 
@@ -25,6 +26,12 @@ pub struct Config {
     /// `SPOOL_DIR` (below the system's temporary folder, one for each container): where paid pictures
     /// are safe until they are uploaded.
     pub spool_dir: PathBuf,
+    /// `WEBSITE_AUTH_ENABLED` (false): set by the platform while App Service authentication is on, so
+    /// that the user it names can be believed.
+    pub authentication: bool,
+    /// `QUOTA_USER_HEADER` (none): the header in which a front end that calls from its own server
+    /// names its user. Anybody who can call the app can send it.
+    pub user_header: Option<HeaderName>,
     /// The provider of pictures and suggestions.
     pub openai: OpenAiConfig,
     /// The storage account.
@@ -167,6 +174,14 @@ impl Config {
             max_concurrent_generations: vars
                 .number("MAX_CONCURRENT_GENERATIONS", "a whole number, 1 to 1000", 1..=1000)?
                 .unwrap_or(16),
+            authentication: vars.get("WEBSITE_AUTH_ENABLED")?.is_some_and(|value| value.eq_ignore_ascii_case("true")),
+            user_header: vars
+                .get("QUOTA_USER_HEADER")?
+                .map(|name| {
+                    name.parse()
+                        .map_err(|_| Error::Malformed { name: "QUOTA_USER_HEADER", expected: "a header's name" })
+                })
+                .transpose()?,
             openai: OpenAiConfig::from_vars(&vars)?,
             storage,
             sas: SasConfig::from_vars(&vars)?,

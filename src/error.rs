@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 
 use crate::logs::chain;
-use crate::{gallery, generate, openai};
+use crate::{gallery, generate, idempotency, openai};
 
 /// What a caller is told when a request fails.
 #[derive(Debug, Clone)]
@@ -63,6 +63,7 @@ impl From<generate::Error> for Problem {
             generate::Error::Prompt(error) => Self::invalid_request(error.to_string()),
             generate::Error::Wish(error) => Self::invalid_request(error.to_string()),
             generate::Error::Provider(error) => error.into(),
+            generate::Error::Idempotency(error) => error.into(),
             generate::Error::Busy(error) => Self {
                 retry_after: Some(Duration::from_secs(10)),
                 ..Self::new(
@@ -83,6 +84,32 @@ impl From<generate::Error> for Problem {
                 let sentence = "The picture was drawn but could not be saved, so it is lost. Please try again later.";
                 Self { sentence: sentence.to_owned(), ..error.into() }
             }
+        }
+    }
+}
+
+impl From<idempotency::Error> for Problem {
+    fn from(error: idempotency::Error) -> Self {
+        match error {
+            idempotency::Error::InProgress => Self {
+                retry_after: Some(Duration::from_secs(5)),
+                ..Self::new(
+                    StatusCode::CONFLICT,
+                    "in_progress",
+                    "A request with this Idempotency-Key is being worked on. Please ask again in a moment.",
+                )
+            },
+            idempotency::Error::Reused => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency_key_reused",
+                "This Idempotency-Key was used for another request. Send a new key with a new request.",
+            ),
+            idempotency::Error::Table(error) => Self {
+                sentence: "Whether this request was sent before cannot be found out at the moment, so nothing is \
+                           drawn. Please try again later."
+                    .to_owned(),
+                ..error.into()
+            },
         }
     }
 }
@@ -128,7 +155,7 @@ impl From<openai::Error> for Problem {
                 "The image provider did not answer in time. The picture may have been drawn and billed all the same, so \
                  it was not asked for again.",
             ),
-            openai::Error::LostAnswer(_) => bad_gateway(
+            openai::Error::LostAnswer(_) | openai::Error::GatewayTimeout(_) => bad_gateway(
                 "provider_answer_lost",
                 "The image provider's answer was lost on the way. The picture may have been drawn and billed all the \
                  same, so it was not asked for again.",

@@ -2,7 +2,6 @@
 
 mod listing;
 mod name;
-mod storage;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,12 +11,12 @@ use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+use crate::azure::{Container, Grant};
 use crate::config::{SasConfig, StorageConfig};
 use crate::image::Image;
 use crate::prompt::Prompt;
-use storage::{Grant, Storage};
 
-pub use storage::Error;
+pub use crate::azure::Error;
 
 /// A clock somewhere may be behind ours: a token starts a little earlier.
 const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
@@ -33,7 +32,7 @@ const METADATA: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 /// The container of pictures.
 #[derive(Debug, Clone)]
 pub struct Gallery {
-    storage: Storage,
+    container: Container,
     sas: SasConfig,
     http: reqwest::Client,
 }
@@ -55,16 +54,31 @@ pub struct Details {
     pub quality: String,
     /// When it came: the time in its name.
     pub created_at: OffsetDateTime,
+    /// Where the claim of its Idempotency-Key is, if it was asked for with one.
+    #[serde(default)]
+    pub claim: Option<String>,
 }
 
 /// A picture that is in the container.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Stored {
     /// The blob's name.
     pub name: String,
-    /// A read-only link.
-    pub url: String,
-    /// The time in the name.
+    /// The prompt as the provider rewrote it.
+    pub revised_prompt: Option<String>,
+    /// The model that drew it.
+    pub model: String,
+    /// Its size, in the provider's words.
+    pub size: String,
+    /// Its quality, in the provider's words.
+    pub quality: String,
+    /// Its media type.
+    pub content_type: String,
+    /// Its length.
+    pub bytes: usize,
+    /// When it came; the time in its name.
+    #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
 }
 
@@ -94,7 +108,7 @@ pub struct ContainerToken {
 
 impl Gallery {
     pub(crate) fn new(storage: &StorageConfig, sas: &SasConfig, http: reqwest::Client) -> Self {
-        Self { storage: Storage::new(storage, http.clone()), sas: sas.clone(), http }
+        Self { container: Container::new(storage, http.clone()), sas: sas.clone(), http }
     }
 
     /// Stores a picture under a name of its own, and makes the container if it is missing.
@@ -105,16 +119,16 @@ impl Gallery {
     ///
     /// # Errors
     /// The picture is not in the container, or it is not known whether it is.
-    pub async fn store(&self, image: &Image, details: &Details, now: OffsetDateTime) -> Result<Stored, Error> {
+    pub async fn store(&self, image: &Image, details: &Details) -> Result<Stored, Error> {
         let metadata = metadata(details);
         let drawn_at = name::epoch_ms(details.created_at);
         for created_at_ms in drawn_at..drawn_at + MAX_NAMES {
             let name = name::blob_name(&details.prompt, created_at_ms, image.format());
             match self.put(&name, image, &metadata).await {
-                Ok(()) => return self.stored(name, created_at_ms, now).await,
+                Ok(()) => return Ok(Stored::new(name, created_at_ms, image, details)),
                 Err(error) if error.is("BlobAlreadyExists") => {
-                    if self.storage.metadata(&name, "id").await?.as_deref() == Some(&details.id) {
-                        return self.stored(name, created_at_ms, now).await;
+                    if self.container.metadata(&name, "id").await?.as_deref() == Some(&details.id) {
+                        return Ok(Stored::new(name, created_at_ms, image, details));
                     }
                 }
                 Err(error) => return Err(error),
@@ -128,14 +142,22 @@ impl Gallery {
         name::blob_name(&details.prompt, name::epoch_ms(details.created_at), image.format())
     }
 
+    /// A read-only link to a picture.
+    ///
+    /// # Errors
+    /// [`Error::Signing`].
+    pub async fn link(&self, name: &str, now: OffsetDateTime) -> Result<String, Error> {
+        Ok(self.links(now).await?.to(name))
+    }
+
     /// Every picture, newest first: by the time in the name, else by Last-Modified.
     ///
     /// # Errors
     /// The listing is incomplete.
     pub async fn list(&self, now: OffsetDateTime) -> Result<Vec<Listed>, Error> {
         let grant = Grant { permissions: "l", starts_on: now - CLOCK_SKEW, expires_on: now + CLOCK_SKEW };
-        let token = self.storage.sign(&grant).await?;
-        let mut entries = listing::list(&self.http, &self.storage.url()?, &token).await?;
+        let token = self.container.sign(&grant).await?;
+        let mut entries = listing::list(&self.http, &self.container.url()?, &token).await?;
         let age = |entry: &listing::Entry| {
             std::cmp::Reverse(name::timestamp_ms(&entry.name).or(entry.last_modified.map(name::epoch_ms)))
         };
@@ -154,26 +176,21 @@ impl Gallery {
         let expires_on = whole_seconds(now + self.sas.lifetime);
         let grant = Grant { permissions, starts_on: now - CLOCK_SKEW, expires_on };
         Ok(ContainerToken {
-            sas_token: self.storage.sign(&grant).await?,
-            container_url: self.storage.url()?.into(),
+            sas_token: self.container.sign(&grant).await?,
+            container_url: self.container.url()?.into(),
             permissions: permissions.to_owned(),
             expires_on,
         })
     }
 
     async fn put(&self, name: &str, image: &Image, metadata: &BTreeMap<&'static str, String>) -> Result<(), Error> {
-        match self.storage.put_new(name, image, metadata).await {
+        match self.container.put_new(name, image, metadata).await {
             Err(error) if error.is("ContainerNotFound") => {
-                self.storage.create_container().await?;
-                self.storage.put_new(name, image, metadata).await
+                self.container.create_container().await?;
+                self.container.put_new(name, image, metadata).await
             }
             result => result,
         }
-    }
-
-    async fn stored(&self, name: String, created_at_ms: i64, now: OffsetDateTime) -> Result<Stored, Error> {
-        let created_at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(created_at_ms) * 1_000_000);
-        Ok(Stored { url: self.links(now).await?.to(&name), name, created_at: created_at.unwrap_or(now) })
     }
 
     /// Links are signed for a window of time that all processes share, so a picture's URL stays the
@@ -189,7 +206,23 @@ impl Gallery {
             // The second that `now` is in may have begun up to a second ago.
             expires_on: opens + 2 * self.sas.lifetime + Duration::from_secs(1),
         };
-        Ok(Links { container: self.storage.url()?, token: self.storage.sign(&grant).await? })
+        Ok(Links { container: self.container.url()?, token: self.container.sign(&grant).await? })
+    }
+}
+
+impl Stored {
+    fn new(name: String, created_at_ms: i64, image: &Image, details: &Details) -> Self {
+        let created_at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(created_at_ms) * 1_000_000);
+        Self {
+            name,
+            revised_prompt: details.revised_prompt.clone(),
+            model: details.model.clone(),
+            size: details.size.clone(),
+            quality: details.quality.clone(),
+            content_type: image.format().content_type().to_owned(),
+            bytes: image.bytes().len(),
+            created_at: created_at.unwrap_or(details.created_at),
+        }
     }
 }
 

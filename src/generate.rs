@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use time::OffsetDateTime;
 use tracing::Instrument as _;
 
 use crate::app::App;
 use crate::gallery::{self, Details, Gallery, Stored};
-use crate::image::Image;
+use crate::idempotency::{self, Claimed, Ending, Loss, Repeatable};
 use crate::logs::chain;
 use crate::openai::{self, Drawing, InvalidWish, Wishes};
 use crate::prompt::{self, Prompt};
@@ -27,6 +26,9 @@ pub enum Error {
     /// The provider gave no picture.
     #[error(transparent)]
     Provider(#[from] openai::Error),
+    /// The request was sent before, or cannot be told from one that was.
+    #[error(transparent)]
+    Idempotency(#[from] idempotency::Error),
     /// No turn is free. Nothing was asked of the provider.
     #[error(transparent)]
     Busy(#[from] Busy),
@@ -43,29 +45,14 @@ pub enum Error {
 
 /// A picture that is in the gallery and can be listed.
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub struct Generated {
-    /// The blob's name.
-    pub name: String,
     /// A read-only link.
     pub url: String,
     /// The prompt as typed.
-    pub prompt: String,
-    /// The prompt as the provider rewrote it.
-    pub revised_prompt: Option<String>,
-    /// The model that drew it.
-    pub model: String,
-    /// Its size, in the provider's words.
-    pub size: String,
-    /// Its quality, in the provider's words.
-    pub quality: String,
-    /// Its media type.
-    pub content_type: &'static str,
-    /// Its length.
-    pub bytes: usize,
-    /// When it came; the time in its name.
-    #[serde(with = "time::serde::rfc3339")]
-    pub created_at: OffsetDateTime,
+    pub prompt: Prompt,
+    /// What is kept of it.
+    #[serde(flatten)]
+    pub stored: Stored,
 }
 
 /// What became of a paid picture.
@@ -80,42 +67,101 @@ pub enum Outcome {
     },
 }
 
+/// What a caller asks for.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// As typed.
+    pub prompt: &'a str,
+    /// What else is wished.
+    pub wishes: Wishes,
+    /// How to know the request again, if it has an Idempotency-Key.
+    pub repeatable: Option<Repeatable>,
+}
+
+/// A request that can be fulfilled.
+struct Generation {
+    /// Of the picture that is to come.
+    id: String,
+    prompt: Prompt,
+    drawing: Drawing,
+    repeatable: Option<Repeatable>,
+}
+
 /// Has the picture drawn and stores it. Goes on to its end when the caller stops waiting: the
 /// picture is paid from the moment the provider is asked.
 ///
 /// # Errors
 /// See [`Error`].
-pub async fn generate(app: &Arc<App>, prompt: &str, wishes: &Wishes) -> Result<Outcome, Error> {
-    let prompt = Prompt::parse(prompt)?;
-    let drawing = app.openai.plan(&prompt, wishes)?;
-    let generation = draw_and_store(Arc::clone(app), prompt, drawing).in_current_span();
-    app.generations.spawn(generation).await.unwrap_or(Err(Error::Panicked))
+pub async fn generate(app: &Arc<App>, request: Request<'_>) -> Result<Outcome, Error> {
+    let prompt = Prompt::parse(request.prompt)?;
+    let drawing = app.openai.plan(&prompt, &request.wishes)?;
+    let id = format!("{:032x}", fastrand::u128(..));
+    let generation = Generation { id, prompt, drawing, repeatable: request.repeatable };
+    let work = run_once(Arc::clone(app), generation).in_current_span();
+    app.generations.spawn(work).await.unwrap_or(Err(Error::Panicked))
 }
 
-async fn draw_and_store(app: Arc<App>, prompt: Prompt, drawing: Drawing) -> Result<Outcome, Error> {
+/// Does the work, unless it was done before.
+async fn run_once(app: Arc<App>, generation: Generation) -> Result<Outcome, Error> {
+    let Some(repeatable) = &generation.repeatable else { return draw_and_store(&app, &generation).await };
+    let mut claim = match app.claims.claim(repeatable, &generation.id, (app.clock)()).await? {
+        Claimed::Ours(claim) => claim,
+        Claimed::Ended(ending) => return answer_again(&app, ending, generation.prompt).await,
+    };
+    let result = tokio::select! {
+        result = draw_and_store(&app, &generation) => result,
+        () = claim.renew(&*app.clock) => Err(Error::Panicked),
+    };
+    let told = match Ending::of(&result) {
+        Some(ending) => claim.end(ending).await,
+        None => claim.take_back().await,
+    };
+    if let Err(error) = told {
+        tracing::error!(cause = chain(&error), "the claim of an Idempotency-Key could not be written");
+    }
+    result
+}
+
+async fn answer_again(app: &App, ending: Ending, prompt: Prompt) -> Result<Outcome, Error> {
+    match ending {
+        Ending::Stored(stored) => {
+            let url = app.gallery.link(&stored.name, (app.clock)()).await?;
+            Ok(Outcome::Stored(Generated { url, prompt, stored }))
+        }
+        Ending::StoredLater { name } => Ok(Outcome::StoredLater { name }),
+        Ending::Lost(Loss::Timeout) => Err(openai::Error::Timeout.into()),
+        Ending::Lost(Loss::Answer) => Err(openai::Error::LostAnswer(None).into()),
+        Ending::Lost(Loss::UselessAnswer) => Err(openai::Error::BadAnswer("the first one was").into()),
+        Ending::Lost(Loss::Unsaved) => Err(gallery::Error::Unreachable.into()),
+    }
+}
+
+async fn draw_and_store(app: &App, generation: &Generation) -> Result<Outcome, Error> {
     let _turn = app.turns.take().await?;
     app.spool.check_room().await?;
-    let drawn = app.openai.draw(&drawing).await?;
+    let drawn = app.openai.draw(&generation.drawing).await?;
     let details = Details {
-        id: format!("{:032x}", fastrand::u128(..)),
-        prompt,
+        id: generation.id.clone(),
+        prompt: generation.prompt.clone(),
         revised_prompt: drawn.revised_prompt,
         model: drawn.model,
         size: drawn.size,
         quality: drawn.quality,
         // The time of the picture and not of the request, so that the newest picture is listed first.
         created_at: (app.clock)(),
+        claim: generation.repeatable.as_ref().map(|repeatable| repeatable.row().to_owned()),
     };
     let safe = app.spool.put(&drawn.image, &details).await;
     if let Err(error) = &safe {
         tracing::error!(cause = chain(error), "a picture could not be put into the spool; it is uploaded without");
     }
-    match app.gallery.store(&drawn.image, &details, details.created_at).await {
+    match app.gallery.store(&drawn.image, &details).await {
         Ok(stored) => {
             if let Err(error) = app.spool.remove(&details.id).await {
                 tracing::error!(cause = chain(&error), "a stored picture cannot be removed from the spool");
             }
-            Ok(Outcome::Stored(Generated::new(stored, details, &drawn.image)))
+            let url = app.gallery.link(&stored.name, (app.clock)()).await?;
+            Ok(Outcome::Stored(Generated { url, prompt: details.prompt, stored }))
         }
         Err(error) if safe.is_ok() => {
             tracing::error!(
@@ -131,19 +177,40 @@ async fn draw_and_store(app: Arc<App>, prompt: Prompt, drawing: Drawing) -> Resu
     }
 }
 
-impl Generated {
-    fn new(stored: Stored, details: Details, image: &Image) -> Self {
-        Self {
-            name: stored.name,
-            url: stored.url,
-            prompt: details.prompt.into(),
-            revised_prompt: details.revised_prompt,
-            model: details.model,
-            size: details.size,
-            quality: details.quality,
-            content_type: image.format().content_type(),
-            bytes: image.bytes().len(),
-            created_at: stored.created_at,
+impl Ending {
+    /// `None` where nothing was paid, so that another try is worth something.
+    fn of(result: &Result<Outcome, Error>) -> Option<Self> {
+        match result {
+            Ok(Outcome::Stored(generated)) => Some(Self::Stored(generated.stored.clone())),
+            Ok(Outcome::StoredLater { name }) => Some(Self::StoredLater { name: name.clone() }),
+            Err(error) => error.loss().map(Self::Lost),
+        }
+    }
+}
+
+impl Error {
+    /// How a picture was lost that may have been drawn and billed; `None` where none was drawn.
+    fn loss(&self) -> Option<Loss> {
+        match self {
+            Self::Provider(openai::Error::Timeout) => Some(Loss::Timeout),
+            Self::Provider(openai::Error::LostAnswer(_) | openai::Error::GatewayTimeout(_)) => Some(Loss::Answer),
+            Self::Provider(openai::Error::BadAnswer(_)) => Some(Loss::UselessAnswer),
+            Self::Storage(_) | Self::Panicked => Some(Loss::Unsaved),
+            Self::Provider(
+                openai::Error::Unreachable(_)
+                | openai::Error::PromptRefused(_)
+                | openai::Error::BadRequest(_)
+                | openai::Error::Denied(_)
+                | openai::Error::ModelGone(_)
+                | openai::Error::OutOfCredit(_)
+                | openai::Error::RateLimited(_)
+                | openai::Error::Failed(_),
+            )
+            | Self::Prompt(_)
+            | Self::Wish(_)
+            | Self::Idempotency(_)
+            | Self::Busy(_)
+            | Self::Spool(_) => None,
         }
     }
 }

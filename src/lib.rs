@@ -7,16 +7,22 @@
 //! 2. [`server`] runs until it is told to stop.
 //! 3. [`functions`] has one file per function folder, and the route table.
 //! 4. [`error`] says what a caller is told when something below fails.
-//! 5. [`generate`], [`recover`] and [`suggest`] are the use cases; [`app`] is what they work with.
-//! 6. [`openai`] and [`gallery`] are the two services outside, [`spool`] is what is safe before them.
-//! 7. [`prompt`], [`image`], [`turns`], [`logs`] and [`config`] are what everything speaks in.
+//! 5. [`generate`], [`recover`], [`cleanup`] and [`suggest`] are the use cases; [`app`] is what they work with.
+//! 6. [`idempotency`] and [`spool`] are what a paid picture is safe by.
+//! 7. [`openai`] and [`gallery`] are the two services outside; [`azure`] is the storage account.
+//! 8. [`prompt`], [`image`], [`caller`], [`turns`], [`logs`] and [`config`] are what everything speaks in.
 
 pub mod app;
+pub mod azure;
+pub mod caller;
+pub mod cleanup;
 pub mod config;
+mod digest;
 pub mod error;
 pub mod functions;
 pub mod gallery;
 pub mod generate;
+pub mod idempotency;
 pub mod image;
 pub mod logs;
 pub mod openai;

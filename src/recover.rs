@@ -53,9 +53,15 @@ async fn recover(app: &App) -> bool {
             }
         };
         // Stored again by another process it is still one picture: the gallery compares the id.
-        match app.gallery.store(&image, &details, (app.clock)()).await {
-            Ok(_) => {
+        match app.gallery.store(&image, &details).await {
+            Ok(stored) => {
                 tracing::info!(image.id = id, "a picture was stored after all");
+                if let Some(claim) = &details.claim
+                    && let Err(error) = app.claims.ended_after_all(claim, &id, stored).await
+                {
+                    // The picture matters more: its entry is not kept for this.
+                    tracing::warn!(cause = chain(&error), image.id = id, "its Idempotency-Key does not know of it");
+                }
                 if let Err(error) = app.spool.remove(&id).await {
                     tracing::error!(
                         cause = chain(&error),

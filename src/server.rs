@@ -9,7 +9,7 @@ use tower::Layer as _;
 use tower::util::MapRequestLayer;
 
 use crate::app::App;
-use crate::{functions, recover};
+use crate::{cleanup, functions, recover};
 
 /// Serves until `shutdown` resolves, then lets the requests under way finish, and the generations
 /// whose callers have left.
@@ -30,6 +30,7 @@ pub async fn run(
     tokio::select! {
         served = serving => served?,
         () = recover::run(&app) => {}
+        () = cleanup::run(&app) => {}
     }
     app.generations.close();
     app.generations.wait().await;

@@ -17,6 +17,8 @@ pub struct StorageConfig {
     pub key: SecretString,
     /// The account's blob endpoint, without a trailing slash.
     pub blob_endpoint: Url,
+    /// The account's table endpoint, likewise.
+    pub table_endpoint: Url,
     /// `IMAGE_CONTAINER` (`images`): created, private, when it is missing.
     pub container: String,
 }
@@ -63,6 +65,7 @@ impl StorageConfig {
         Ok(Self {
             key: account_key("accountKey", key)?,
             blob_endpoint: service_url("accountName", &format!("https://{account}.blob.core.windows.net"))?,
+            table_endpoint: service_url("accountName", &format!("https://{account}.table.core.windows.net"))?,
             account,
             container,
         })
@@ -82,17 +85,18 @@ impl StorageConfig {
             ));
         };
         let account = account_name(CONNECTION_STRING, name)?;
-        let blob_endpoint = match parts.get("blobendpoint") {
-            Some(endpoint) => endpoint.trim_end_matches('/').to_owned(),
+        let endpoint = |explicit: &str, service: &str| match parts.get(explicit) {
+            Some(endpoint) => service_url(CONNECTION_STRING, endpoint.trim_end_matches('/')),
             None => {
                 let scheme = parts.get("defaultendpointsprotocol").map_or("https", String::as_str);
                 let suffix = parts.get("endpointsuffix").map_or("core.windows.net", String::as_str);
-                format!("{scheme}://{account}.blob.{suffix}")
+                service_url(CONNECTION_STRING, &format!("{scheme}://{account}.{service}.{suffix}"))
             }
         };
         Ok(Self {
             key: account_key(CONNECTION_STRING, key.clone())?,
-            blob_endpoint: service_url(CONNECTION_STRING, &blob_endpoint)?,
+            blob_endpoint: endpoint("blobendpoint", "blob")?,
+            table_endpoint: endpoint("tableendpoint", "table")?,
             account,
             container,
         })

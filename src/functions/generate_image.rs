@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::accept::Accept;
 use crate::app::App;
 use crate::error::Problem;
-use crate::generate::{Outcome, generate};
+use crate::generate::{Outcome, Request, generate};
 use crate::openai::Wishes;
 
 const STORED_LATER: &str =
@@ -20,13 +20,15 @@ const STORED_LATER: &str =
 const MAX_BODY_KIB: usize = 64;
 
 pub(super) async fn handle(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
-    let body = to_bytes(body, MAX_BODY_KIB * 1024).await.map_err(|_| Problem::too_large(MAX_BODY_KIB))?;
-    let request = parse(&body)?;
+    let bytes = to_bytes(body, MAX_BODY_KIB * 1024).await.map_err(|_| Problem::too_large(MAX_BODY_KIB))?;
+    let request = parse(&bytes)?;
     let Some(Value::String(prompt)) = request.get("prompt") else {
         return Err(Problem::invalid_request(
             "The request has no prompt. Send JSON such as {\"prompt\": \"a red fox\"}.",
         ));
     };
+    let repeatable = idempotency_key(&headers)?;
+    let repeatable = repeatable.map(|key| app.claims.repeatable(key, &app.callers.identify(&headers), &bytes));
     let wishes = Wishes {
         size: wish(&request, "size")?,
         quality: wish(&request, "quality")?,
@@ -35,7 +37,7 @@ pub(super) async fn handle(State(app): State<Arc<App>>, headers: HeaderMap, body
         output_format: wish(&request, "outputFormat")?,
     };
     let accept = Accept::of(&headers);
-    Ok(match generate(&app, prompt, &wishes).await? {
+    Ok(match generate(&app, Request { prompt, wishes, repeatable }).await? {
         Outcome::Stored(generated) => match accept {
             Accept::Text => super::text("Image uploaded successfully"),
             Accept::Json => super::json(&generated),
@@ -50,6 +52,21 @@ pub(super) async fn handle(State(app): State<Arc<App>>, headers: HeaderMap, body
             response
         }
     })
+}
+
+/// The draft's quoted string, or the same without quotes, as most clients send it.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let mut values = headers.get_all("idempotency-key").iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default().trim();
+    let key = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+    if (1..=255).contains(&key.len()) && values.next().is_none() {
+        Ok(Some(key))
+    } else {
+        Err(Problem::invalid_request(
+            "Idempotency-Key must be one text of 1 to 255 ASCII characters, a UUID for example.",
+        ))
+    }
 }
 
 /// JSON whatever the Content-Type says: front ends send all sorts of it.

@@ -13,7 +13,7 @@ use reqwest::{StatusCode, Url, header};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
-use super::storage::Error;
+use crate::azure::Error;
 
 /// The service version that pages are asked in.
 const VERSION: &str = "2022-11-02";

@@ -21,7 +21,10 @@ pub enum Error {
     Timeout,
     /// The connection broke after the request was sent. A picture may have been drawn and billed.
     #[error("the provider's answer was lost")]
-    LostAnswer(#[source] reqwest::Error),
+    LostAnswer(#[source] Option<reqwest::Error>),
+    /// A gateway on the way gave up waiting. A picture may have been drawn and billed.
+    #[error("a gateway before the provider gave up waiting")]
+    GatewayTimeout(#[source] Answer),
     /// The provider will not draw this prompt.
     #[error("the provider refused the prompt")]
     PromptRefused(#[source] Answer),
@@ -114,12 +117,12 @@ impl Error {
         } else if error.is_timeout() {
             Self::Timeout
         } else {
-            Self::LostAnswer(error)
+            Self::LostAnswer(Some(error))
         }
     }
 
     pub(super) fn from_reading(error: reqwest::Error) -> Self {
-        if error.is_timeout() { Self::Timeout } else { Self::LostAnswer(error.without_url()) }
+        if error.is_timeout() { Self::Timeout } else { Self::LostAnswer(Some(error.without_url())) }
     }
 
     /// How long to wait before the request may be sent again, after so many tries; `None` where it
@@ -129,7 +132,6 @@ impl Error {
         let answer = match self {
             Self::Unreachable(_) => None,
             Self::RateLimited(answer) => Some(answer),
-            // 504 says that a gateway gave up, not that nothing was drawn.
             Self::Failed(answer) if matches!(answer.status.as_u16(), 500 | 502 | 503) => Some(answer),
             _ => return None,
         };
@@ -159,6 +161,8 @@ impl Error {
             StatusCode::NOT_FOUND => Self::ModelGone(answer),
             StatusCode::TOO_MANY_REQUESTS => Self::RateLimited(answer),
             StatusCode::BAD_REQUEST => Self::BadRequest(answer),
+            // 524 is Cloudflare's: https://developers.cloudflare.com/support/troubleshooting/http-status-codes/
+            _ if matches!(status.as_u16(), 504 | 524) => Self::GatewayTimeout(answer),
             _ => Self::Failed(answer),
         }
     }

@@ -44,7 +44,7 @@ async fn each_failure_of_the_provider_has_its_status_code_and_sentence() {
         (error(400, "invalid_request_error", "unknown_parameter"), 502, "provider_misconfigured", "OPENAI_IMAGE_WIRE"),
         (error(404, "invalid_request_error", "model_not_found"), 502, "provider_misconfigured", "OPENAI_IMAGE_MODEL"),
         (error(429, "requests", "slow_down").header("x-should-retry", "false"), 429, "provider_rate_limited", "busy"),
-        (Reply::body(504, "text/html", "<html>504</html>"), 502, "provider_failed", "failed"),
+        (Reply::body(504, "text/html", "<html>504</html>"), 502, "provider_answer_lost", "billed"),
         (Reply::body(200, "text/html", "<html>hello</html>"), 502, "provider_failed", "failed"),
         (Reply::body(200, "application/json", "{\"data\": [{\"b64_js"), 502, "provider_failed", "failed"),
         (Reply::json(200, &json!({"created": 1})), 502, "provider_failed", "failed"),

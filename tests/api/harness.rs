@@ -110,6 +110,11 @@ pub(crate) fn handler() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_handler"))
 }
 
+#[expect(clippy::disallowed_methods, reason = "Azurite goes by the real clock")]
+pub(crate) fn now() -> OffsetDateTime {
+    OffsetDateTime::now_utc()
+}
+
 pub(crate) fn http() -> reqwest::Client {
     reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client")
 }

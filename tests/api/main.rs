@@ -8,6 +8,7 @@ mod errors;
 mod gallery;
 mod generate_image;
 mod harness;
+mod idempotency;
 mod routes;
 mod settings;
 mod spool;

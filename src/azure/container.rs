@@ -1,0 +1,113 @@
+//! The container of blobs.
+
+use std::collections::BTreeMap;
+
+use azure_core::headers::Headers;
+use azure_core::request_options::{IfMatchCondition, Metadata};
+use azure_core::{Context, CustomHeaders, StatusCode};
+use azure_storage::prelude::BlobSasPermissions;
+use azure_storage::shared_access_signature::{SasProtocol, SasToken as _};
+use azure_storage_blobs::prelude::{ClientBuilder, ContainerClient};
+use time::OffsetDateTime;
+
+use super::Error;
+use crate::config::StorageConfig;
+use crate::image::Image;
+
+/// A picture's blob never changes. `private`, because its URL is a signed one.
+const CACHE_CONTROL: &str = "private, max-age=31536000, immutable";
+
+/// Where a token is good, and for what.
+pub(crate) struct Grant<'a> {
+    /// Some of `racwdl`.
+    pub(crate) permissions: &'a str,
+    pub(crate) starts_on: OffsetDateTime,
+    pub(crate) expires_on: OffsetDateTime,
+}
+
+/// The container that the pictures are in.
+#[derive(Debug, Clone)]
+pub(crate) struct Container {
+    client: ContainerClient,
+    https: bool,
+}
+
+impl Container {
+    pub(crate) fn new(config: &StorageConfig, http: reqwest::Client) -> Self {
+        let client =
+            ClientBuilder::with_location(super::location(config, &config.blob_endpoint), super::credentials(config))
+                .transport(super::transport(http))
+                .retry(super::retry())
+                .container_client(&config.container);
+        Self { client, https: config.blob_endpoint.scheme() == "https" }
+    }
+
+    /// Stores a new blob; one of that name is never overwritten (409 `BlobAlreadyExists`).
+    pub(crate) async fn put_new(
+        &self,
+        name: &str,
+        image: &Image,
+        metadata: &BTreeMap<&'static str, String>,
+    ) -> Result<(), Error> {
+        let mut values = Metadata::new();
+        for (key, value) in metadata {
+            values.insert(*key, value.clone());
+        }
+        // The SDK has no setter for a blob's Cache-Control.
+        let mut headers = Headers::new();
+        headers.insert("x-ms-blob-cache-control", CACHE_CONTROL);
+        let mut context = Context::new();
+        context.insert(CustomHeaders::from(headers));
+        let result = self
+            .client
+            .blob_client(name)
+            .put_block_blob(image.bytes().clone())
+            .content_type(image.format().content_type())
+            .metadata(values)
+            .if_match(IfMatchCondition::NotMatch("*".to_owned()))
+            .context(context)
+            .await;
+        result.map(|_| ()).map_err(Error::from)
+    }
+
+    /// One metadata value of a blob.
+    pub(crate) async fn metadata(&self, name: &str, key: &str) -> Result<Option<String>, Error> {
+        let answer = self.client.blob_client(name).get_metadata().await?;
+        Ok(answer.metadata.get(key).map(|value| String::from_utf8_lossy(&value).into_owned()))
+    }
+
+    /// Makes the container, private; one that is there already is left as it is.
+    pub(crate) async fn create_container(&self) -> Result<(), Error> {
+        match self.client.create().await {
+            Ok(()) => Ok(()),
+            Err(error) if error.as_http_error().is_some_and(|answer| answer.status() == StatusCode::Conflict) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Signs a container token: a query string that begins with `sv=`.
+    pub(crate) async fn sign(&self, grant: &Grant<'_>) -> Result<String, Error> {
+        let allows = |letter| grant.permissions.contains(letter);
+        let permissions = BlobSasPermissions {
+            read: allows('r'),
+            add: allows('a'),
+            create: allows('c'),
+            write: allows('w'),
+            delete: allows('d'),
+            list: allows('l'),
+            ..BlobSasPermissions::default()
+        };
+        let mut signature =
+            self.client.shared_access_signature(permissions, grant.expires_on).await?.start(grant.starts_on);
+        // Where the endpoint is plain http (Azurite), a token for https alone would be refused.
+        if self.https {
+            signature = signature.protocol(SasProtocol::Https);
+        }
+        Ok(signature.token()?)
+    }
+
+    /// The container's own URL, unsigned.
+    pub(crate) fn url(&self) -> Result<reqwest::Url, Error> {
+        Ok(self.client.url()?)
+    }
+}

@@ -1,0 +1,234 @@
+//! The table of everything that several processes must agree on.
+//!
+//! An entity is a JSON text and the time from which it is worth nothing. Writers agree by ETag: who
+//! comes second is told so and reads again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use azure_core::{Etag, StatusCode};
+use azure_data_tables::clients::{EntityClient, TableClient, TableServiceClientBuilder};
+use azure_data_tables::{IfMatchCondition, operations::QueryEntityResponse};
+use futures_util::StreamExt as _;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::sync::Notify;
+
+use super::Error;
+use crate::config::StorageConfig;
+
+/// Created when it is missing.
+const NAME: &str = "visionarystate";
+/// For one operation, the SDK's retries included. A request waits for several of them.
+const TIMEOUT: Duration = Duration::from_secs(8);
+/// A page holds 1,000 entities at most.
+const MAX_PAGES: usize = 100;
+
+/// The table, as far as it belongs to one container of pictures.
+#[derive(Debug, Clone)]
+pub(crate) struct Table {
+    client: TableClient,
+    container: String,
+    /// Told when an entity was added.
+    added: Arc<Notify>,
+}
+
+/// Where an entity is. Keys are digests, dates and words of this program: the SDK does not escape
+/// quotation marks in them, so nothing that a caller wrote may get here.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) partition: String,
+    pub(crate) row: String,
+}
+
+/// An entity's ETag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Version(String);
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Written<'a> {
+    partition_key: String,
+    row_key: &'a str,
+    expires: String,
+    state: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Read {
+    state: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed {
+    partition_key: String,
+    row_key: String,
+    #[serde(rename = "odata.etag")]
+    etag: String,
+}
+
+impl Table {
+    pub(crate) fn new(config: &StorageConfig, http: reqwest::Client) -> Self {
+        let location = super::location(config, &config.table_endpoint);
+        let client = TableServiceClientBuilder::with_location(location, super::credentials(config))
+            .transport(super::transport(http))
+            .retry(super::retry())
+            .build()
+            .table_client(NAME);
+        Self { client, container: config.container.clone(), added: Arc::default() }
+    }
+
+    /// Writes a new entity; `None` where there is one already.
+    pub(crate) async fn insert<T: Serialize>(
+        &self,
+        key: &Key,
+        value: &T,
+        expires: OffsetDateTime,
+    ) -> Result<Option<Version>, Error> {
+        let entity = self.written(key, value, expires)?;
+        let insert = || async {
+            // The second type is of an answer that is not asked for.
+            Ok(self.client.insert::<_, serde_json::Value>(&entity)?.await?.etag)
+        };
+        let result = match timely(insert()).await {
+            Err(error) if error.is("TableNotFound") => {
+                timely(self.create()).await?;
+                timely(insert()).await
+            }
+            result => result,
+        };
+        match result {
+            Ok(etag) => {
+                self.added.notify_one();
+                Ok(Some(Version(etag.to_string())))
+            }
+            Err(error) if error.is("EntityAlreadyExists") => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads an entity; `None` where there is none.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<(T, Version)>, Error> {
+        match timely(async { Ok(self.entity(key).get::<Read>().await?) }).await {
+            Ok(answer) => Ok(Some((parse(&answer.entity.state)?, Version(answer.etag.to_string())))),
+            Err(Error::Answered { status: 404, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes over the version that was read; `None` where somebody else has written since.
+    pub(crate) async fn replace<T: Serialize>(
+        &self,
+        key: &Key,
+        value: &T,
+        expires: OffsetDateTime,
+        version: &Version,
+    ) -> Result<Option<Version>, Error> {
+        let entity = self.written(key, value, expires)?;
+        let condition = IfMatchCondition::Etag(Etag::from(version.0.clone()));
+        match timely(async { Ok(self.entity(key).update(&entity, condition)?.await?) }).await {
+            Ok(answer) => Ok(Some(Version(answer.etag.to_string()))),
+            Err(Error::Answered { status: 404 | 412, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes the version that was read; whether it was there to be deleted.
+    pub(crate) async fn delete(&self, key: &Key, version: &Version) -> Result<bool, Error> {
+        self.delete_entity(&self.entity(key), &version.0).await
+    }
+
+    /// Resolves when an entity was added since the last time.
+    pub(crate) async fn added(&self) {
+        self.added.notified().await;
+    }
+
+    /// Deletes what has expired by `now`, and says how much it was.
+    pub(crate) async fn sweep(&self, now: OffsetDateTime) -> Result<usize, Error> {
+        // A slash is the character after the dot that ends a container's name in a partition key.
+        let (first, after) = (self.partition(""), format!("{}/", self.container));
+        let expired = format!(
+            "PartitionKey ge '{first}' and PartitionKey lt '{after}' and Expires lt '{}'",
+            timestamp(now).ok_or(Error::Malformed)?
+        );
+        let mut deleted = 0;
+        for entity in self.query(expired).await? {
+            let client = self.client.partition_key_client(entity.partition_key).entity_client(entity.row_key);
+            // What was written to since has not expired.
+            deleted += usize::from(self.delete_entity(&client, &entity.etag).await?);
+        }
+        Ok(deleted)
+    }
+
+    async fn query(&self, filter: String) -> Result<Vec<Listed>, Error> {
+        let mut entities = Vec::new();
+        let mut pages = self.client.query().filter(filter).into_stream::<Listed>();
+        for _ in 0..MAX_PAGES {
+            let page = timely(async { pages.next().await.transpose().map_err(Error::from) }).await;
+            match page {
+                Ok(Some(QueryEntityResponse { entities: some, .. })) => entities.extend(some),
+                Ok(None) => return Ok(entities),
+                Err(error) if error.is("TableNotFound") => return Ok(entities),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(entities)
+    }
+
+    async fn delete_entity(&self, client: &EntityClient, etag: &str) -> Result<bool, Error> {
+        let condition = IfMatchCondition::Etag(Etag::from(etag.to_owned()));
+        match timely(async { Ok(client.delete().if_match(condition).await?) }).await {
+            Ok(_) => Ok(true),
+            Err(Error::Answered { status: 404 | 412, .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn create(&self) -> Result<(), Error> {
+        match self.client.create().await {
+            Ok(_) => Ok(()),
+            Err(error) if error.as_http_error().is_some_and(|answer| answer.status() == StatusCode::Conflict) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn entity(&self, key: &Key) -> EntityClient {
+        self.client.partition_key_client(self.partition(&key.partition)).entity_client(&key.row)
+    }
+
+    /// Two apps of one account share the table: a container's name has no dot in it.
+    fn partition(&self, name: &str) -> String {
+        format!("{}.{name}", self.container)
+    }
+
+    fn written<'a, T: Serialize>(
+        &self,
+        key: &'a Key,
+        value: &T,
+        expires: OffsetDateTime,
+    ) -> Result<Written<'a>, Error> {
+        Ok(Written {
+            partition_key: self.partition(&key.partition),
+            row_key: &key.row,
+            expires: timestamp(expires).ok_or(Error::Malformed)?,
+            state: serde_json::to_string(value).map_err(|_| Error::Malformed)?,
+        })
+    }
+}
+
+fn parse<T: DeserializeOwned>(state: &str) -> Result<T, Error> {
+    serde_json::from_str(state).map_err(|_| Error::Malformed)
+}
+
+/// Texts that sort as the times do.
+fn timestamp(at: OffsetDateTime) -> Option<String> {
+    at.to_offset(time::UtcOffset::UTC).replace_nanosecond(0).ok()?.format(&Rfc3339).ok()
+}
+
+async fn timely<T>(operation: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    tokio::time::timeout(TIMEOUT, operation).await.unwrap_or(Err(Error::Unreachable))
+}

@@ -1,0 +1,91 @@
+//! Who asks: the signed-in user, the user that a trusted front end names, or an address.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use axum::http::{HeaderMap, HeaderName};
+
+use crate::config::Config;
+use crate::digest::Digests;
+
+/// Set by the platform; a client's own is removed only while App Service authentication is on
+/// (<https://learn.microsoft.com/azure/app-service/configure-authentication-user-identities>).
+const PRINCIPAL_ID: HeaderName = HeaderName::from_static("x-ms-client-principal-id");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// One who asks, as a keyed digest: what is stored names nobody.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Caller(String);
+
+impl Caller {
+    /// 64 hexadecimal digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Tells callers apart.
+#[derive(Debug, Clone)]
+pub(crate) struct Callers {
+    authentication: bool,
+    user_header: Option<HeaderName>,
+    digests: Digests,
+}
+
+impl Callers {
+    pub(crate) fn new(config: &Config, digests: Digests) -> Self {
+        Self { authentication: config.authentication, user_header: config.user_header.clone(), digests }
+    }
+
+    pub(crate) fn identify(&self, headers: &HeaderMap) -> Caller {
+        let value = |name: &HeaderName| headers.get(name).map(|value| value.as_bytes()).filter(|id| !id.is_empty());
+        let signed_in = value(&PRINCIPAL_ID).filter(|_| self.authentication);
+        let named = self.user_header.as_ref().and_then(value);
+        let digest = match (signed_in, named) {
+            (Some(id), _) => self.digests.of(&[b"caller", b"signed in", id]),
+            (None, Some(id)) => self.digests.of(&[b"caller", b"named", id]),
+            (None, None) => {
+                let address = address(headers).map(|address| address.to_string()).unwrap_or_default();
+                self.digests.of(&[b"caller", b"address", address.as_bytes()])
+            }
+        };
+        Caller(digest)
+    }
+}
+
+/// The address that the platform saw: the last entry of the last X-Forwarded-For, because those
+/// before it are the client's own words. Of IPv6 the network: a household has a /64 to itself.
+fn address(headers: &HeaderMap) -> Option<IpAddr> {
+    let last = headers.get_all(FORWARDED_FOR).iter().next_back()?.to_str().ok()?.rsplit(',').next()?.trim();
+    let bare = last.trim_start_matches('[').trim_end_matches(']');
+    let address = last.parse::<SocketAddr>().map(|address| address.ip()).or_else(|_| bare.parse()).ok()?;
+    Some(match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        address @ IpAddr::V4(_) => address,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_address_is_the_callers_without_its_port_and_of_ipv6_the_network() {
+        for (values, wanted) in [
+            (vec!["203.0.113.7"], Some("203.0.113.7")),
+            (vec!["203.0.113.7:51234"], Some("203.0.113.7")),
+            (vec!["10.0.0.1, 198.51.100.2:1, 203.0.113.7:51234"], Some("203.0.113.7")),
+            (vec!["198.51.100.2", "203.0.113.7"], Some("203.0.113.7")),
+            (vec!["[2001:db8:1:2:3:4:5:6]:443"], Some("2001:db8:1:2::")),
+            (vec!["[2001:db8:1:2:3:4:5:6]"], Some("2001:db8:1:2::")),
+            (vec!["2001:db8:1:2:ffff::"], Some("2001:db8:1:2::")),
+            (vec!["::ffff:203.0.113.7"], Some("203.0.113.7")),
+            (vec!["203.0.113.7, unknown"], None),
+            (vec![""], None),
+            (vec![], None),
+        ] {
+            let headers: HeaderMap =
+                values.iter().map(|value| (FORWARDED_FOR, value.parse().expect("a header value"))).collect();
+            assert_eq!(address(&headers).map(|address| address.to_string()).as_deref(), wanted, "{values:?}");
+        }
+    }
+}

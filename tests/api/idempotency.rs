@@ -1,0 +1,175 @@
+//! The same request, sent again with its Idempotency-Key, is paid once.
+
+use std::time::Duration;
+
+use devkit::openai::{Endpoint, Hold, Reply};
+use reqwest::Method;
+
+use crate::harness::{self, Answer, Setup, Visionary, WIRES, http};
+
+const FOX: &str = r#"{"prompt":"a fox"}"#;
+
+async fn post(visionary: &Visionary, key: &str, body: &str) -> Answer {
+    let request = visionary.request(Method::POST, "/api/generateImage").header("accept", "application/json");
+    Answer::of(request.header("idempotency-key", key).body(body.to_owned()).send().await.unwrap()).await
+}
+
+/// At an address of [`Visionary::serve_at`].
+async fn post_to(address: &str, key: &str, body: &str) -> Answer {
+    let request = http().post(format!("{address}/api/generateImage")).header("accept", "application/json");
+    Answer::of(request.header("idempotency-key", key).body(body.to_owned()).send().await.unwrap()).await
+}
+
+#[tokio::test]
+async fn the_same_request_gets_the_first_answer_from_every_process_and_is_paid_once() {
+    for wire in WIRES {
+        let visionary = Setup { handlers: 2, ..Setup::wire(wire) }.start().await;
+        let first = post(&visionary, "key 1", FOX).await;
+        assert_eq!(first.status, 200, "{}", first.body);
+        for key in ["key 1", "\"key 1\"", "key 1"] {
+            let again = post(&visionary, key, FOX).await;
+            let (mut first, mut again) = (first.json(), again.json());
+            // The link may be of a later window.
+            for answer in [&mut first, &mut again] {
+                answer["url"] = answer["url"].as_str().unwrap().split('?').next().into();
+            }
+            assert_eq!(first, again);
+        }
+        assert_eq!(visionary.openai.pictures_drawn().len(), 1);
+        assert_eq!(visionary.list().await.len(), 1);
+        // As the front ends read it.
+        let request = visionary.request(Method::POST, "/api/generateImage").header("idempotency-key", "key 1");
+        let again = Answer::of(request.body(FOX).send().await.unwrap()).await;
+        assert_eq!(again.body, "Image uploaded successfully");
+        // Another key is another request.
+        assert_eq!(post(&visionary, "key 2", FOX).await.status, 200);
+        assert_eq!(visionary.list().await.len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn the_same_key_with_another_body_is_422_and_another_callers_key_is_their_own() {
+    let visionary = Setup::default().set("QUOTA_USER_HEADER", "x-user").start().await;
+    let post = async |user: &str, body: &str| {
+        let request = visionary.request(Method::POST, "/api/generateImage").header("x-user", user);
+        Answer::of(request.header("idempotency-key", "1").body(body.to_owned()).send().await.unwrap()).await
+    };
+    assert_eq!(post("anna", FOX).await.status, 200);
+    let reused = post("anna", r#"{"prompt":"a whale"}"#).await;
+    assert_eq!((reused.status, reused.header("x-error-code")), (422, "idempotency_key_reused"));
+    assert!(reused.body.starts_with("This Idempotency-Key was used"), "{}", reused.body);
+    assert_eq!(post("it's bob", FOX).await.status, 200);
+    assert_eq!(visionary.openai.pictures_drawn().len(), 2);
+}
+
+#[tokio::test]
+async fn while_the_first_is_running_in_any_process_the_second_is_409_with_retry_after() {
+    let visionary = Setup { handlers: 2, ..Setup::default() }.start().await;
+    let hold = Hold::new();
+    visionary.openai.script_always(Endpoint::Images, Reply::normal().held_by(&hold));
+    let second = async {
+        hold.reached(1).await;
+        for _ in 0..2 {
+            let second = post(&visionary, "1", FOX).await;
+            assert_eq!((second.status, second.header("x-error-code")), (409, "in_progress"));
+            assert_eq!(second.header("retry-after"), "5");
+        }
+        hold.release();
+    };
+    let (first, ()) = tokio::join!(post(&visionary, "1", FOX), second);
+    assert_eq!(first.status, 200);
+    assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 1);
+}
+
+/// Sent at once to two processes, one of them draws.
+#[tokio::test]
+async fn of_many_at_once_one_draws() {
+    let visionary = Setup { handlers: 2, ..Setup::default() }.start().await;
+    let answers = futures_util::future::join_all((0..20).map(|_| post(&visionary, "1", FOX))).await;
+    assert!(answers.iter().all(|answer| [200, 409].contains(&answer.status)), "drawn, drawn before, or being drawn");
+    assert!(answers.iter().any(|answer| answer.status == 200));
+    assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 1);
+    assert_eq!(visionary.list().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_key_is_free_again_where_nothing_was_paid() {
+    let visionary = Visionary::start().await;
+    visionary
+        .openai
+        .script(Endpoint::Images, Reply::error(429, "requests", "slow_down", "").header("x-should-retry", "false"));
+    assert_eq!(post(&visionary, "1", FOX).await.status, 429);
+    assert_eq!(post(&visionary, "1", FOX).await.status, 200);
+    assert_eq!(visionary.openai.pictures_drawn().len(), 1);
+}
+
+#[tokio::test]
+async fn a_picture_that_may_have_been_paid_and_lost_is_not_asked_for_again() {
+    let visionary = Setup::default().set("OPENAI_TIMEOUT_SECONDS", "1").start().await;
+    for (key, reply, status, code) in [
+        ("1", Reply::normal().cut_inside_body(), 502, "provider_answer_lost"),
+        ("2", Reply::normal().hang(), 504, "provider_timeout"),
+        ("3", Reply::json(200, &serde_json::json!({"data": []})), 502, "provider_failed"),
+    ] {
+        visionary.openai.script(Endpoint::Images, reply);
+        for _ in 0..2 {
+            let answer = post(&visionary, key, FOX).await;
+            assert_eq!((answer.status, answer.header("x-error-code")), (status, code));
+        }
+    }
+    assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 3);
+}
+
+/// The time is passed, nobody sleeps.
+#[tokio::test]
+async fn the_claim_of_a_dead_process_is_free_after_its_lease_and_an_answer_after_24_hours() {
+    let mut visionary = Visionary::start().await;
+    let hold = Hold::new();
+    visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
+    let request = visionary.request(Method::POST, "/api/generateImage").header("idempotency-key", "1").body(FOX);
+    let request = tokio::spawn(request.send());
+    hold.reached(1).await;
+    visionary.host.kill_handler(0).await;
+    request.await.unwrap().unwrap();
+    visionary.host.start_handler(0).await.unwrap();
+
+    let now = harness::now();
+    // The host tells the caller's address; without it the callers are different ones.
+    let forwarded = |address: String| async move {
+        let request = http().post(format!("{address}/api/generateImage")).header("x-forwarded-for", "127.0.0.1");
+        Answer::of(request.header("idempotency-key", "1").body(FOX).send().await.unwrap()).await.status
+    };
+    assert_eq!(forwarded(visionary.serve_at(now).await).await, 409);
+    assert_eq!(forwarded(visionary.serve_at(now + Duration::from_secs(61)).await).await, 200);
+    let day = Duration::from_secs(24 * 60 * 60);
+    assert_eq!(forwarded(visionary.serve_at(now + day).await).await, 200);
+    assert_eq!(visionary.list().await.len(), 1, "the answer is kept for 24 hours");
+    assert_eq!(forwarded(visionary.serve_at(now + day + Duration::from_secs(62)).await).await, 200);
+    assert_eq!(visionary.list().await.len(), 2, "and not longer");
+}
+
+#[tokio::test]
+async fn what_is_past_is_cleaned_away() {
+    let visionary = Visionary::start().await;
+    let then = harness::now() - Duration::from_secs(3 * 24 * 60 * 60);
+    let before = visionary.serve_at(then).await;
+    for key in ["1", "2", "3"] {
+        assert_eq!(post_to(&before, key, FOX).await.status, 200);
+    }
+    assert_eq!(post(&visionary, "4", FOX).await.status, 200);
+    let cleaned = |line: &str| line.contains("\"count\":3") && line.contains("cleaned away");
+    visionary.host.wait_for_log(|line| cleaned(&line.text)).await;
+    assert_eq!(post(&visionary, "4", FOX).await.status, 200);
+    assert_eq!(visionary.openai.pictures_drawn().len(), 4, "what is not past is still there");
+}
+
+#[tokio::test]
+async fn a_key_that_is_none_is_400() {
+    let visionary = Visionary::start().await;
+    for key in ["", "\"\"", &"x".repeat(256)] {
+        let answer = post(&visionary, key, FOX).await;
+        assert_eq!((answer.status, answer.header("x-error-code")), (400, "invalid_request"));
+        assert!(answer.body.contains("Idempotency-Key"), "{}", answer.body);
+    }
+    assert!(visionary.openai.requests(Endpoint::Images).is_empty());
+}
