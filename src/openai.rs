@@ -2,6 +2,7 @@
 //!
 //! The API's reference: <https://platform.openai.com/docs/api-reference>.
 
+mod download;
 mod error;
 mod family;
 mod images;

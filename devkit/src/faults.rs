@@ -1,17 +1,30 @@
 //! A TCP proxy between the handler and a service, which can be made to fail.
 
+use std::convert::Infallible;
+
 use anyhow::Context as _;
-use tokio::io::copy_bidirectional;
+use axum::body::Body;
+use axum::http::{Request, Response};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt as _, copy, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// What happens to connections, those that are open included.
+/// What happens to connections. A change closes those that are open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Line {
     /// They go through.
     Whole,
     /// They are closed.
     Cut,
+    /// They are accepted, and nothing comes of it.
+    Stalled,
+    /// The service gets the next request and the answer to it is lost; after that the line is whole.
+    LosesOneAnswer,
+    /// Every request is answered with this status and `x-ms-error-code`, and reaches no service.
+    Answers(u16, &'static str),
 }
 
 /// A running proxy; it ends when this is dropped.
@@ -29,8 +42,8 @@ impl Faults {
     pub async fn before(upstream: u16) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("the proxy")?;
         let port = listener.local_addr()?.port();
-        let (line, changes) = watch::channel(Line::Whole);
-        tokio::spawn(accept(listener, upstream, changes));
+        let line = watch::Sender::new(Line::Whole);
+        tokio::spawn(accept(listener, upstream, line.clone(), line.subscribe()));
         Ok(Self { port, line })
     }
 
@@ -45,26 +58,54 @@ impl Faults {
     }
 }
 
-async fn accept(listener: TcpListener, upstream: u16, mut line: watch::Receiver<Line>) {
-    loop {
-        let mut client = tokio::select! {
-            Ok((client, _)) = listener.accept() => client,
-            ended = line.changed() => match ended {
-                Ok(()) => continue,
-                Err(_) => return,
-            },
-        };
-        if *line.borrow() == Line::Cut {
-            continue;
-        }
-        let mut line = line.clone();
+impl Drop for Faults {
+    fn drop(&mut self) {
+        // Connections hold senders of their own.
+        self.line.send_replace(Line::Cut);
+    }
+}
+
+async fn accept(listener: TcpListener, upstream: u16, set: watch::Sender<Line>, mut line: watch::Receiver<Line>) {
+    while let Ok((client, _)) = listener.accept().await {
+        let (set, now) = (set.clone(), *line.borrow_and_update());
+        let mut changes = line.clone();
         tokio::spawn(async move {
-            let Ok(mut service) = TcpStream::connect(("127.0.0.1", upstream)).await else { return };
-            // Either end closes the connection; so does a cut, or the end of the proxy.
             tokio::select! {
-                _ = copy_bidirectional(&mut client, &mut service) => {}
-                _ = line.wait_for(|line| *line == Line::Cut) => {}
+                () = carry(client, upstream, now, set) => {}
+                _ = changes.wait_for(|line| *line != now) => {}
             }
         });
+    }
+}
+
+/// Either end closes the connection.
+async fn carry(mut client: TcpStream, upstream: u16, line: Line, set: watch::Sender<Line>) {
+    let service = TcpStream::connect(("127.0.0.1", upstream));
+    match line {
+        Line::Cut => {}
+        Line::Stalled => std::future::pending().await,
+        Line::Whole => {
+            let Ok(mut service) = service.await else { return };
+            let _ = copy_bidirectional(&mut client, &mut service).await;
+        }
+        Line::LosesOneAnswer => {
+            let Ok(service) = service.await else { return };
+            let ((mut from_client, _), (mut from_service, mut to_service)) = (client.split(), service.into_split());
+            let mut first_byte = [0];
+            tokio::select! {
+                _ = copy(&mut from_client, &mut to_service) => {}
+                _ = from_service.read(&mut first_byte) => { set.send_replace(Line::Whole); }
+            }
+        }
+        Line::Answers(status, code) => {
+            let answer = move |request: Request<Incoming>| async move {
+                // Who sends a whole body wants it to be read.
+                let _ = request.into_body().collect().await;
+                let response = Response::builder().status(status).header("x-ms-error-code", code);
+                Ok::<_, Infallible>(response.body(Body::empty()).unwrap_or_default())
+            };
+            let connection = hyper::server::conn::http1::Builder::new();
+            let _ = connection.serve_connection(TokioIo::new(client), hyper::service::service_fn(answer)).await;
+        }
     }
 }

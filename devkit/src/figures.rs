@@ -10,6 +10,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use devkit::azurite::Azurite;
 use devkit::leash::{self, Held};
+use devkit::memory;
 use devkit::openai::{self, OpenAi, Painting};
 use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
@@ -23,29 +24,27 @@ const BLOBS: usize = 5_000;
 const PICTURE_BYTES: usize = 1_500_000;
 
 pub(crate) async fn run() -> anyhow::Result<()> {
-    let musl = "x86_64-unknown-linux-musl";
-    let target = if package::is_installed(musl)? { musl } else { "x86_64-unknown-linux-gnu" };
-    let package = package::build(target, "release")?;
+    let package = package::release()?;
     let azurite = tokio::task::spawn_blocking(Azurite::start).await??;
     let painting = Painting::Fixed(picture());
     let provider = OpenAi::start_with(openai::Options { painting, ..openai::Options::default() }).await?;
     let start = || Handler::start(&package.handler, &azurite, &provider);
 
     let mut starts = Vec::new();
-    let mut memory = Vec::new();
+    let mut resident = Vec::new();
     for _ in 0..STARTS {
         let (handler, took) = start().await?;
         starts.push(took);
-        memory.push(handler.resident_bytes()?);
+        resident.push(memory::resident_bytes(handler.process.id())?);
     }
     let (handler, _) = start().await?;
     let (added, bare_generation) = generation(&handler, &provider).await?;
     let (listing, bare_listing) = listing(&handler).await?;
 
-    println!("Measured on `{target}`, {} cores; medians of one run.\n", std::thread::available_parallelism()?);
+    println!("Measured on {} cores; medians of one run.\n", std::thread::available_parallelism()?);
     println!("| figure | measured | at most |\n| --- | --- | --- |");
     println!("| start to the first answer of `GET /` | {} | 20 ms |", ms(median(&mut starts)));
-    println!("| resident memory, idle | {:.1} MB | 15 MB |", mb(median(&mut memory)));
+    println!("| resident memory, idle | {:.1} MB | 15 MB |", mb(median(&mut resident)));
     println!("| release binary | {:.1} MB | 8 MB |", mb(fs::metadata(&package.handler)?.len()));
     println!("| zip | {:.1} MB | 5 MB |", mb(fs::metadata(&package.zip)?.len()));
     println!(
@@ -87,13 +86,6 @@ impl Handler {
             tokio::time::sleep(Duration::from_micros(500)).await;
         }
         Ok((handler, started.elapsed()))
-    }
-
-    fn resident_bytes(&self) -> anyhow::Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("VmRSS")?;
-        let kib: u64 = line.split_whitespace().nth(1).context("VmRSS")?.parse()?;
-        Ok(kib * 1024)
     }
 }
 

@@ -5,10 +5,11 @@
 
 pub mod artist;
 pub mod azurite;
+pub mod chaos;
 pub mod faults;
 pub mod host;
-
 pub mod leash;
+pub mod memory;
 pub mod openai;
 
 use std::path::PathBuf;

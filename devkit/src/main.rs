@@ -1,5 +1,6 @@
-//! `cargo dev`, `cargo package-app` and `cargo figures`.
+//! `cargo dev`, `cargo package-app`, `cargo figures` and `cargo chaos`.
 
+mod bad_day;
 mod dev;
 mod figures;
 mod package;
@@ -9,7 +10,8 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 cargo dev            everything on http://127.0.0.1:7071, with no key and no account
 cargo package-app    a zip that Azure takes as it is
-cargo figures        the README's figures, measured now";
+cargo figures        the README's figures, measured now
+cargo chaos          SIGKILLs in the middle of the work and a rush, and what came of it";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -19,6 +21,7 @@ async fn main() -> ExitCode {
         ["dev", options @ ..] => dev::run(options).await,
         ["package-app", options @ ..] => package::run(options),
         ["figures"] => figures::run().await,
+        ["chaos"] => bad_day::run().await,
         _ => Err(anyhow::anyhow!("usage:\n{USAGE}")),
     };
     match result {

@@ -15,7 +15,7 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::{Map, Value, json};
@@ -198,7 +198,7 @@ struct Refusal {
 }
 
 /// Closes the connection instead of answering.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Cut;
 
 impl std::fmt::Display for Cut {
@@ -219,7 +219,9 @@ async fn accept(listener: TcpListener, server: Arc<Server>, mut stopped: watch::
         tokio::spawn(async move {
             let service = hyper::service::service_fn(|request: hyper::Request<Incoming>| {
                 let server = Arc::clone(&server);
-                async move { server.answer(request.map(Body::new)).await }
+                // A client that leaves does not stop the work, nor its bill.
+                let work = tokio::spawn(async move { server.answer(request.map(Body::new)).await });
+                async move { work.await.unwrap_or(Err(Cut)) }
             });
             let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
             tokio::select! { _ = connection => {}, _ = stopped.changed() => {} }
@@ -278,6 +280,7 @@ impl Server {
             Fault::None | Fault::Hang => Ok(response),
             Fault::CutBeforeAnswer => Err(Cut),
             Fault::CutAfterHeaders => cut_after(response, |_| 0).await,
+            Fault::Endless => Ok(endless(response)),
             Fault::CutInsideBody => cut_after(response, |length| length / 2).await,
         }
     }
@@ -416,6 +419,11 @@ fn only(body: &Map<String, Value>, fields: &[&str]) -> Result<(), Refusal> {
         Some(field) => Err(Refusal::invalid(field, "unknown_parameter", format!("Unknown parameter: '{field}'."))),
         None => Ok(()),
     }
+}
+
+fn endless(response: Response) -> Response {
+    let more = stream::repeat(Ok::<_, Cut>(Bytes::from_static(&[0; 64 * 1024])));
+    response.map(|body| Body::from_stream(body.into_data_stream().map_err(|_| Cut).chain(more)))
 }
 
 /// The headers promise the whole body; only its beginning is sent.

@@ -39,6 +39,11 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What is shipped, for measuring: for musl where that target is installed.
+pub(crate) fn release() -> anyhow::Result<Package> {
+    build(if is_installed(DEFAULT_TARGET)? { DEFAULT_TARGET } else { "x86_64-unknown-linux-gnu" }, "release")
+}
+
 /// Builds the handler statically for `target`, and the zip around it.
 pub(crate) fn build(target: &str, profile: &str) -> anyhow::Result<Package> {
     ensure!(
@@ -62,7 +67,7 @@ pub(crate) fn build(target: &str, profile: &str) -> anyhow::Result<Package> {
     Ok(Package { handler, zip })
 }
 
-pub(crate) fn is_installed(target: &str) -> anyhow::Result<bool> {
+fn is_installed(target: &str) -> anyhow::Result<bool> {
     let output = Command::new("rustc").args(["--print", "target-libdir", "--target", target]).output()?;
     let folder = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     Ok(output.status.success() && Path::new(&folder).is_dir())

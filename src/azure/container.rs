@@ -1,6 +1,7 @@
 //! The container of blobs.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use azure_core::headers::Headers;
 use azure_core::request_options::{IfMatchCondition, Metadata};
@@ -16,6 +17,11 @@ use crate::image::Image;
 
 /// A picture's blob never changes. `private`, because its URL is a signed one.
 const CACHE_CONTROL: &str = "private, max-age=31536000, immutable";
+
+/// For one upload, the SDK's retries included, because somebody waits: a picture that takes longer is
+/// safe and stored later.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(15);
+const UPLOAD_TIMEOUT_PER_MIB: Duration = Duration::from_secs(1);
 
 /// Where a token is good, and for what.
 pub(crate) struct Grant<'a> {
@@ -58,16 +64,20 @@ impl Container {
         headers.insert("x-ms-blob-cache-control", CACHE_CONTROL);
         let mut context = Context::new();
         context.insert(CustomHeaders::from(headers));
-        let result = self
+        let upload = self
             .client
             .blob_client(name)
             .put_block_blob(image.bytes().clone())
             .content_type(image.format().content_type())
             .metadata(values)
             .if_match(IfMatchCondition::NotMatch("*".to_owned()))
-            .context(context)
-            .await;
-        result.map(|_| ()).map_err(Error::from)
+            .context(context);
+        let mib = u32::try_from(image.bytes().len() / (1024 * 1024)).unwrap_or(u32::MAX);
+        let limit = UPLOAD_TIMEOUT + UPLOAD_TIMEOUT_PER_MIB.saturating_mul(mib);
+        match tokio::time::timeout(limit, upload.into_future()).await {
+            Ok(result) => Ok(result.map(|_| ())?),
+            Err(_) => Err(Error::Unreachable),
+        }
     }
 
     /// One metadata value of a blob.

@@ -1,29 +1,22 @@
 //! `POST /images/generations`: a prompt becomes a picture.
 
 use std::borrow::Cow;
-use std::net::Ipv4Addr;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Instant;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use reqwest::Url;
-use reqwest::header::LOCATION;
 use serde::Deserialize;
-use url::Host;
 
 use super::family::{Body, Family, InvalidWish, Wishes};
 use super::trouble::Trouble;
-use super::{Error, MAX_ANSWER_BYTES, MAX_IMAGE_BYTES, OpenAi, read_body};
-use crate::config::is_loopback;
+use super::{Error, MAX_ANSWER_BYTES, OpenAi, read_body};
 use crate::image::Image;
 use crate::logs::chain;
 use crate::prompt::Prompt;
 
 /// How often the provider is asked for one picture at the most.
 const MAX_TRIES: u32 = 3;
-/// A picture is one or two steps away from where the provider says it is.
-const MAX_REDIRECTS: usize = 3;
 
 /// A request for one picture that the model will understand.
 #[derive(Debug)]
@@ -148,59 +141,6 @@ impl OpenAi {
             quality: answer.quality.unwrap_or_else(|| request.quality.unwrap_or("auto").to_owned()),
         })
     }
-
-    /// Fetches a picture from where the provider put it. The picture is drawn: nothing that happens
-    /// here is a reason to have it drawn again.
-    async fn fetch(&self, url: &str) -> Result<Bytes, Error> {
-        let mut url = Url::parse(url).map_err(|_| Error::BadAnswer("the picture's URL is malformed"))?;
-        for _ in 0..=MAX_REDIRECTS {
-            self.check_address(&url)?;
-            let request = self.http.get(url.clone()).timeout(self.config.timeout);
-            let response = request.send().await.map_err(Error::from_reading)?;
-            if response.status().is_success() {
-                return read_body(response, MAX_IMAGE_BYTES).await;
-            }
-            let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
-            let next = location.filter(|_| response.status().is_redirection()).and_then(|next| url.join(next).ok());
-            url = next.ok_or(Error::BadAnswer("the picture's URL does not lead to it"))?;
-        }
-        Err(Error::BadAnswer("the picture's URL redirects too often"))
-    }
-
-    /// A URL in an answer comes from the server, and so may lead anywhere: https and a public
-    /// address, or this machine where the provider itself is on it.
-    fn check_address(&self, url: &Url) -> Result<(), Error> {
-        if is_loopback(url) && is_loopback(&self.config.base_url) {
-            return Ok(());
-        }
-        if url.scheme() != "https" {
-            return Err(Error::BadAnswer("the picture's URL is not https"));
-        }
-        let public = match url.host() {
-            Some(Host::Domain(name)) => !(name == "localhost" || name.ends_with(".localhost")),
-            Some(Host::Ipv4(address)) => is_public(address),
-            Some(Host::Ipv6(address)) => match address.to_ipv4_mapped() {
-                Some(address) => is_public(address),
-                // 2000::/3 holds all that is routed.
-                None => address.segments()[0] & 0xE000 == 0x2000,
-            },
-            None => false,
-        };
-        if public { Ok(()) } else { Err(Error::BadAnswer("the picture's URL leads to a private address")) }
-    }
-}
-
-/// Whether an address may be anybody's (<https://www.iana.org/assignments/iana-ipv4-special-registry>).
-fn is_public(address: Ipv4Addr) -> bool {
-    let [first, second, ..] = address.octets();
-    let shared = first == 100 && second & 0xC0 == 64;
-    !(address.is_private()
-        || address.is_loopback()
-        || address.is_link_local()
-        || address.is_multicast()
-        || address.is_broadcast()
-        || shared
-        || first == 0)
 }
 
 /// The useful part of an answer, no longer borrowed from it.

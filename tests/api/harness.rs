@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use devkit::azurite::Azurite;
+use devkit::chaos::Chaos;
 use devkit::host::{FunctionsHost, Options, Wire};
 use devkit::openai::{self, OpenAi};
 use reqwest::{Method, RequestBuilder, Response};
@@ -160,6 +161,16 @@ impl Visionary {
     /// What a browser gets for a link.
     pub(crate) async fn open(&self, url: &str) -> Response {
         self.http.get(url).send().await.expect("the link answers")
+    }
+
+    pub(crate) fn setting(&self, name: &str) -> String {
+        self.settings.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone()).expect("it is set")
+    }
+
+    /// The same parts, for a bad day. The folder is removed with the second value.
+    pub(crate) fn into_chaos(self) -> (Chaos, TempDir) {
+        let spool = self.setting("SPOOL_DIR").into();
+        (Chaos { host: self.host, openai: self.openai, spool }, self._spool)
     }
 
     /// The same app, served from this process at a time of the test's choosing; its address.

@@ -5,6 +5,7 @@
 
 mod conduct;
 mod errors;
+mod faults;
 mod gallery;
 mod generate_image;
 mod harness;

@@ -18,7 +18,7 @@ async fn start(handlers: usize) -> (Visionary, Faults) {
 }
 
 fn spool(visionary: &Visionary) -> PathBuf {
-    visionary.settings.iter().find(|(name, _)| name == "SPOOL_DIR").map(|(_, folder)| folder.into()).unwrap()
+    visionary.setting("SPOOL_DIR").into()
 }
 
 fn entries(visionary: &Visionary) -> usize {

@@ -29,6 +29,7 @@ pub(super) enum Fault {
     CutBeforeAnswer,
     CutAfterHeaders,
     CutInsideBody,
+    Endless,
 }
 
 impl Reply {
@@ -96,6 +97,11 @@ impl Reply {
     /// Sends half of the body, then closes the connection.
     pub fn cut_inside_body(self) -> Self {
         Self { fault: Fault::CutInsideBody, ..self }
+    }
+
+    /// Sends the body and goes on sending.
+    pub fn endless(self) -> Self {
+        Self { fault: Fault::Endless, ..self }
     }
 
     /// Changes the usual answer's JSON.

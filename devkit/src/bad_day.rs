@@ -1,0 +1,62 @@
+//! `cargo chaos`: the README's reliability table, found out now with the release build.
+
+use std::path::Path;
+use std::time::Duration;
+
+use devkit::azurite::Azurite;
+use devkit::chaos::Chaos;
+use devkit::host::{FunctionsHost, Options, Wire};
+use devkit::openai::{self, OpenAi, Painting};
+
+use crate::package;
+
+const KILLED: (usize, usize) = (2_000, 100);
+const RUSH: usize = 500;
+const LARGE: usize = 16;
+const LARGE_BYTES: usize = 8 * 1024 * 1024;
+
+pub(crate) async fn run() -> anyhow::Result<()> {
+    let handler = package::release()?.handler;
+    let azurite = tokio::task::spawn_blocking(Azurite::start).await??;
+    let spools = devkit::target_dir().join("devkit/chaos");
+    if spools.exists() {
+        std::fs::remove_dir_all(&spools)?;
+    }
+    let start = async |name: &str, delay, painting| {
+        let provider = openai::Options { delay, painting, ..openai::Options::default() };
+        start(&handler, &azurite, &spools, name, OpenAi::start_with(provider).await?).await
+    };
+
+    let (prompts, kills) = KILLED;
+    println!("\n{prompts} generations, {kills} SIGKILLs at random instants:");
+    let mut chaos = start("killed", Duration::from_millis(40), Painting::Sketch).await?;
+    println!("{}", chaos.kill(prompts, kills).await?);
+
+    println!("\n{RUSH} requests at once, a provider that takes 1 s:");
+    let mut chaos = start("rush", Duration::from_secs(1), Painting::Sketch).await?;
+    println!("{}", chaos.rush(RUSH).await?);
+
+    println!("\n{LARGE} pictures of 8 MiB at once:");
+    let mut picture = b"\x89PNG\r\n\x1a\n".to_vec();
+    picture.resize(LARGE_BYTES, 7);
+    let mut chaos = start("large", Duration::from_secs(1), Painting::Fixed(picture.into())).await?;
+    println!("{}", chaos.rush(LARGE).await?);
+    Ok(())
+}
+
+async fn start(handler: &Path, azurite: &Azurite, spools: &Path, name: &str, openai: OpenAi) -> anyhow::Result<Chaos> {
+    let spool = spools.join(name);
+    let host = FunctionsHost::start(Options {
+        handler: Some(handler.to_owned()),
+        settings: vec![
+            ("AzureWebJobsStorage".to_owned(), azurite.connection_string()),
+            ("IMAGE_CONTAINER".to_owned(), name.to_owned()),
+            ("OPENAI_API_KEY".to_owned(), "cargo-chaos".to_owned()),
+            ("OPENAI_BASE_URL".to_owned(), openai.base_url()),
+            ("SPOOL_DIR".to_owned(), spool.display().to_string()),
+        ],
+        ..Options::new(devkit::root(), Wire::Proxying)
+    })
+    .await?;
+    Ok(Chaos { host, openai, spool })
+}
