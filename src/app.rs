@@ -14,6 +14,7 @@ use crate::digest::Digests;
 use crate::gallery::Gallery;
 use crate::idempotency::Claims;
 use crate::openai::OpenAi;
+use crate::quota::Quota;
 use crate::spool::{self, Spool};
 use crate::turns::Turns;
 
@@ -26,6 +27,9 @@ pub struct App {
     pub(crate) gallery: Gallery,
     pub(crate) callers: Callers,
     pub(crate) claims: Claims,
+    pub(crate) quota: Quota,
+    /// Whether prompts are moderated before anything is paid.
+    pub(crate) moderation: bool,
     pub(crate) clock: Clock,
     pub(crate) table: Table,
     pub(crate) turns: Turns,
@@ -68,6 +72,8 @@ impl App {
         Ok(Self {
             callers: Callers::new(config, digests.clone()),
             claims: Claims::new(table.clone(), digests),
+            quota: Quota::new(&config.limits, table.clone()),
+            moderation: config.moderation,
             table,
             openai: OpenAi::new(config.openai.clone(), http.clone()),
             gallery: Gallery::new(&config.storage, &config.sas, http),

@@ -3,6 +3,7 @@
 //! [`Config::from_vars`] is the only reader of the environment. A blank variable counts as unset,
 //! as an app setting that somebody emptied in the portal does.
 
+mod limits;
 mod storage;
 
 use std::path::PathBuf;
@@ -12,7 +13,10 @@ use axum::http::HeaderName;
 use reqwest::Url;
 use secrecy::SecretString;
 
+pub use limits::{ImagePrice, LimitsConfig, Price, TokenPrice};
 pub use storage::StorageConfig;
+
+pub(crate) use limits::micro_usd;
 
 /// Everything that can be set.
 #[derive(Debug, Clone)]
@@ -32,6 +36,10 @@ pub struct Config {
     /// `QUOTA_USER_HEADER` (none): the header in which a front end that calls from its own server
     /// names its user. Anybody who can call the app can send it.
     pub user_header: Option<HeaderName>,
+    /// `MODERATION` (`off`): whether the provider's moderation endpoint is asked before anything is paid.
+    pub moderation: bool,
+    /// What may be spent.
+    pub limits: LimitsConfig,
     /// The provider of pictures and suggestions.
     pub openai: OpenAiConfig,
     /// The storage account.
@@ -182,6 +190,12 @@ impl Config {
                         .map_err(|_| Error::Malformed { name: "QUOTA_USER_HEADER", expected: "a header's name" })
                 })
                 .transpose()?,
+            moderation: match vars.get("MODERATION")?.as_deref() {
+                None | Some("off") => false,
+                Some("on") => true,
+                Some(_) => return Err(Error::Malformed { name: "MODERATION", expected: "off or on" }),
+            },
+            limits: LimitsConfig::from_vars(&vars)?,
             openai: OpenAiConfig::from_vars(&vars)?,
             storage,
             sas: SasConfig::from_vars(&vars)?,

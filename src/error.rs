@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 
 use crate::logs::chain;
-use crate::{gallery, generate, idempotency, openai};
+use crate::{gallery, generate, idempotency, openai, quota};
 
 /// What a caller is told when a request fails.
 #[derive(Debug, Clone)]
@@ -20,13 +20,15 @@ pub struct Problem {
     pub sentence: String,
     /// When another try is worth it.
     pub retry_after: Option<Duration>,
+    /// For which a prompt was refused, in the provider's words.
+    pub categories: Vec<String>,
     /// For the log: the chain of causes, free of secrets, prompts and links.
     pub cause: Option<String>,
 }
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, code: &'static str, sentence: impl Into<String>) -> Self {
-        Self { status, code, sentence: sentence.into(), retry_after: None, cause: None }
+        Self { status, code, sentence: sentence.into(), retry_after: None, categories: Vec::new(), cause: None }
     }
 
     pub(crate) fn invalid_request(sentence: impl Into<String>) -> Self {
@@ -64,6 +66,17 @@ impl From<generate::Error> for Problem {
             generate::Error::Wish(error) => Self::invalid_request(error.to_string()),
             generate::Error::Provider(error) => error.into(),
             generate::Error::Idempotency(error) => error.into(),
+            generate::Error::Flagged(categories) => {
+                let sentence = if categories.is_empty() {
+                    "The prompt was refused before anything was drawn. Please put it differently.".to_owned()
+                } else {
+                    let named = categories.join(", ");
+                    format!("The prompt was refused before anything was drawn ({named}). Please put it differently.")
+                };
+                let rejected = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "prompt_rejected", sentence);
+                Self { categories, ..rejected }
+            }
+            generate::Error::Quota(error) => error.into(),
             generate::Error::Busy(error) => Self {
                 retry_after: Some(Duration::from_secs(10)),
                 ..Self::new(
@@ -84,6 +97,31 @@ impl From<generate::Error> for Problem {
                 let sentence = "The picture was drawn but could not be saved, so it is lost. Please try again later.";
                 Self { sentence: sentence.to_owned(), ..error.into() }
             }
+        }
+    }
+}
+
+impl From<quota::Error> for Problem {
+    fn from(error: quota::Error) -> Self {
+        match &error {
+            quota::Error::Exceeded(standing) => Self {
+                retry_after: Some(standing.resets_in),
+                ..Self::new(StatusCode::TOO_MANY_REQUESTS, "quota_exceeded", "Daily image quota reached.")
+            },
+            quota::Error::Budget { retry_after } => Self {
+                retry_after: Some(*retry_after),
+                ..Self::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "budget_reached",
+                    "No more pictures can be drawn today. Please come back tomorrow.",
+                )
+            },
+            quota::Error::Unavailable(_) => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "quota_unavailable",
+                "What was used today cannot be found out at the moment, so nothing is drawn. Please try again later.",
+            )
+            .caused_by(&error),
         }
     }
 }

@@ -8,6 +8,9 @@ mod generate_image;
 mod generate_sas_token;
 mod get_chat_gpt_suggestion;
 mod get_images;
+mod quota;
+mod rate_limit;
+mod usage;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -39,7 +42,7 @@ pub struct Function {
 }
 
 /// All functions. A test holds the folders to it.
-pub const FUNCTIONS: [Function; 4] = [
+pub const FUNCTIONS: [Function; 6] = [
     Function {
         name: "generateImage",
         methods: &["post"],
@@ -60,6 +63,9 @@ pub const FUNCTIONS: [Function; 4] = [
         auth_level: "function",
         handler: || get(generate_sas_token::handle),
     },
+    Function { name: "quota", methods: &["get"], auth_level: "anonymous", handler: || get(quota::handle) },
+    // What an app spends is its operator's business.
+    Function { name: "usage", methods: &["get"], auth_level: "function", handler: || get(usage::handle) },
 ];
 
 /// The host's correlation id, on every answer.
@@ -68,7 +74,8 @@ pub const INVOCATION_ID: HeaderName = HeaderName::from_static("x-azure-functions
 pub const ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code");
 
 /// Errors that do not end by themselves.
-const OPERATOR_MUST_LOOK: [&str; 3] = ["internal", "provider_misconfigured", "storage_unavailable"];
+const OPERATOR_MUST_LOOK: [&str; 4] =
+    ["internal", "provider_misconfigured", "quota_unavailable", "storage_unavailable"];
 
 /// Every address. `GET /` is how the host asks whether the handler is ready: it touches nothing.
 pub fn router(app: Arc<App>) -> Router {
@@ -129,7 +136,9 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
         None => tracing::info!(http.status = status, duration_ms, "the request was answered"),
     }
     if let Some(problem) = problem {
+        let said_before = std::mem::take(response.headers_mut());
         response = render(&problem, accept, name == "getImages", &id);
+        response.headers_mut().extend(said_before);
     }
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(INVOCATION_ID, value);
@@ -159,6 +168,9 @@ fn render(problem: &Problem, accept: accept::Accept, get_images: bool, invocatio
             "code": problem.code,
             "invocationId": invocation_id,
         });
+        if !problem.categories.is_empty() {
+            body["categories"] = json!(problem.categories);
+        }
         if get_images {
             body["imageUrls"] = json!([]);
         }

@@ -14,6 +14,7 @@ use time::OffsetDateTime;
 use crate::azure::{Container, Grant};
 use crate::config::{SasConfig, StorageConfig};
 use crate::image::Image;
+use crate::price::{Bill, Cost};
 use crate::prompt::Prompt;
 
 pub use crate::azure::Error;
@@ -57,6 +58,12 @@ pub struct Details {
     /// Where the claim of its Idempotency-Key is, if it was asked for with one.
     #[serde(default)]
     pub claim: Option<String>,
+    /// What was reserved for it.
+    #[serde(default)]
+    pub bill: Option<Bill>,
+    /// What it did cost.
+    #[serde(default)]
+    pub cost: Option<Cost>,
 }
 
 /// A picture that is in the container.
@@ -250,6 +257,17 @@ fn metadata(details: &Details) -> BTreeMap<&'static str, String> {
         ("size", bounded(&details.size, 50)),
         ("quality", bounded(&details.quality, 50)),
     ]);
+    if let Some(bill) = &details.bill {
+        metadata.insert("caller", bill.caller.clone());
+    }
+    if let Some(cost) = &details.cost {
+        let name = if cost.priced { "cost_usd" } else { "cost_usd_at_most" };
+        metadata.insert(name, format!("{}.{:06}", cost.micro_usd / 1_000_000, cost.micro_usd % 1_000_000));
+        if let Some(usage) = cost.usage {
+            metadata.insert("input_tokens", (usage.text_input + usage.image_input).to_string());
+            metadata.insert("output_tokens", usage.output.to_string());
+        }
+    }
     if let Some(revised) = &details.revised_prompt {
         metadata.insert("revised_prompt", bounded(revised, MAX_REVISED_PROMPT_BYTES));
     }

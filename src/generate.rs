@@ -3,14 +3,19 @@
 use std::sync::Arc;
 
 use serde::Serialize;
+use tokio::sync::oneshot;
 use tracing::Instrument as _;
 
 use crate::app::App;
+use crate::azure;
+use crate::caller::Caller;
 use crate::gallery::{self, Details, Gallery, Stored};
 use crate::idempotency::{self, Claimed, Ending, Loss, Repeatable};
 use crate::logs::chain;
 use crate::openai::{self, Drawing, InvalidWish, Wishes};
+use crate::price::{Bill, Cost, Order};
 use crate::prompt::{self, Prompt};
+use crate::quota::{self, Standing, Unused};
 use crate::spool;
 use crate::turns::Busy;
 
@@ -29,6 +34,12 @@ pub enum Error {
     /// The request was sent before, or cannot be told from one that was.
     #[error(transparent)]
     Idempotency(#[from] idempotency::Error),
+    /// The provider's moderation flagged the prompt, for these categories. Nothing was asked of it else.
+    #[error("the provider's moderation flagged the prompt")]
+    Flagged(Vec<String>),
+    /// Nothing could be reserved.
+    #[error(transparent)]
+    Quota(#[from] quota::Error),
     /// No turn is free. Nothing was asked of the provider.
     #[error(transparent)]
     Busy(#[from] Busy),
@@ -69,13 +80,24 @@ pub enum Outcome {
 
 /// What a caller asks for.
 #[derive(Debug)]
-pub struct Request<'a> {
+pub struct Request {
     /// As typed.
-    pub prompt: &'a str,
+    pub prompt: String,
     /// What else is wished.
     pub wishes: Wishes,
+    /// Who asks.
+    pub caller: Caller,
     /// How to know the request again, if it has an Idempotency-Key.
     pub repeatable: Option<Repeatable>,
+}
+
+/// How a request ended, and how its caller stands then, as far as that was found out.
+#[derive(Debug)]
+pub struct Answered {
+    /// How it ended.
+    pub result: Result<Outcome, Error>,
+    /// How the caller stands.
+    pub standing: Option<Standing>,
 }
 
 /// A request that can be fulfilled.
@@ -84,42 +106,64 @@ struct Generation {
     id: String,
     prompt: Prompt,
     drawing: Drawing,
+    caller: Caller,
     repeatable: Option<Repeatable>,
+}
+
+/// What is left to do when the caller has the answer.
+enum Settlement {
+    /// The picture is in the gallery.
+    Drawn { bill: Bill, model: String, cost: Cost },
+    /// It may have been drawn and is lost.
+    Lost { bill: Bill, model: String },
 }
 
 /// Has the picture drawn and stores it. Goes on to its end when the caller stops waiting: the
 /// picture is paid from the moment the provider is asked.
-///
-/// # Errors
-/// See [`Error`].
-pub async fn generate(app: &Arc<App>, request: Request<'_>) -> Result<Outcome, Error> {
-    let prompt = Prompt::parse(request.prompt)?;
-    let drawing = app.openai.plan(&prompt, &request.wishes)?;
-    let id = format!("{:032x}", fastrand::u128(..));
-    let generation = Generation { id, prompt, drawing, repeatable: request.repeatable };
-    let work = run_once(Arc::clone(app), generation).in_current_span();
-    app.generations.spawn(work).await.unwrap_or(Err(Error::Panicked))
+pub async fn generate(app: &Arc<App>, request: Request) -> Answered {
+    let generation = match Generation::of(app, request) {
+        Ok(generation) => generation,
+        Err(error) => return error.into(),
+    };
+    let (tell, told) = oneshot::channel();
+    app.generations.spawn(run(Arc::clone(app), generation, tell).in_current_span());
+    told.await.unwrap_or_else(|_| Error::Panicked.into())
+}
+
+async fn run(app: Arc<App>, generation: Generation, tell: oneshot::Sender<Answered>) {
+    let (answered, settlement) = run_once(&app, &generation).await;
+    // A caller who has left is told nothing.
+    let _ = tell.send(answered);
+    if let Some(settlement) = settlement
+        && let Err(error) = settlement.settle(&app).await
+    {
+        tracing::error!(cause = chain(&error), "a reservation could not be settled; it counts as it was reserved");
+    }
 }
 
 /// Does the work, unless it was done before.
-async fn run_once(app: Arc<App>, generation: Generation) -> Result<Outcome, Error> {
-    let Some(repeatable) = &generation.repeatable else { return draw_and_store(&app, &generation).await };
-    let mut claim = match app.claims.claim(repeatable, &generation.id, (app.clock)()).await? {
-        Claimed::Ours(claim) => claim,
-        Claimed::Ended(ending) => return answer_again(&app, ending, generation.prompt).await,
+async fn run_once(app: &App, generation: &Generation) -> (Answered, Option<Settlement>) {
+    let Some(repeatable) = &generation.repeatable else { return reserve_and_draw(app, generation).await };
+    let mut claim = match app.claims.claim(repeatable, &generation.id, (app.clock)()).await {
+        Ok(Claimed::Ours(claim)) => claim,
+        Ok(Claimed::Ended(ending)) => {
+            let result = answer_again(app, ending, generation.prompt.clone()).await;
+            return (Answered { result, standing: None }, None);
+        }
+        Err(error) => return (Error::from(error).into(), None),
     };
-    let result = tokio::select! {
-        result = draw_and_store(&app, &generation) => result,
-        () = claim.renew(&*app.clock) => Err(Error::Panicked),
+    let (answered, settlement) = tokio::select! {
+        ended = reserve_and_draw(app, generation) => ended,
+        () = claim.renew(&*app.clock) => (Error::Panicked.into(), None),
     };
-    let told = match Ending::of(&result) {
+    let told = match Ending::of(&answered.result) {
         Some(ending) => claim.end(ending).await,
         None => claim.take_back().await,
     };
     if let Err(error) = told {
         tracing::error!(cause = chain(&error), "the claim of an Idempotency-Key could not be written");
     }
-    result
+    (answered, settlement)
 }
 
 async fn answer_again(app: &App, ending: Ending, prompt: Prompt) -> Result<Outcome, Error> {
@@ -136,10 +180,64 @@ async fn answer_again(app: &App, ending: Ending, prompt: Prompt) -> Result<Outco
     }
 }
 
-async fn draw_and_store(app: &App, generation: &Generation) -> Result<Outcome, Error> {
+/// Reserves before the provider is asked, and gives back what was not used.
+async fn reserve_and_draw(app: &App, generation: &Generation) -> (Answered, Option<Settlement>) {
+    if let Err(error) = check(app, &generation.prompt).await {
+        return (error.into(), None);
+    }
+    let orders = generation.drawing.orders();
+    let (bill, standing) = match app.quota.reserve(&generation.caller, orders, (app.clock)()).await {
+        Ok(reserved) => reserved,
+        Err(error) => return (Error::from(error).into(), None),
+    };
+    let error = match draw_and_store(app, generation, &bill).await {
+        Ok((outcome, settlement)) => return (Answered { result: Ok(outcome), standing }, settlement),
+        Err(error) => error,
+    };
+    let model = generation.drawing.model();
+    if error.loss().is_some() {
+        let settlement = Settlement::Lost { bill, model: model.to_owned() };
+        return (Answered { result: Err(error), standing }, Some(settlement));
+    }
+    let given_back = app.quota.give_back(&bill, model, error.unused(), (app.clock)()).await;
+    let standing = given_back.unwrap_or_else(|error| {
+        tracing::error!(cause = chain(&error), "a reservation could not be given back; it counts as it was made");
+        standing
+    });
+    (Answered { result: Err(error), standing }, None)
+}
+
+/// Whether the prompt is one that the provider would rather not have. It is free advice, and the
+/// provider looks again when it draws: without a verdict the request goes on.
+async fn check(app: &App, prompt: &Prompt) -> Result<(), Error> {
+    if !app.moderation {
+        return Ok(());
+    }
+    match app.openai.moderate(prompt).await {
+        Ok(None) => Ok(()),
+        Ok(Some(categories)) => Err(Error::Flagged(categories)),
+        Err(error) => {
+            tracing::warn!(cause = chain(&error), "the prompt could not be moderated; the request goes on");
+            Ok(())
+        }
+    }
+}
+
+async fn draw_and_store(
+    app: &App,
+    generation: &Generation,
+    bill: &Bill,
+) -> Result<(Outcome, Option<Settlement>), Error> {
     let _turn = app.turns.take().await?;
     app.spool.check_room().await?;
     let drawn = app.openai.draw(&generation.drawing).await?;
+    let order = Order {
+        model: &drawn.model,
+        size: &drawn.size,
+        quality: Some(&drawn.quality),
+        prompt: generation.prompt.as_str(),
+    };
+    let cost = app.quota.cost(order, drawn.usage, bill);
     let details = Details {
         id: generation.id.clone(),
         prompt: generation.prompt.clone(),
@@ -150,6 +248,8 @@ async fn draw_and_store(app: &App, generation: &Generation) -> Result<Outcome, E
         // The time of the picture and not of the request, so that the newest picture is listed first.
         created_at: (app.clock)(),
         claim: generation.repeatable.as_ref().map(|repeatable| repeatable.row().to_owned()),
+        bill: Some(bill.clone()),
+        cost: Some(cost.clone()),
     };
     let safe = app.spool.put(&drawn.image, &details).await;
     if let Err(error) = &safe {
@@ -157,11 +257,18 @@ async fn draw_and_store(app: &App, generation: &Generation) -> Result<Outcome, E
     }
     match app.gallery.store(&drawn.image, &details).await {
         Ok(stored) => {
-            if let Err(error) = app.spool.remove(&details.id).await {
-                tracing::error!(cause = chain(&error), "a stored picture cannot be removed from the spool");
-            }
+            // Who removes a picture from the spool settles it.
+            let is_ours = match app.spool.remove(&details.id).await {
+                Ok(removed) => removed || safe.is_err(),
+                Err(error) => {
+                    tracing::error!(cause = chain(&error), "a stored picture cannot be removed from the spool");
+                    false
+                }
+            };
             let url = app.gallery.link(&stored.name, (app.clock)()).await?;
-            Ok(Outcome::Stored(Generated { url, prompt: details.prompt, stored }))
+            let settlement = Settlement::Drawn { bill: bill.clone(), model: details.model, cost };
+            let generated = Generated { url, prompt: details.prompt, stored };
+            Ok((Outcome::Stored(generated), is_ours.then_some(settlement)))
         }
         Err(error) if safe.is_ok() => {
             tracing::error!(
@@ -171,9 +278,38 @@ async fn draw_and_store(app: &App, generation: &Generation) -> Result<Outcome, E
             );
             app.spool.leave(&details.id);
             app.left_behind.notify_one();
-            Ok(Outcome::StoredLater { name: Gallery::name(&drawn.image, &details) })
+            // Whoever stores it settles it.
+            Ok((Outcome::StoredLater { name: Gallery::name(&drawn.image, &details) }, None))
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+impl Generation {
+    fn of(app: &App, request: Request) -> Result<Self, Error> {
+        let prompt = Prompt::parse(&request.prompt)?;
+        let drawing = app.openai.plan(&prompt, &request.wishes)?;
+        let id = format!("{:032x}", fastrand::u128(..));
+        Ok(Self { id, prompt, drawing, caller: request.caller, repeatable: request.repeatable })
+    }
+}
+
+impl Settlement {
+    async fn settle(self, app: &App) -> Result<(), azure::Error> {
+        match self {
+            Self::Drawn { bill, model, cost } => app.quota.settle(&bill, &model, &cost).await,
+            Self::Lost { bill, model } => app.quota.keep(&bill, &model).await,
+        }
+    }
+}
+
+impl From<Error> for Answered {
+    fn from(error: Error) -> Self {
+        let standing = match &error {
+            Error::Quota(quota::Error::Exceeded(standing)) => Some(*standing),
+            _ => None,
+        };
+        Self { result: Err(error), standing }
     }
 }
 
@@ -209,8 +345,18 @@ impl Error {
             | Self::Prompt(_)
             | Self::Wish(_)
             | Self::Idempotency(_)
+            | Self::Flagged(_)
+            | Self::Quota(_)
             | Self::Busy(_)
             | Self::Spool(_) => None,
+        }
+    }
+    /// Why nothing came of a reservation, where [`Self::loss`] knows of none.
+    fn unused(&self) -> Unused {
+        match self {
+            Self::Provider(openai::Error::PromptRefused(_)) => Unused::Refusal,
+            Self::Provider(_) => Unused::Failure,
+            _ => Unused::NotAsked,
         }
     }
 }

@@ -8,9 +8,9 @@
 //! 3. [`functions`] has one file per function folder, and the route table.
 //! 4. [`error`] says what a caller is told when something below fails.
 //! 5. [`generate`], [`recover`], [`cleanup`] and [`suggest`] are the use cases; [`app`] is what they work with.
-//! 6. [`idempotency`] and [`spool`] are what a paid picture is safe by.
+//! 6. [`quota`] is what may be spent; [`idempotency`] and [`spool`] are what a paid picture is safe by.
 //! 7. [`openai`] and [`gallery`] are the two services outside; [`azure`] is the storage account.
-//! 8. [`prompt`], [`image`], [`caller`], [`turns`], [`logs`] and [`config`] are what everything speaks in.
+//! 8. [`prompt`], [`image`], [`caller`], [`price`], [`turns`], [`logs`] and [`config`] are what everything speaks in.
 
 pub mod app;
 pub mod azure;
@@ -24,9 +24,12 @@ pub mod gallery;
 pub mod generate;
 pub mod idempotency;
 pub mod image;
+mod ledger;
 pub mod logs;
 pub mod openai;
+pub mod price;
 pub mod prompt;
+pub mod quota;
 pub mod recover;
 pub mod server;
 pub mod spool;

@@ -6,6 +6,7 @@ mod download;
 mod error;
 mod family;
 mod images;
+mod moderation;
 mod text;
 mod trouble;
 

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::app::App;
+use crate::gallery::Details;
 use crate::logs::chain;
 use crate::spool;
 
@@ -62,13 +63,18 @@ async fn recover(app: &App) -> bool {
                     // The picture matters more: its entry is not kept for this.
                     tracing::warn!(cause = chain(&error), image.id = id, "its Idempotency-Key does not know of it");
                 }
-                if let Err(error) = app.spool.remove(&id).await {
-                    tracing::error!(
-                        cause = chain(&error),
-                        image.id = id,
-                        "a stored picture cannot be removed from the spool"
-                    );
-                    left = true;
+                match app.spool.remove(&id).await {
+                    // Who removes a picture from the spool settles it.
+                    Ok(true) => settle(app, &details).await,
+                    Ok(false) => {}
+                    Err(error) => {
+                        tracing::error!(
+                            cause = chain(&error),
+                            image.id = id,
+                            "a stored picture cannot be removed from the spool"
+                        );
+                        left = true;
+                    }
                 }
             }
             Err(error) => {
@@ -78,4 +84,12 @@ async fn recover(app: &App) -> bool {
         }
     }
     left
+}
+
+async fn settle(app: &App, details: &Details) {
+    if let (Some(bill), Some(cost)) = (&details.bill, &details.cost)
+        && let Err(error) = app.quota.settle(bill, &details.model, cost).await
+    {
+        tracing::error!(cause = chain(&error), "a reservation could not be settled; it counts as it was reserved");
+    }
 }

@@ -96,17 +96,18 @@ impl Spool {
         self.in_hand().remove(id);
     }
 
-    /// Forgets a picture that is in the gallery.
-    pub(crate) async fn remove(&self, id: &str) -> Result<(), Error> {
+    /// Forgets a picture that is in the gallery; whether it was this call that did. Of several
+    /// processes it is one.
+    pub(crate) async fn remove(&self, id: &str) -> Result<bool, Error> {
         let path = self.path(id);
         let removed = blocking(move || match fs::remove_file(path) {
-            // Another process was faster.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result,
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
         });
-        removed.await?;
+        let removed = removed.await?;
         self.leave(id);
-        Ok(())
+        Ok(removed)
     }
 
     /// The ids of what was left behind, by this process or another; remains of what was never whole

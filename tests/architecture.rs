@@ -12,18 +12,19 @@ use visionary::config::Config;
 use visionary::functions::FUNCTIONS;
 
 /// Top to bottom. A module uses those on lines below its own, and itself.
-const LAYERS: [&[&str]; 13] = [
+const LAYERS: [&[&str]; 14] = [
     &["main"],
     &["server"],
     &["functions"],
     &["error"],
     &["generate", "recover", "cleanup", "suggest"],
     &["app"],
-    &["idempotency"],
+    &["idempotency", "quota"],
     &["spool"],
     &["openai", "gallery"],
+    &["ledger"],
     &["azure"],
-    &["prompt", "image", "turns", "logs", "caller"],
+    &["prompt", "image", "turns", "logs", "caller", "price"],
     &["digest"],
     &["config"],
 ];

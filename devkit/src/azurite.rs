@@ -60,6 +60,11 @@ impl Azurite {
         )
     }
 
+    /// The table service's port on 127.0.0.1.
+    pub fn table_port(&self) -> u16 {
+        self.ports[2]
+    }
+
     /// The blob service's port on 127.0.0.1.
     pub fn blob_port(&self) -> u16 {
         self.ports[0]

@@ -51,6 +51,8 @@ async fn start(handler: &Path, azurite: &Azurite, spools: &Path, name: &str, ope
         settings: vec![
             ("AzureWebJobsStorage".to_owned(), azurite.connection_string()),
             ("IMAGE_CONTAINER".to_owned(), name.to_owned()),
+            ("DAILY_IMAGE_QUOTA".to_owned(), "100000".to_owned()),
+            ("DAILY_BUDGET_USD".to_owned(), "100000".to_owned()),
             ("OPENAI_API_KEY".to_owned(), "cargo-chaos".to_owned()),
             ("OPENAI_BASE_URL".to_owned(), openai.base_url()),
             ("SPOOL_DIR".to_owned(), spool.display().to_string()),

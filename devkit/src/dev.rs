@@ -36,6 +36,8 @@ pub(crate) async fn run(arguments: &[&str]) -> anyhow::Result<()> {
         handler: Some(devkit::target_dir().join("debug/handler")),
         settings: vec![
             ("AzureWebJobsStorage".to_owned(), azurite.connection_string()),
+            // Who tries things out is one caller for a long time.
+            ("DAILY_IMAGE_QUOTA".to_owned(), "100".to_owned()),
             ("OPENAI_API_KEY".to_owned(), "cargo-dev".to_owned()),
             ("OPENAI_BASE_URL".to_owned(), provider.base_url()),
             ("SPOOL_DIR".to_owned(), devkit::target_dir().join("devkit/spool").display().to_string()),

@@ -72,6 +72,8 @@ impl Handler {
         command
             .env_clear()
             .env("AzureWebJobsStorage", azurite.connection_string())
+            .env("DAILY_IMAGE_QUOTA", "100000")
+            .env("DAILY_BUDGET_USD", "100000")
             .env("OPENAI_API_KEY", "figures")
             .env("OPENAI_BASE_URL", provider.base_url())
             .env("SAS_PERMISSIONS", "rcwl")

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use devkit::host::{FunctionsHost, Options, Wire};
 
-const FOLDERS: [&str; 4] = ["generateImage", "generateSASToken", "getChatGPTSuggestion", "getImages"];
+const FOLDERS: [&str; 6] = ["generateImage", "generateSASToken", "getChatGPTSuggestion", "getImages", "quota", "usage"];
 
 fn package_app(target: &str) -> std::process::Output {
     Command::new(env!("CARGO_BIN_EXE_devkit")).args(["package-app", "--target", target]).output().unwrap()
@@ -75,5 +75,6 @@ fn publishing_from_the_root_uploads_just_the_app() {
     uploaded.sort();
     let mut wanted: Vec<String> = FOLDERS.iter().map(|folder| format!("{folder}/function.json")).collect();
     wanted.push("host.json".to_owned());
+    wanted.sort();
     assert_eq!(uploaded, wanted);
 }

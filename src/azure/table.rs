@@ -22,7 +22,7 @@ use crate::config::StorageConfig;
 /// Created when it is missing.
 const NAME: &str = "visionarystate";
 /// For one operation, the SDK's retries included. A request waits for several of them.
-const TIMEOUT: Duration = Duration::from_secs(8);
+const TIMEOUT: Duration = Duration::from_secs(4);
 /// A page holds 1,000 entities at most.
 const MAX_PAGES: usize = 100;
 
@@ -67,6 +67,7 @@ struct Read {
 struct Listed {
     partition_key: String,
     row_key: String,
+    state: String,
     #[serde(rename = "odata.etag")]
     etag: String,
 }
@@ -145,6 +146,12 @@ impl Table {
     /// Resolves when an entity was added since the last time.
     pub(crate) async fn added(&self) {
         self.added.notified().await;
+    }
+
+    /// All of a partition, by row.
+    pub(crate) async fn list<T: DeserializeOwned>(&self, partition: &str) -> Result<Vec<(String, T)>, Error> {
+        let found = self.query(format!("PartitionKey eq '{}'", self.partition(partition))).await?;
+        found.into_iter().map(|entity| Ok((entity.row_key, parse(&entity.state)?))).collect()
     }
 
     /// Deletes what has expired by `now`, and says how much it was.

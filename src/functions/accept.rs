@@ -24,6 +24,18 @@ impl Accept {
     }
 }
 
+/// Whether the caller names CSV and does not name JSON before it.
+pub(super) fn prefers_csv(headers: &HeaderMap) -> bool {
+    let mut named = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(Range::parse)
+        .filter(|range| !range.refused && (range.subtype == "csv" || range.subtype == "json"));
+    named.next().is_some_and(|range| range.subtype == "csv")
+}
+
 struct Range {
     kind: String,
     subtype: String,

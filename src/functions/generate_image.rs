@@ -5,21 +5,47 @@ use std::sync::Arc;
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use serde_json::{Map, Value, json};
 
 use super::accept::Accept;
+use super::rate_limit;
 use crate::app::App;
+use crate::caller::Caller;
 use crate::error::Problem;
-use crate::generate::{Outcome, Request, generate};
+use crate::generate::{self, Outcome, Request, generate};
 use crate::openai::Wishes;
+use crate::quota;
 
 const STORED_LATER: &str =
     "The image was drawn and is safe. It will appear in the gallery as soon as storage can be reached again.";
 /// The longest prompt of any model fits, in any script.
 const MAX_BODY_KIB: usize = 64;
 
-pub(super) async fn handle(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+pub(super) async fn handle(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Response {
+    let caller = app.callers.identify(&headers);
+    let mut unavailable = false;
+    let (mut response, standing) = match read(&app, &headers, &caller, body).await {
+        Ok(request) => {
+            let answered = generate(&app, request).await;
+            unavailable = matches!(&answered.result, Err(generate::Error::Quota(quota::Error::Unavailable(_))));
+            let answer = answered.result.map(|outcome| answer(Accept::of(&headers), outcome));
+            (answer.unwrap_or_else(|error| Problem::from(error).into_response()), answered.standing)
+        }
+        Err(problem) => (problem.into_response(), None),
+    };
+    let standing = match standing {
+        Some(standing) => Some(standing),
+        // It was asked for a moment ago.
+        None if unavailable => None,
+        // An answer that has not counted: how the caller stands is found out for it alone.
+        None => app.quota.standing(&caller, (app.clock)()).await.ok().flatten(),
+    };
+    rate_limit::insert(response.headers_mut(), app.quota.daily_images(), standing);
+    response
+}
+
+async fn read(app: &App, headers: &HeaderMap, caller: &Caller, body: Body) -> Result<Request, Problem> {
     let bytes = to_bytes(body, MAX_BODY_KIB * 1024).await.map_err(|_| Problem::too_large(MAX_BODY_KIB))?;
     let request = parse(&bytes)?;
     let Some(Value::String(prompt)) = request.get("prompt") else {
@@ -27,17 +53,23 @@ pub(super) async fn handle(State(app): State<Arc<App>>, headers: HeaderMap, body
             "The request has no prompt. Send JSON such as {\"prompt\": \"a red fox\"}.",
         ));
     };
-    let repeatable = idempotency_key(&headers)?;
-    let repeatable = repeatable.map(|key| app.claims.repeatable(key, &app.callers.identify(&headers), &bytes));
-    let wishes = Wishes {
-        size: wish(&request, "size")?,
-        quality: wish(&request, "quality")?,
-        style: wish(&request, "style")?,
-        background: wish(&request, "background")?,
-        output_format: wish(&request, "outputFormat")?,
-    };
-    let accept = Accept::of(&headers);
-    Ok(match generate(&app, Request { prompt, wishes, repeatable }).await? {
+    let key = idempotency_key(headers)?;
+    Ok(Request {
+        prompt: prompt.clone(),
+        wishes: Wishes {
+            size: wish(&request, "size")?,
+            quality: wish(&request, "quality")?,
+            style: wish(&request, "style")?,
+            background: wish(&request, "background")?,
+            output_format: wish(&request, "outputFormat")?,
+        },
+        caller: caller.clone(),
+        repeatable: key.map(|key| app.claims.repeatable(key, caller, &bytes)),
+    })
+}
+
+fn answer(accept: Accept, outcome: Outcome) -> Response {
+    match outcome {
         Outcome::Stored(generated) => match accept {
             Accept::Text => super::text("Image uploaded successfully"),
             Accept::Json => super::json(&generated),
@@ -51,7 +83,7 @@ pub(super) async fn handle(State(app): State<Arc<App>>, headers: HeaderMap, body
             *response.status_mut() = StatusCode::ACCEPTED;
             response
         }
-    })
+    }
 }
 
 /// The draft's quoted string, or the same without quotes, as most clients send it.

@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use crate::config::ImageWire;
+use crate::price::Order;
 use crate::prompt::Prompt;
 
 /// What the caller asked for besides the prompt, as typed.
@@ -60,6 +61,12 @@ pub(super) enum Family {
 const STYLES: [&str; 2] = ["vivid", "natural"];
 const BACKGROUNDS: [&str; 3] = ["auto", "opaque", "transparent"];
 const OUTPUT_FORMATS: [&str; 3] = ["png", "jpeg", "webp"];
+
+impl Body {
+    pub(super) fn order(&self) -> Order<'_> {
+        Order { model: &self.model, size: &self.size, quality: self.quality, prompt: &self.prompt }
+    }
+}
 
 impl Family {
     /// By the setting, or by the model's name.

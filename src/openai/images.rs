@@ -13,6 +13,7 @@ use super::trouble::Trouble;
 use super::{Error, MAX_ANSWER_BYTES, OpenAi, read_body};
 use crate::image::Image;
 use crate::logs::chain;
+use crate::price::{Order, Usage};
 use crate::prompt::Prompt;
 
 /// How often the provider is asked for one picture at the most.
@@ -38,6 +39,8 @@ pub struct Drawn {
     pub size: String,
     /// The quality, likewise; `auto` where neither side named one.
     pub quality: String,
+    /// What it took, if the provider says so.
+    pub usage: Option<Usage>,
 }
 
 #[derive(Deserialize)]
@@ -46,6 +49,8 @@ struct Answer<'a> {
     data: Vec<Item<'a>>,
     size: Option<String>,
     quality: Option<String>,
+    // Whatever it looks like, it is no reason to lose a picture.
+    usage: Option<serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -55,6 +60,18 @@ struct Item<'a> {
     b64_json: Option<Cow<'a, str>>,
     url: Option<String>,
     revised_prompt: Option<String>,
+}
+
+impl Drawing {
+    /// What may be billed: one of these.
+    pub(crate) fn orders(&self) -> impl Iterator<Item = Order<'_>> {
+        self.bodies.iter().map(Body::order)
+    }
+
+    /// The model that is asked first.
+    pub(crate) fn model(&self) -> &str {
+        self.bodies.first().map_or("", |body| &body.model)
+    }
 }
 
 impl OpenAi {
@@ -139,8 +156,18 @@ impl OpenAi {
             revised_prompt: answer.revised_prompt.filter(|prompt| !prompt.trim().is_empty()),
             size: answer.size.unwrap_or_else(|| request.size.clone()),
             quality: answer.quality.unwrap_or_else(|| request.quality.unwrap_or("auto").to_owned()),
+            usage: answer.usage,
         })
     }
+}
+
+/// `usage` in tokens; without the details all that was sent counts as text.
+fn usage(json: &serde_json::Value) -> Option<Usage> {
+    let details = &json["input_tokens_details"];
+    let image_input = details["image_tokens"].as_u64().unwrap_or_default();
+    let text_input =
+        details["text_tokens"].as_u64().or_else(|| json["input_tokens"].as_u64()?.checked_sub(image_input));
+    Some(Usage { text_input: text_input?, image_input, output: json["output_tokens"].as_u64()? })
 }
 
 /// The useful part of an answer, no longer borrowed from it.
@@ -149,6 +176,7 @@ struct Picture {
     revised_prompt: Option<String>,
     size: Option<String>,
     quality: Option<String>,
+    usage: Option<Usage>,
 }
 
 enum Source {
@@ -171,6 +199,7 @@ impl Picture {
             (None, Some(url)) => Source::Url(url),
             (None, None) => return Err(Error::BadAnswer("it has no picture")),
         };
-        Ok(Self { source, revised_prompt: item.revised_prompt, size: answer.size, quality: answer.quality })
+        let usage = answer.usage.as_ref().and_then(usage);
+        Ok(Self { source, revised_prompt: item.revised_prompt, size: answer.size, quality: answer.quality, usage })
     }
 }

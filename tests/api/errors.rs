@@ -234,8 +234,8 @@ async fn callers_that_read_json_get_a_problem_document() {
 
 #[tokio::test]
 async fn storage_that_is_not_there_is_told_and_never_uploaded_successfully() {
-    let gone =
-        "AccountName=devstoreaccount1;AccountKey=c2VjcmV0LWtleQ==;BlobEndpoint=http://127.0.0.1:9/devstoreaccount1";
+    let azurite = crate::harness::azurite();
+    let gone = azurite.connection_string().replace(&format!(":{}/", azurite.blob_port()), ":9/");
     let visionary = Setup::default().set("AzureWebJobsStorage", gone).start().await;
     let answer = visionary.generate("a fox").await;
     assert_eq!(answer.status, 202);

@@ -10,7 +10,7 @@ use devkit::openai::{self, Endpoint, Hold, Painting, Reply};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{self, Setup, Visionary, WIRES, azurite};
+use crate::harness::{Setup, Visionary, WIRES, azurite};
 
 /// One prompt; `wanted` is the status, the code, how often the provider was asked, how many pictures
 /// it drew, and how many there are.
@@ -258,27 +258,25 @@ async fn storage_answers_503_for_a_while() {
 }
 
 #[tokio::test]
-async fn storage_answers_403_because_the_key_is_wrong_until_it_is_right() {
-    let right = azurite().connection_string();
-    let mut visionary = Setup::default().set("AzureWebJobsStorage", right.replace("Eby8", "Eby9")).start().await;
-    let answer = visionary.generate("a fox").await;
-    assert_eq!(answer.status, 202, "{}", answer.body);
+async fn storage_answers_403_until_it_does_not() {
+    let (visionary, faults) = with_faults().await;
+    let denied = Line::Answers(403, "AuthenticationFailed");
+    assert_eq!(draw_while(&visionary, &faults, denied).await, (202, json!("stored_later")));
     visionary.host.wait_for_log(|line| line.text.contains("ERROR") && line.text.contains("403")).await;
-    visionary.host.kill_handler(0).await;
-    visionary
-        .settings
-        .iter_mut()
-        .filter(|(name, _)| name == "AzureWebJobsStorage")
-        .for_each(|(_, text)| *text = right.clone());
-    let address = visionary.serve_at(harness::now()).await;
-    let listed = async || {
-        let answer = harness::http().get(format!("{address}/api/getImages")).send().await.unwrap();
-        answer.json::<Value>().await.unwrap()["imageUrls"].as_array().unwrap().len()
-    };
-    while std::fs::read_dir(visionary.setting("SPOOL_DIR")).unwrap().count() > 0 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    assert_eq!((listed().await, visionary.openai.requests(Endpoint::Images).len()), (1, 1));
+    faults.set(Line::Whole);
+    recovered(&visionary).await;
+    both_are_stored(&visionary).await;
+}
+
+/// The counters cannot be read with it either, so nothing is drawn.
+#[tokio::test]
+async fn the_account_key_is_wrong() {
+    let wrong = azurite().connection_string().replace("Eby8", "Eby9");
+    let visionary = Setup::default().set("AzureWebJobsStorage", wrong).start().await;
+    let answer = visionary.generate("a fox").await;
+    assert_eq!((answer.status, answer.header("x-error-code")), (503, "quota_unavailable"), "{}", answer.body);
+    assert!(visionary.openai.requests(Endpoint::Images).is_empty());
+    visionary.host.wait_for_log(|line| line.text.contains("ERROR") && line.text.contains("403")).await;
 }
 
 #[tokio::test]

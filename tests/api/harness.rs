@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
-use visionary::app::App;
+use visionary::app::{App, Clock};
 use visionary::config::Config;
 use visionary::server;
 
@@ -80,6 +80,9 @@ impl Setup {
             ("AzureWebJobsStorage".into(), azurite().connection_string()),
             ("IMAGE_CONTAINER".into(), new_container()),
             ("SPOOL_DIR".into(), spool.path().join("spool").to_str().expect("UTF-8").into()),
+            // Far away, so that each test passes the reservations and few meet a limit.
+            ("DAILY_IMAGE_QUOTA".into(), "100000".into()),
+            ("DAILY_BUDGET_USD".into(), "100000".into()),
             ("OPENAI_API_KEY".into(), API_KEY.into()),
             ("OPENAI_BASE_URL".into(), openai.base_url()),
         ];
@@ -175,9 +178,14 @@ impl Visionary {
 
     /// The same app, served from this process at a time of the test's choosing; its address.
     pub(crate) async fn serve_at(&self, now: OffsetDateTime) -> String {
+        self.serve_by(Arc::new(move || now)).await
+    }
+
+    /// The same, by a clock of the test's.
+    pub(crate) async fn serve_by(&self, clock: Clock) -> String {
         let lookup = |name: &str| self.settings.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
         let config = Config::from_vars(lookup).expect("the settings are right");
-        let app = App::new(&config, Arc::new(move || now)).expect("the app can be put together");
+        let app = App::new(&config, clock).expect("the app can be put together");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         // It ends with the test's runtime.

@@ -157,7 +157,8 @@ async fn what_is_past_is_cleaned_away() {
         assert_eq!(post_to(&before, key, FOX).await.status, 200);
     }
     assert_eq!(post(&visionary, "4", FOX).await.status, 200);
-    let cleaned = |line: &str| line.contains("\"count\":3") && line.contains("cleaned away");
+    // The three claims, and the count of their caller's pictures.
+    let cleaned = |line: &str| line.contains("\"count\":4") && line.contains("cleaned away");
     visionary.host.wait_for_log(|line| cleaned(&line.text)).await;
     assert_eq!(post(&visionary, "4", FOX).await.status, 200);
     assert_eq!(visionary.openai.pictures_drawn().len(), 4, "what is not past is still there");

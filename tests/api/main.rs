@@ -10,6 +10,7 @@ mod gallery;
 mod generate_image;
 mod harness;
 mod idempotency;
+mod quota;
 mod routes;
 mod settings;
 mod spool;

@@ -1,0 +1,95 @@
+//! `GET /api/usage?days=30`: what was drawn and spent, by day and model, as JSON or CSV.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use super::accept;
+use crate::app::App;
+use crate::error::Problem;
+use crate::quota::{self, Day, MAX_DAYS, ModelDay, usd};
+
+const USUAL_DAYS: u16 = 30;
+const CSV_HEADER: &str =
+    "date,model,images,unpriced,refusals,failures,textInputTokens,imageInputTokens,outputTokens,usd,callersOfTheDay\n";
+
+pub(super) async fn handle(
+    State(app): State<Arc<App>>,
+    Query(query): Query<HashMap<String, String>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let days = match query.get("days").map(|days| days.parse()) {
+        None => USUAL_DAYS,
+        Some(Ok(days)) if (1..=MAX_DAYS).contains(&days) => days,
+        Some(_) => return Err(Problem::invalid_request(format!("days must be a whole number, 1 to {MAX_DAYS}."))),
+    };
+    let usage = app.quota.usage(days, (app.clock)()).await.map_err(quota::Error::from)?;
+    if !accept::prefers_csv(&headers) {
+        return Ok(super::json(&json!({"days": usage.iter().map(day).collect::<Vec<_>>()})));
+    }
+    let mut response = super::text(csv(&usage));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/csv; charset=utf-8"));
+    Ok(response)
+}
+
+fn day((date, day): &(String, Day)) -> Value {
+    let models = day.models.iter().map(|(name, model)| {
+        json!({
+            "model": name,
+            "images": model.images,
+            "unpriced": model.unpriced,
+            "refusals": model.refusals,
+            "failures": model.failures,
+            "tokens": {
+                "textInput": model.usage.text_input,
+                "imageInput": model.usage.image_input,
+                "output": model.usage.output,
+            },
+            "usd": usd(model.spent),
+        })
+    });
+    let sum = |count: fn(&ModelDay) -> u64| day.models.values().map(count).sum::<u64>();
+    json!({
+        "date": date,
+        "images": sum(|model| model.images),
+        "unpriced": sum(|model| model.unpriced),
+        "refusals": sum(|model| model.refusals),
+        "failures": sum(|model| model.failures),
+        "callers": day.callers,
+        "usd": usd(day.spent),
+        "reservedUsd": usd(day.reserved),
+        "models": models.collect::<Vec<_>>(),
+    })
+}
+
+/// RFC 4180.
+fn csv(usage: &[(String, Day)]) -> String {
+    let mut text = CSV_HEADER.to_owned();
+    for (date, day) in usage {
+        for (name, model) in &day.models {
+            let ModelDay { images, unpriced, refusals, failures, usage, spent } = model;
+            let (usd, callers, name) = (usd(*spent), day.callers, quoted(name));
+            // Writing to a string cannot fail.
+            let _ = writeln!(
+                text,
+                "{date},{name},{images},{unpriced},{refusals},{failures},{},{},{},{usd:.6},{callers}",
+                usage.text_input, usage.image_input, usage.output
+            );
+        }
+    }
+    text
+}
+
+/// A model's name is the operator's own, and may hold anything.
+fn quoted(field: &str) -> String {
+    if field.contains([',', '"', '\r', '\n']) {
+        format!("\"{}\"", field.replace('"', "\"\""))
+    } else {
+        field.to_owned()
+    }
+}

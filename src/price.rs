@@ -1,0 +1,229 @@
+//! What pictures cost, in millionths of a US dollar.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{ImagePrice, LimitsConfig, Price, TokenPrice, micro_usd};
+
+/// US dollars for a million tokens, as published in November 2026
+/// (<https://platform.openai.com/docs/pricing>): of text sent, of pictures sent, of the picture drawn.
+const BY_TOKENS: [(&str, f64, f64, f64); 5] = [
+    ("gpt-image-1-mini", 2.0, 2.5, 8.0),
+    ("gpt-image-1.5", 5.0, 8.0, 32.0),
+    ("gpt-image-2", 5.0, 8.0, 30.0),
+    ("gpt-image-2.5", 5.0, 8.0, 30.0),
+    ("gpt-image-2.6", 5.0, 8.0, 30.0),
+];
+
+/// US dollars for a picture by dall-e-3, which compatible servers still bill: quality, 1024x1024,
+/// any other size.
+const DALL_E: [(&str, f64, f64); 2] = [("standard", 0.04, 0.08), ("hd", 0.08, 0.12)];
+
+/// Tokens of a drawn picture of 1024 x 1024 pixels, rounded up from the published estimates ($0.006,
+/// $0.053 and $0.211 at $30); they grow with the area. For `xhigh` and `max` nothing is published:
+/// they are taken at twice and four times `high`. `auto` chooses among the first three.
+const IMAGE_TOKENS: [(&str, f64); 6] =
+    [("low", 210.0), ("medium", 1_800.0), ("high", 7_050.0), ("auto", 7_050.0), ("xhigh", 14_100.0), ("max", 28_200.0)];
+/// The largest picture of any model, which `auto` may choose.
+const MAX_PIXELS: f64 = 8_294_400.0;
+/// What a provider may add to a prompt.
+const PROMPT_OVERHEAD_TOKENS: usize = 100;
+
+/// The price table, the operator's prices first.
+#[derive(Debug, Clone)]
+pub(crate) struct Prices {
+    table: Vec<(String, Price)>,
+    /// For a model that is in no table, by token.
+    dearest: TokenPrice,
+}
+
+/// A picture that is going to be drawn.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Order<'a> {
+    pub(crate) model: &'a str,
+    pub(crate) size: &'a str,
+    pub(crate) quality: Option<&'a str>,
+    pub(crate) prompt: &'a str,
+}
+
+/// What a provider says that a picture took, in tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Of text sent.
+    pub text_input: u64,
+    /// Of pictures sent.
+    pub image_input: u64,
+    /// Of the picture drawn.
+    pub output: u64,
+}
+
+/// What was reserved for a picture, and for whom.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Bill {
+    /// The UTC day on which it counts, as in `2026-11-21`.
+    pub day: String,
+    /// The caller's digest.
+    pub caller: String,
+    /// In millionths of a US dollar.
+    pub reserved: u64,
+    /// Whether it is the caller's first of the day.
+    pub is_first: bool,
+}
+
+/// What a picture did cost.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Cost {
+    /// In millionths of a US dollar; what was reserved, where nobody knows better.
+    pub micro_usd: u64,
+    /// Whether that is by the model's own price.
+    pub priced: bool,
+    /// In tokens.
+    pub usage: Option<Usage>,
+}
+
+impl Prices {
+    pub(crate) fn new(config: &LimitsConfig) -> Self {
+        let built_in = BY_TOKENS.map(|(model, text_input, image_input, image_output)| {
+            (model.to_owned(), Price::Tokens(TokenPrice { text_input, image_input, image_output }))
+        });
+        let table: Vec<(String, Price)> =
+            config.prices.iter().map(|(model, price)| (model.clone(), *price)).chain(built_in).collect();
+        let mut dearest = TokenPrice { text_input: 0.0, image_input: 0.0, image_output: 0.0 };
+        for (_, price) in &table {
+            if let Price::Tokens(price) = price {
+                dearest.text_input = dearest.text_input.max(price.text_input);
+                dearest.image_input = dearest.image_input.max(price.image_input);
+                dearest.image_output = dearest.image_output.max(price.image_output);
+            }
+        }
+        Self { table, dearest }
+    }
+
+    /// The most that a picture can cost. A model without a price costs what the dearest does.
+    pub(crate) fn most(&self, order: Order<'_>) -> u64 {
+        match self.find(order.model) {
+            Some(Price::Image(ImagePrice { image })) => micro_usd(image),
+            Some(Price::Tokens(price)) => most_by_tokens(price, order),
+            None if is_dall_e(order.model) => dall_e(order),
+            None => most_by_tokens(self.dearest, order),
+        }
+    }
+
+    /// What a picture did cost, or `reserved` where that cannot be known.
+    pub(crate) fn settle(&self, order: Order<'_>, usage: Option<Usage>, reserved: u64) -> Cost {
+        let cost = self.cost(order, usage);
+        let priced = cost.is_some() && (self.find(order.model).is_some() || is_dall_e(order.model));
+        Cost { micro_usd: cost.unwrap_or(reserved), priced, usage }
+    }
+
+    /// What a picture did cost; `None` where neither a price nor a count of tokens says so.
+    fn cost(&self, order: Order<'_>, usage: Option<Usage>) -> Option<u64> {
+        let by_tokens = |price: TokenPrice| {
+            let usage = usage?;
+            let cost = |tokens: u64, rate: f64| as_float(tokens) * rate / 1_000_000.0;
+            Some(micro_usd(
+                cost(usage.text_input, price.text_input)
+                    + cost(usage.image_input, price.image_input)
+                    + cost(usage.output, price.image_output),
+            ))
+        };
+        match self.find(order.model) {
+            Some(Price::Image(ImagePrice { image })) => Some(micro_usd(image)),
+            Some(Price::Tokens(price)) => by_tokens(price),
+            None if is_dall_e(order.model) => Some(dall_e(order)),
+            None => by_tokens(self.dearest),
+        }
+    }
+
+    /// By the name itself, or without what follows a hyphen: `gpt-image-2.5-flare` is a
+    /// `gpt-image-2.5`. The longest name that fits, the operator's before ours.
+    fn find(&self, model: &str) -> Option<Price> {
+        let fits = |name: &str| model.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+        let fitting = self.table.iter().rev().filter(|(name, _)| fits(name));
+        fitting.max_by_key(|(name, _)| name.len()).map(|(_, price)| *price)
+    }
+}
+
+fn is_dall_e(model: &str) -> bool {
+    model.starts_with("dall-e")
+}
+
+fn dall_e(order: Order<'_>) -> u64 {
+    let row = DALL_E.iter().find(|(quality, ..)| Some(*quality) == order.quality).unwrap_or(&DALL_E[0]);
+    micro_usd(if order.size == "1024x1024" { row.1 } else { row.2 })
+}
+
+fn most_by_tokens(price: TokenPrice, order: Order<'_>) -> u64 {
+    let square = 1024.0 * 1024.0;
+    let pixels = order.size.split_once('x').and_then(|(width, height)| {
+        Some(f64::from(width.parse::<u32>().ok()?) * f64::from(height.parse::<u32>().ok()?))
+    });
+    // A small picture is not known to take less.
+    let area = (pixels.unwrap_or(MAX_PIXELS) / square).max(1.0);
+    let quality = order.quality.unwrap_or("auto");
+    let dearest = IMAGE_TOKENS.iter().map(|(_, tokens)| *tokens).fold(0.0, f64::max);
+    let of_quality = IMAGE_TOKENS.iter().find(|(name, _)| *name == quality).map_or(dearest, |(_, tokens)| *tokens);
+    // No token is shorter than a byte.
+    let prompt = as_float((order.prompt.len() + PROMPT_OVERHEAD_TOKENS) as u64);
+    micro_usd((prompt * price.text_input + of_quality * area * price.image_output) / 1_000_000.0)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of tokens are far below 2^53")]
+fn as_float(count: u64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prices(overrides: &str) -> Prices {
+        let lookup = |name: &str| match name {
+            "OPENAI_API_KEY" => Some("key".to_owned()),
+            "AzureWebJobsStorage" => Some("UseDevelopmentStorage=true".to_owned()),
+            "IMAGE_PRICES" => Some(overrides.to_owned()),
+            _ => None,
+        };
+        Prices::new(&crate::config::Config::from_vars(lookup).expect("the settings are right").limits)
+    }
+
+    fn order<'a>(model: &'a str, size: &'a str, quality: Option<&'a str>) -> Order<'a> {
+        Order { model, size, quality, prompt: "a fox" }
+    }
+
+    #[test]
+    fn the_most_and_the_cost_follow_the_table() {
+        let usage = Some(Usage { text_input: 10, image_input: 0, output: 1_756 });
+        let square = "1024x1024";
+        for (model, size, quality, most, cost) in [
+            ("gpt-image-2.5-flare", square, None, 212_025, Some(52_730)),
+            ("gpt-image-2.5-flare", square, Some("low"), 6_825, Some(52_730)),
+            ("gpt-image-2", "2048x2048", Some("high"), 846_525, Some(52_730)),
+            ("gpt-image-2-2026-04-21", "512x512", Some("medium"), 54_525, Some(52_730)),
+            ("gpt-image-2.6-sunburst", square, Some("max"), 846_525, Some(52_730)),
+            ("gpt-image-1-mini", square, Some("high"), 56_610, Some(14_068)),
+            ("dall-e-3", square, None, 40_000, Some(40_000)),
+            ("dall-e-3", "1792x1024", Some("hd"), 120_000, Some(120_000)),
+            // The dearest of all, until somebody says what it costs.
+            ("dream-9", square, Some("high"), 226_125, Some(56_242)),
+        ] {
+            let order = order(model, size, quality);
+            let prices = prices("{}");
+            assert_eq!((prices.most(order), prices.cost(order, usage)), (most, cost), "{model} {size} {quality:?}");
+            assert_eq!(prices.settle(order, usage, 1).priced, model != "dream-9");
+        }
+        let unknown = prices("{}").settle(order("gpt-image-2", square, None), None, 212_025);
+        assert_eq!((unknown.micro_usd, unknown.priced), (212_025, false), "unknown is not free");
+    }
+
+    #[test]
+    fn the_operators_prices_come_first() {
+        let prices = prices(
+            r#"{"dream-9": {"image": 0.02}, "gpt-image-2": {"textInput": 1, "imageInput": 1, "imageOutput": 100}}"#,
+        );
+        assert_eq!(prices.most(order("dream-9", "auto", None)), 20_000);
+        assert_eq!(prices.most(order("gpt-image-2", "1024x1024", Some("low"))), 21_105);
+        // A longer name fits better than a shorter one.
+        assert_eq!(prices.most(order("gpt-image-2.5-flare", "1024x1024", Some("low"))), 6_825);
+        assert!(prices.most(order("dream-10", "1024x1024", Some("low"))) >= 21_000, "they are among the dearest, too");
+    }
+}

@@ -1,0 +1,441 @@
+//! A caller's daily quota, the app's daily budget, and what was used.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use devkit::faults::{Faults, Line};
+use devkit::host::LogLine;
+use devkit::openai::{Endpoint, Hold, Reply};
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::macros::datetime;
+
+use crate::harness::{Answer, Setup, Visionary, WIRES, azurite, http};
+
+/// With a quota of five, and users named by a header.
+fn five() -> Setup {
+    Setup::default().set("DAILY_IMAGE_QUOTA", "5").set("QUOTA_USER_HEADER", "x-user")
+}
+
+async fn generate_as(visionary: &Visionary, user: &str) -> Answer {
+    let request = visionary.request(Method::POST, "/api/generateImage").header("x-user", user);
+    Answer::of(request.body(r#"{"prompt":"a fox"}"#).send().await.unwrap()).await
+}
+
+async fn quota_of(visionary: &Visionary, user: &str) -> Value {
+    let request = visionary.request(Method::GET, "/api/quota").header("x-user", user);
+    Answer::of(request.send().await.unwrap()).await.json()
+}
+
+/// Today's sums, once nothing is reserved any more: what comes after an answer is soon done.
+async fn settled(visionary: &Visionary) -> Value {
+    loop {
+        let today = visionary.get("/api/usage?days=1").await.json()["days"][0].clone();
+        if today["reservedUsd"] == 0.0 {
+            return today;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_sixth_picture_of_a_day_is_429_until_midnight() {
+    for wire in WIRES {
+        let visionary = Setup { wire, ..Setup::default() }.set("DAILY_IMAGE_QUOTA", "").start().await;
+        for used in 1..=5 {
+            let answer = visionary.generate("a fox").await;
+            assert_eq!((answer.status, answer.body.as_str()), (200, "Image uploaded successfully"));
+            assert_eq!(answer.header("ratelimit-policy"), "\"daily\";q=5;w=86400");
+            assert!(answer.header("ratelimit").starts_with(&format!("\"daily\";r={};t=", 5 - used)));
+        }
+        let answer = visionary.generate("a fox").await;
+        assert_eq!((answer.status, answer.header("x-error-code")), (429, "quota_exceeded"));
+        assert_eq!(answer.body, "Daily image quota reached.");
+        let left: u64 = answer.header("retry-after").parse().unwrap();
+        assert!((1..=86_400).contains(&left));
+        assert_eq!(answer.header("ratelimit"), format!("\"daily\";r=0;t={left}"));
+        assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 5);
+
+        let mut quota = visionary.get("/api/quota").await.json();
+        let resets_at = quota["resetsAt"].take();
+        assert!(resets_at.as_str().unwrap().ends_with("T00:00:00Z"), "{resets_at}");
+        assert_eq!(quota, json!({"limit": 5, "used": 5, "remaining": 0, "resetsAt": null}));
+    }
+}
+
+#[tokio::test]
+async fn every_answer_says_how_its_caller_stands() {
+    let visionary = five().start().await;
+    let answer = |body: &'static str| {
+        let request = visionary.request(Method::POST, "/api/generateImage").header("x-user", "anna").body(body);
+        async { Answer::of(request.send().await.unwrap()).await }
+    };
+    assert_eq!(answer(r#"{"prompt":"a fox"}"#).await.status, 200);
+    for (body, status) in [("{}", 400), (r#"{"prompt":"forbidden"}"#, 422)] {
+        let answer = answer(body).await;
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.header("ratelimit-policy"), "\"daily\";q=5;w=86400");
+        assert!(answer.header("ratelimit").starts_with("\"daily\";r=4;t="), "{}", answer.header("ratelimit"));
+    }
+    // Without a quota there is nothing to say.
+    let visionary = Setup::default().set("DAILY_IMAGE_QUOTA", "0").start().await;
+    for _ in 0..6 {
+        let answer = visionary.generate("a fox").await;
+        assert_eq!((answer.status, answer.header("ratelimit"), answer.header("ratelimit-policy")), (200, "", ""));
+    }
+    let quota = visionary.get("/api/quota").await.json();
+    assert_eq!(quota, json!({"limit": null, "used": null, "remaining": null, "resetsAt": null}));
+}
+
+#[tokio::test]
+async fn of_a_hundred_at_once_over_two_processes_exactly_five_are_drawn() {
+    let visionary = Setup { handlers: 2, ..five() }.start().await;
+    let answers = join_all((0..100).map(|_| generate_as(&visionary, "anna"))).await;
+    let count = |status| answers.iter().filter(|answer| answer.status == status).count();
+    assert_eq!((count(200), count(429)), (5, 95));
+    assert_eq!(visionary.openai.pictures_drawn().len(), 5);
+    assert_eq!(quota_of(&visionary, "anna").await["used"], 5);
+    assert_eq!(quota_of(&visionary, "bob").await["used"], 0);
+    let today = settled(&visionary).await;
+    assert_eq!((&today["images"], &today["callers"]), (&json!(5), &json!(1)));
+}
+
+#[tokio::test]
+async fn with_a_provider_that_fails_at_random_delivered_and_remaining_are_always_five() {
+    let visionary = Setup { handlers: 2, ..five() }.start().await;
+    for round in 0..5 {
+        let user = format!("user {round}");
+        for _ in 0..12 {
+            let replies = [
+                Reply::normal(),
+                Reply::error(500, "server_error", "x", "").header("x-should-retry", "false"),
+                Reply::error(429, "requests", "slow_down", "").header("x-should-retry", "false"),
+                Reply::error(400, "image_generation_user_error", "moderation_blocked", ""),
+            ];
+            visionary.openai.script(Endpoint::Images, fastrand::choice(replies).unwrap());
+        }
+        let answers = join_all((0..12).map(|_| generate_as(&visionary, &user))).await;
+        let delivered = answers.iter().filter(|answer| answer.status == 200).count();
+        let remaining = quota_of(&visionary, &user).await["remaining"].as_u64().unwrap();
+        assert_eq!(delivered as u64 + remaining, 5);
+    }
+    let today = settled(&visionary).await;
+    assert_eq!(today["images"].as_u64().unwrap() as usize, visionary.list().await.len());
+    assert_eq!(today["callers"], 5);
+}
+
+#[tokio::test]
+async fn a_budget_for_ten_pictures_is_never_exceeded_by_any_amount() {
+    let setup = Setup { handlers: 2, ..five() }
+        .set("DAILY_BUDGET_USD", "0.40")
+        .set("IMAGE_PRICES", r#"{"gpt-image-2.5-flare": {"image": 0.04}}"#);
+    let visionary = setup.start().await;
+    let hold = Hold::new();
+    visionary.openai.script_always(Endpoint::Images, Reply::normal().held_by(&hold));
+    let users: Vec<String> = (0..200).map(|number| format!("user {}", number % 40)).collect();
+    let all = join_all(users.iter().map(|user| generate_as(&visionary, user)));
+    let release = async {
+        // All but the ten are turned away while those are being drawn: nothing more is reserved.
+        hold.reached(10).await;
+        let refused =
+            |line: &LogLine| line.text.contains("\"budget_reached\"") || line.text.contains("\"quota_exceeded\"");
+        visionary.host.wait_for_logs(190, refused).await;
+        let today = visionary.get("/api/usage?days=1").await.json()["days"][0].clone();
+        assert_eq!((&today["usd"], &today["reservedUsd"]), (&json!(0.0), &json!(0.4)));
+        hold.release();
+    };
+    let (answers, ()) = tokio::join!(all, release);
+    assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 10);
+    let refused = answers.iter().find(|answer| answer.header("x-error-code") == "budget_reached").unwrap();
+    assert_eq!(refused.status, 429);
+    assert!(refused.body.starts_with("No more pictures can be drawn today."), "{}", refused.body);
+    assert!(refused.header("retry-after").parse::<u64>().unwrap() <= 60, "what is reserved may be given back");
+    assert_eq!(visionary.openai.pictures_drawn().len(), 10);
+    let today = settled(&visionary).await;
+    assert_eq!((&today["usd"], &today["images"]), (&json!(0.4), &json!(10)));
+    // Told once each, whichever process came to it.
+    let told = |words: &str| visionary.host.logs().iter().filter(|line| line.text.contains(words)).count();
+    assert_eq!((told("80 % of DAILY_BUDGET_USD"), told("DAILY_BUDGET_USD is reached")), (1, 1));
+    let refused = generate_as(&visionary, "user 0").await;
+    assert_eq!(refused.header("x-error-code"), "budget_reached");
+    assert!(refused.header("retry-after").parse::<u64>().unwrap() <= 86_400);
+    // Who was refused for want of money has not used the quota.
+    let users: Vec<Value> = join_all((0..40).map(|number| {
+        let visionary = &visionary;
+        async move { quota_of(visionary, &format!("user {number}")).await["used"].clone() }
+    }))
+    .await;
+    assert_eq!(users.iter().filter_map(Value::as_u64).sum::<u64>(), 10);
+}
+
+#[tokio::test]
+async fn nothing_that_a_caller_sends_gains_a_sixth_picture() {
+    for wire in WIRES {
+        let visionary = Setup { wire, ..Setup::default() }.set("DAILY_IMAGE_QUOTA", "5").start().await;
+        let mut drawn = 0;
+        for attempt in 0..10 {
+            for (name, value) in [
+                ("x-ms-client-principal-id", format!("user {attempt}")),
+                ("x-forwarded-for", format!("203.0.113.{attempt}")),
+                ("x-forwarded-for", format!("203.0.113.{attempt}, 198.51.100.{attempt}:1234")),
+                ("forwarded", format!("for=203.0.113.{attempt}")),
+                ("x-real-ip", format!("203.0.113.{attempt}")),
+                ("x-user", format!("user {attempt}")),
+            ] {
+                let request = visionary.request(Method::POST, "/api/generateImage").header(name, value);
+                let answer = request.body(r#"{"prompt":"a fox"}"#).send().await.unwrap();
+                drawn += usize::from(answer.status() == 200);
+            }
+        }
+        assert_eq!((drawn, visionary.openai.pictures_drawn().len()), (5, 5), "{wire:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_signed_in_user_is_believed_while_authentication_is_on_and_comes_before_the_header() {
+    let visionary = five().set("DAILY_IMAGE_QUOTA", "1").set("WEBSITE_AUTH_ENABLED", "True").start().await;
+    let generate = async |id: &str, user: &str| {
+        let request = visionary.request(Method::POST, "/api/generateImage");
+        let request = request.header("x-ms-client-principal-id", id).header("x-user", user);
+        request.body(r#"{"prompt":"a fox"}"#).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(generate("anna", "1").await, 200);
+    assert_eq!(generate("anna", "2").await, 429);
+    assert_eq!(generate("bob", "1").await, 200);
+}
+
+/// What is stored of a caller, with the picture and in the table, names nobody.
+#[tokio::test]
+async fn cost_tokens_and_the_callers_digest_are_kept_with_the_picture() {
+    let visionary = five().start().await;
+    generate_as(&visionary, "anna").await;
+    let (_, url) = visionary.list().await.remove(0);
+    let picture = visionary.open(&url).await;
+    let metadata = |name: &str| picture.headers()[&format!("x-ms-meta-{name}")].to_str().unwrap().to_owned();
+    assert_eq!(metadata("cost_usd"), "0.052730");
+    assert_eq!((metadata("input_tokens"), metadata("output_tokens")), ("10".to_owned(), "1756".to_owned()));
+    let caller = metadata("caller");
+    assert!(caller.len() == 64 && caller.bytes().all(|byte| byte.is_ascii_hexdigit()), "{caller}");
+}
+
+/// The time is passed, nobody sleeps.
+#[tokio::test]
+async fn a_picture_reserved_before_midnight_and_settled_after_it_counts_on_its_first_day() {
+    let visionary = five().set("DAILY_IMAGE_QUOTA", "1").start().await;
+    let now = Arc::new(AtomicI64::new(datetime!(2026-11-21 23:59:59 UTC).unix_timestamp()));
+    let clock = Arc::clone(&now);
+    let read = move || OffsetDateTime::from_unix_timestamp(clock.load(Ordering::SeqCst)).unwrap();
+    let address = visionary.serve_by(Arc::new(read)).await;
+    let generate = || http().post(format!("{address}/api/generateImage")).body(r#"{"prompt":"a fox"}"#).send();
+    let hold = Hold::new();
+    visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
+    let midnight = async {
+        hold.reached(1).await;
+        let refused = Answer::of(generate().await.unwrap()).await;
+        assert_eq!((refused.status, refused.header("retry-after")), (429, "1"));
+        now.store(datetime!(2026-11-22 00:00:01 UTC).unix_timestamp(), Ordering::SeqCst);
+        hold.release();
+    };
+    let (answer, ()) = tokio::join!(generate(), midnight);
+    assert_eq!(answer.unwrap().status(), 200);
+    assert_eq!(generate().await.unwrap().status(), 200, "it is another day");
+    assert_eq!(generate().await.unwrap().status(), 429);
+    let usage = || async {
+        let answer = http().get(format!("{address}/api/usage")).send().await.unwrap();
+        let days = answer.json::<Value>().await.unwrap()["days"].clone();
+        let day = |day: &Value| (day["date"].as_str().unwrap().to_owned(), day["images"].as_u64().unwrap());
+        days.as_array().unwrap().iter().map(day).collect::<BTreeMap<String, u64>>()
+    };
+    let wanted: BTreeMap<String, u64> = [("2026-11-21".to_owned(), 1), ("2026-11-22".to_owned(), 1)].into();
+    while usage().await != wanted {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A reservation whose process died counts at the most it can cost, unless its picture is recovered.
+#[tokio::test]
+async fn what_a_dead_process_had_reserved_counts() {
+    let mut visionary = five().start().await;
+    let hold = Hold::new();
+    visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
+    let request = visionary.request(Method::POST, "/api/generateImage").header("x-user", "anna");
+    let request = tokio::spawn(request.body(r#"{"prompt":"a fox"}"#).send());
+    hold.reached(1).await;
+    visionary.host.kill_handler(0).await;
+    request.await.unwrap().unwrap();
+    visionary.host.start_handler(0).await.unwrap();
+    assert_eq!(quota_of(&visionary, "anna").await["used"], 1);
+    let today = visionary.get("/api/usage?days=1").await.json()["days"][0].clone();
+    assert_eq!((&today["usd"], &today["reservedUsd"]), (&json!(0.0), &json!(0.212_025)));
+}
+
+// Table storage fails.
+
+async fn with_faults(setup: Setup) -> (Visionary, Faults) {
+    let port = azurite().table_port();
+    let faults = Faults::before(port).await.unwrap();
+    let through = azurite().connection_string().replace(&format!(":{port}/"), &format!(":{}/", faults.port()));
+    (setup.set("AzureWebJobsStorage", through).start().await, faults)
+}
+
+#[tokio::test]
+async fn while_the_table_is_down_slow_or_throttling_nothing_is_drawn_and_no_answer_hangs() {
+    let (visionary, faults) = with_faults(five()).await;
+    assert_eq!(generate_as(&visionary, "anna").await.status, 200);
+    for line in [Line::Cut, Line::Stalled, Line::Answers(503, "ServerBusy"), Line::Answers(403, "AuthorizationFailure")]
+    {
+        faults.set(line);
+        let started = Instant::now();
+        let answers = join_all((0..10).map(|_| generate_as(&visionary, "anna"))).await;
+        for answer in answers {
+            assert_eq!((answer.status, answer.header("x-error-code")), (503, "quota_unavailable"), "{line:?}");
+            assert_eq!(answer.header("ratelimit-policy"), "\"daily\";q=5;w=86400");
+        }
+        assert!(started.elapsed() < Duration::from_secs(60), "{line:?}");
+        let answer = visionary.get("/api/quota").await;
+        assert_eq!((answer.status, answer.header("x-error-code")), (503, "quota_unavailable"));
+    }
+    assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 1);
+    faults.set(Line::Whole);
+    assert_eq!(generate_as(&visionary, "bob").await.status, 200);
+}
+
+/// The write is repeated by then, and must count once.
+#[tokio::test]
+async fn a_reservation_whose_answer_was_lost_counts_once() {
+    let (visionary, faults) = with_faults(five()).await;
+    for used in 1..=4 {
+        faults.set(Line::LosesOneAnswer);
+        assert_eq!(generate_as(&visionary, "anna").await.status, 200);
+        assert_eq!(quota_of(&visionary, "anna").await["used"], used);
+    }
+    let today = settled(&visionary).await;
+    assert_eq!(today["images"], 4);
+}
+
+// Moderation.
+
+#[tokio::test]
+async fn a_flagged_prompt_is_422_with_its_categories_and_nothing_is_reserved() {
+    let visionary = five().set("MODERATION", "on").start().await;
+    let answer = visionary.generate_json(&json!({"prompt": "something forbidden"})).await;
+    assert_eq!((answer.status, answer.header("x-error-code")), (422, "prompt_rejected"));
+    assert_eq!(answer.json()["categories"], json!(["violence"]));
+    assert!(answer.json()["detail"].as_str().unwrap().contains("(violence)"));
+    assert!(visionary.openai.requests(Endpoint::Images).is_empty());
+    assert_eq!(visionary.get("/api/quota").await.json()["used"], 0);
+    assert_eq!(visionary.get("/api/usage").await.json(), json!({"days": []}));
+    assert_eq!(visionary.generate("a fox").await.status, 200);
+    assert_eq!(visionary.openai.requests(Endpoint::Moderations).len(), 2);
+    assert_eq!(visionary.openai.requests(Endpoint::Moderations)[1].body["input"], "a fox");
+}
+
+#[tokio::test]
+async fn where_moderation_fails_the_request_goes_on_and_the_log_says_so() {
+    let visionary = five().set("MODERATION", "on").start().await;
+    for reply in [
+        Reply::error(500, "server_error", "x", ""),
+        Reply::body(200, "text/html", "<html>"),
+        Reply::normal().cut_before_answer(),
+    ] {
+        visionary.openai.script(Endpoint::Moderations, reply);
+        assert_eq!(visionary.generate("a fox").await.status, 200);
+    }
+    visionary.host.wait_for_logs(3, |line| line.text.contains("could not be moderated")).await;
+}
+
+#[tokio::test]
+async fn prompts_are_not_moderated_unless_it_is_asked_for() {
+    let visionary = five().start().await;
+    visionary.generate("a fox").await;
+    assert!(visionary.openai.requests(Endpoint::Moderations).is_empty());
+}
+
+// Usage.
+
+#[tokio::test]
+async fn the_operator_sees_what_was_drawn_and_spent_by_day_and_model() {
+    let setup = five()
+        .set("OPENAI_IMAGE_MODEL", "gpt-image-1")
+        .set("OPENAI_IMAGE_FALLBACKS", "dream-9")
+        .set("IMAGE_PRICES", r#"{"gpt-image-1": {"image": 0.1}}"#);
+    let openai = devkit::openai::Options { models: vec!["dream-9".to_owned()], ..Default::default() };
+    let visionary = Setup { openai, ..setup }.start().await;
+    generate_as(&visionary, "anna").await;
+    let refusal = Reply::error(400, "image_generation_user_error", "moderation_blocked", "");
+    visionary.openai.script(Endpoint::Images, refusal);
+    generate_as(&visionary, "bob").await;
+    visionary.openai.script(Endpoint::Images, Reply::normal().cut_before_answer());
+    generate_as(&visionary, "bob").await;
+    let mut today = settled(&visionary).await;
+    while today["failures"] == 0 {
+        today = settled(&visionary).await;
+    }
+    today["date"] = json!("[date]");
+    insta::assert_json_snapshot!(today, @r#"
+    {
+      "callers": 2,
+      "date": "[date]",
+      "failures": 1,
+      "images": 1,
+      "models": [
+        {
+          "failures": 0,
+          "images": 1,
+          "model": "dream-9",
+          "refusals": 0,
+          "tokens": {
+            "imageInput": 0,
+            "output": 1756,
+            "textInput": 10
+          },
+          "unpriced": 1,
+          "usd": 0.056242
+        },
+        {
+          "failures": 1,
+          "images": 0,
+          "model": "gpt-image-1",
+          "refusals": 1,
+          "tokens": {
+            "imageInput": 0,
+            "output": 0,
+            "textInput": 0
+          },
+          "unpriced": 0,
+          "usd": 0.226125
+        }
+      ],
+      "refusals": 1,
+      "reservedUsd": 0.0,
+      "unpriced": 1,
+      "usd": 0.282367
+    }
+    "#);
+    let request = visionary.request(Method::GET, "/api/usage").header("accept", "text/csv");
+    let answer = Answer::of(request.send().await.unwrap()).await;
+    assert_eq!(answer.header("content-type"), "text/csv; charset=utf-8");
+    let lines: Vec<String> = answer.body.lines().map(|line| line.split_once(',').unwrap().1.to_owned()).collect();
+    insta::assert_json_snapshot!(lines, @r#"
+    [
+      "model,images,unpriced,refusals,failures,textInputTokens,imageInputTokens,outputTokens,usd,callersOfTheDay",
+      "dream-9,1,1,0,0,10,0,1756,0.056242,2",
+      "gpt-image-1,0,0,1,1,0,0,0,0.226125,2"
+    ]
+    "#);
+}
+
+#[tokio::test]
+async fn the_days_asked_for_are_1_to_92_and_the_address_needs_a_key() {
+    let visionary = Setup { keys: vec!["the-key".to_owned()], ..five() }.start().await;
+    assert_eq!(visionary.get("/api/usage").await.status, 401);
+    for (days, status) in [("1", 200), ("92", 200), ("0", 400), ("93", 400), ("many", 400), ("-1", 400)] {
+        let answer = visionary.get(&format!("/api/usage?days={days}&code=the-key")).await;
+        assert_eq!(answer.status, status, "{days}: {}", answer.body);
+    }
+    assert_eq!(visionary.get("/api/quota").await.status, 200);
+}
