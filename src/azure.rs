@@ -89,3 +89,8 @@ fn retry() -> RetryOptions {
         .max_delay(Duration::from_secs(2));
     RetryOptions::exponential(retry)
 }
+
+/// With all retries of the SDK's, which sleeps as long as the service asks it to.
+async fn timely<T>(limit: Duration, operation: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    tokio::time::timeout(limit, operation).await.unwrap_or(Err(Error::Unreachable))
+}

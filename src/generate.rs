@@ -1,7 +1,10 @@
 //! The main job: a prompt becomes a picture in the gallery.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use serde::Serialize;
 use tokio::sync::oneshot;
 use tracing::Instrument as _;
@@ -10,7 +13,7 @@ use crate::app::App;
 use crate::azure;
 use crate::caller::Caller;
 use crate::gallery::{self, Details, Gallery, Stored};
-use crate::idempotency::{self, Claimed, Ending, Loss, Repeatable};
+use crate::idempotency::{self, Claim, Claimed, Ending, Loss, Repeatable};
 use crate::logs::chain;
 use crate::openai::{self, Drawing, InvalidWish, Wishes};
 use crate::price::{Bill, Cost, Order};
@@ -18,6 +21,9 @@ use crate::prompt::{self, Prompt};
 use crate::quota::{self, Standing, Unused};
 use crate::spool;
 use crate::turns::Busy;
+
+/// Between tries to upload a picture that could not be put into the spool.
+const UNSAFE_PAUSES_SECONDS: [u64; 4] = [1, 2, 4, 8];
 
 /// No picture is in the gallery.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +117,14 @@ struct Generation {
 }
 
 /// What is left to do when the caller has the answer.
+#[derive(Default)]
+struct Rest {
+    settlement: Option<Settlement>,
+    /// Its ending could not be written.
+    claim: Option<Box<Claim>>,
+}
+
+/// How a reservation ends.
 enum Settlement {
     /// The picture is in the gallery.
     Drawn { bill: Bill, model: String, cost: Cost },
@@ -131,39 +145,43 @@ pub async fn generate(app: &Arc<App>, request: Request) -> Answered {
 }
 
 async fn run(app: Arc<App>, generation: Generation, tell: oneshot::Sender<Answered>) {
-    let (answered, settlement) = run_once(&app, &generation).await;
+    let (answered, rest) = run_once(&app, &generation).await;
     // A caller who has left is told nothing.
     let _ = tell.send(answered);
-    if let Some(settlement) = settlement
+    if let Some(settlement) = rest.settlement
         && let Err(error) = settlement.settle(&app).await
     {
         tracing::error!(cause = chain(&error), "a reservation could not be settled; it counts as it was reserved");
     }
+    if let Some(claim) = rest.claim {
+        claim.end_after_all().await;
+    }
 }
 
 /// Does the work, unless it was done before.
-async fn run_once(app: &App, generation: &Generation) -> (Answered, Option<Settlement>) {
-    let Some(repeatable) = &generation.repeatable else { return reserve_and_draw(app, generation).await };
+async fn run_once(app: &App, generation: &Generation) -> (Answered, Rest) {
+    let Some(repeatable) = &generation.repeatable else {
+        let (answered, settlement) = reserve_and_draw(app, generation, None).await;
+        return (answered, Rest { settlement, claim: None });
+    };
     let mut claim = match app.claims.claim(repeatable, &generation.id, (app.clock)()).await {
         Ok(Claimed::Ours(claim)) => claim,
         Ok(Claimed::Ended(ending)) => {
             let result = answer_again(app, ending, generation.prompt.clone()).await;
-            return (Answered { result, standing: None }, None);
+            return (Answered { result, standing: None }, Rest::default());
         }
-        Err(error) => return (Error::from(error).into(), None),
+        Err(error) => return (Error::from(error).into(), Rest::default()),
     };
-    let (answered, settlement) = tokio::select! {
-        ended = reserve_and_draw(app, generation) => ended,
-        () = claim.renew(&*app.clock) => (Error::Panicked.into(), None),
-    };
+    let (answered, settlement) = reserve_and_draw(app, generation, Some(&mut claim)).await;
     let told = match Ending::of(&answered.result) {
-        Some(ending) => claim.end(ending).await,
-        None => claim.take_back().await,
+        Some(ending) => claim.end(ending).await.map_err(|error| (error, Some(claim))),
+        None => claim.take_back().await.map_err(|error| (error, None)),
     };
-    if let Err(error) = told {
-        tracing::error!(cause = chain(&error), "the claim of an Idempotency-Key could not be written");
-    }
-    (answered, settlement)
+    let claim = told.err().and_then(|(error, claim)| {
+        tracing::warn!(cause = chain(&error), "the claim of an Idempotency-Key could not be written");
+        claim
+    });
+    (answered, Rest { settlement, claim })
 }
 
 async fn answer_again(app: &App, ending: Ending, prompt: Prompt) -> Result<Outcome, Error> {
@@ -181,7 +199,11 @@ async fn answer_again(app: &App, ending: Ending, prompt: Prompt) -> Result<Outco
 }
 
 /// Reserves before the provider is asked, and gives back what was not used.
-async fn reserve_and_draw(app: &App, generation: &Generation) -> (Answered, Option<Settlement>) {
+async fn reserve_and_draw(
+    app: &App,
+    generation: &Generation,
+    claim: Option<&mut Box<Claim>>,
+) -> (Answered, Option<Settlement>) {
     if let Err(error) = check(app, &generation.prompt).await {
         return (error.into(), None);
     }
@@ -190,10 +212,17 @@ async fn reserve_and_draw(app: &App, generation: &Generation) -> (Answered, Opti
         Ok(reserved) => reserved,
         Err(error) => return (Error::from(error).into(), None),
     };
-    let error = match draw_and_store(app, generation, &bill).await {
+    // A panic must not leave a claim or a reservation as it is.
+    let drawing = AssertUnwindSafe(draw_in_turn(app, generation, &bill, claim)).catch_unwind().await;
+    let error = match drawing.unwrap_or(Err(Error::Panicked)) {
         Ok((outcome, settlement)) => return (Answered { result: Ok(outcome), standing }, settlement),
         Err(error) => error,
     };
+    if matches!(error, Error::Panicked) {
+        // If it is in the spool it is to be recovered.
+        app.spool.leave(&generation.id);
+        app.left_behind.notify_one();
+    }
     let model = generation.drawing.model();
     if error.loss().is_some() {
         let settlement = Settlement::Lost { bill, model: model.to_owned() };
@@ -223,13 +252,28 @@ async fn check(app: &App, prompt: &Prompt) -> Result<(), Error> {
     }
 }
 
+/// Waits until the provider may be asked, and keeps the claim while it works.
+async fn draw_in_turn(
+    app: &App,
+    generation: &Generation,
+    bill: &Bill,
+    claim: Option<&mut Box<Claim>>,
+) -> Result<(Outcome, Option<Settlement>), Error> {
+    let _turn = app.turns.take().await?;
+    app.spool.check_room().await?;
+    let Some(claim) = claim else { return draw_and_store(app, generation, bill).await };
+    claim.ask((app.clock)()).await?;
+    tokio::select! {
+        ended = draw_and_store(app, generation, bill) => ended,
+        () = claim.renew(&*app.clock) => Err(Error::Panicked),
+    }
+}
+
 async fn draw_and_store(
     app: &App,
     generation: &Generation,
     bill: &Bill,
 ) -> Result<(Outcome, Option<Settlement>), Error> {
-    let _turn = app.turns.take().await?;
-    app.spool.check_room().await?;
     let drawn = app.openai.draw(&generation.drawing).await?;
     let order = Order {
         model: &drawn.model,
@@ -255,7 +299,16 @@ async fn draw_and_store(
     if let Err(error) = &safe {
         tracing::error!(cause = chain(error), "a picture could not be put into the spool; it is uploaded without");
     }
-    match app.gallery.store(&drawn.image, &details).await {
+    let mut stored = app.gallery.store(&drawn.image, &details).await;
+    for seconds in UNSAFE_PAUSES_SECONDS {
+        if safe.is_ok() || stored.is_ok() {
+            break;
+        }
+        // Nowhere but in this process: it is worth waiting for.
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        stored = app.gallery.store(&drawn.image, &details).await;
+    }
+    match stored {
         Ok(stored) => {
             // Who removes a picture from the spool settles it.
             let is_ours = match app.spool.remove(&details.id).await {

@@ -3,9 +3,11 @@
 //!
 //! A key is claimed by insert-if-absent before the provider is asked, and the answer is written over
 //! the claim by ETag, so two processes never both have it. While the work goes on its lease is
-//! renewed; the claim of a process that died is free once the lease has ended. Where nothing was
-//! paid the claim is taken back, so that a retry is worth something; where a picture may have been
-//! paid and lost, that is the answer, and asking for another one takes another key.
+//! renewed. Before the provider is asked the claim says so: once the lease of a process that died has
+//! ended, its claim is free where the provider was not asked, and where it was the picture may have
+//! been paid and lost, unless somebody recovers it. Where nothing was paid the claim is taken back,
+//! so that a retry is worth something; where a picture may have been paid and lost, that is the
+//! answer, and asking for another one takes another key.
 
 use std::time::Duration;
 
@@ -22,7 +24,10 @@ use crate::logs::chain;
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 /// So long a claim stands that nobody renews.
 const LEASE: Duration = Duration::from_secs(60);
-const RENEWED_EVERY: Duration = Duration::from_secs(20);
+const RENEWED_EVERY: Duration = Duration::from_secs(15);
+const RENEWED_AGAIN_AFTER: Duration = Duration::from_secs(2);
+/// Between tries to write an ending that could not be written at first.
+const END_PAUSES_SECONDS: [u64; 5] = [1, 2, 4, 8, 16];
 /// Others may come in between, but each time somebody gets on.
 const MAX_TRIES: usize = 5;
 
@@ -109,6 +114,8 @@ struct Record {
     claimed_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
     lease_ends: OffsetDateTime,
+    /// Whether the provider is, or was, asked.
+    asked: bool,
     ending: Option<Ending>,
 }
 
@@ -133,6 +140,7 @@ impl Claims {
             owner: owner.to_owned(),
             claimed_at: now,
             lease_ends: now + LEASE,
+            asked: false,
             ending: None,
         };
         let ours = |version| {
@@ -158,7 +166,12 @@ impl Claims {
             if found.fingerprint != record.fingerprint {
                 return Err(Error::Reused);
             }
-            return found.ending.map(Claimed::Ended).ok_or(Error::InProgress);
+            return match found.ending {
+                Some(ending) => Ok(Claimed::Ended(ending)),
+                // Its process died, and the answer with it.
+                None if found.lease_ends <= now => Ok(Claimed::Ended(Ending::Lost(Loss::Answer))),
+                None => Err(Error::InProgress),
+            };
         }
         Err(Error::InProgress)
     }
@@ -168,7 +181,8 @@ impl Claims {
         let key = key(row.to_owned());
         match self.table.get::<Record>(&key).await? {
             Some((record, version)) if record.owner == owner => {
-                Claim { table: self.table.clone(), key, record, version }.end(Ending::Stored(stored)).await
+                let mut claim = Claim { table: self.table.clone(), key, record, version };
+                claim.end(Ending::Stored(stored)).await
             }
             // Its key is free, or another picture's.
             _ => Ok(()),
@@ -184,21 +198,47 @@ impl Repeatable {
 }
 
 impl Claim {
+    /// Says that the provider is about to be asked.
+    ///
+    /// # Errors
+    /// [`Error::InProgress`] where the claim has become somebody else's.
+    pub(crate) async fn ask(&mut self, now: OffsetDateTime) -> Result<(), Error> {
+        self.record.asked = true;
+        self.record.lease_ends = now + LEASE;
+        if self.write().await? { Ok(()) } else { Err(Error::InProgress) }
+    }
+
     /// Renews the lease until it is dropped.
     pub(crate) async fn renew(&mut self, clock: &(dyn Fn() -> OffsetDateTime + Send + Sync)) {
+        let mut pause = RENEWED_EVERY;
         loop {
-            tokio::time::sleep(RENEWED_EVERY).await;
+            tokio::time::sleep(pause).await;
             self.record.lease_ends = clock() + LEASE;
-            if let Err(error) = self.write().await {
-                tracing::warn!(cause = chain(&error), "the claim of an Idempotency-Key could not be renewed");
-            }
+            pause = match self.write().await {
+                Ok(_) => RENEWED_EVERY,
+                Err(error) => {
+                    tracing::warn!(cause = chain(&error), "the claim of an Idempotency-Key could not be renewed");
+                    RENEWED_AGAIN_AFTER
+                }
+            };
         }
     }
 
     /// Says how the work ended.
-    pub(crate) async fn end(mut self, ending: Ending) -> Result<(), azure::Error> {
+    pub(crate) async fn end(&mut self, ending: Ending) -> Result<(), azure::Error> {
         self.record.ending = Some(ending);
-        self.write().await
+        self.write().await.map(|_| ())
+    }
+
+    /// Says it again, where that failed; for some time.
+    pub(crate) async fn end_after_all(mut self) {
+        for seconds in END_PAUSES_SECONDS {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            if self.write().await.is_ok() {
+                return;
+            }
+        }
+        tracing::error!("the claim of an Idempotency-Key could not be ended; its picture counts as lost to it");
     }
 
     /// Takes the claim back: nothing was paid, and the key may be used again.
@@ -217,19 +257,25 @@ impl Claim {
         Ok(())
     }
 
-    /// Writes the record, unless the claim has become somebody else's.
-    async fn write(&mut self) -> Result<(), azure::Error> {
+    /// Writes the record; whether the claim is still ours.
+    async fn write(&mut self) -> Result<bool, azure::Error> {
         for _ in 0..MAX_TRIES {
             if let Some(version) =
                 self.table.replace(&self.key, &self.record, self.record.expires(), &self.version).await?
             {
                 self.version = version;
-                return Ok(());
+                return Ok(true);
             }
-            // A write of ours whose answer was lost, perhaps.
             match self.table.get::<Record>(&self.key).await? {
-                Some((found, version)) if found.owner == self.record.owner => self.version = version,
-                _ => return Ok(()),
+                Some((found, version)) if found.owner == self.record.owner => {
+                    // Recovered by another process: there is no better ending.
+                    if let Some(Ending::Stored(_)) = found.ending {
+                        return Ok(true);
+                    }
+                    // Else a write of ours whose answer was lost, perhaps.
+                    self.version = version;
+                }
+                _ => return Ok(false),
             }
         }
         Err(azure::Error::Malformed)
@@ -242,10 +288,8 @@ impl Record {
     }
 
     fn is_free(&self, now: OffsetDateTime) -> bool {
-        match self.ending {
-            Some(_) => self.expires() <= now,
-            None => self.lease_ends <= now,
-        }
+        let nothing_was_paid = self.ending.is_none() && !self.asked;
+        self.expires() <= now || nothing_was_paid && self.lease_ends <= now
     }
 }
 

@@ -17,7 +17,7 @@ pub async fn run(app: &App) {
     let mut pause = FIRST_PAUSE;
     loop {
         // Another process on the same folder may die at any time, so an empty one is looked at, too.
-        let left = recover(app).await;
+        let left = once(app).await;
         pause = if left { (pause * 2).min(LONGEST_PAUSE) } else { FIRST_PAUSE };
         let wait = if left { pause } else { LONGEST_PAUSE };
         tokio::select! {
@@ -28,7 +28,7 @@ pub async fn run(app: &App) {
 }
 
 /// One try for each entry; whether any is left.
-async fn recover(app: &App) -> bool {
+pub async fn once(app: &App) -> bool {
     let ids = match app.spool.left_behind().await {
         Ok(ids) => ids,
         Err(error) => {

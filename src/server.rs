@@ -1,6 +1,7 @@
 //! Serves the app until it is told to stop.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::ServiceExt;
 use axum::extract::Request;
@@ -11,8 +12,12 @@ use tower::util::MapRequestLayer;
 use crate::app::App;
 use crate::{cleanup, functions, recover};
 
+/// For the last try to store what is in the spool: a folder may go with its machine.
+const LAST_TRY: Duration = Duration::from_secs(20);
+
 /// Serves until `shutdown` resolves, then lets the requests under way finish, and the generations
-/// whose callers have left.
+/// whose callers have left. Who waits for a turn then is sent away, because nobody may be there any
+/// more to store what the provider draws.
 ///
 /// # Errors
 /// If the listener fails.
@@ -25,6 +30,11 @@ pub async fn run(
     let router = functions::finished(functions::router(Arc::clone(&app)));
     // Around the router, because inside it the path has been matched already.
     let service = MapRequestLayer::new(functions::normalize_path as fn(Request) -> Request).layer(router);
+    let closing = Arc::clone(&app);
+    let shutdown = async move {
+        shutdown.await;
+        closing.turns.close();
+    };
     let serving =
         axum::serve(listener, ServiceExt::<Request>::into_make_service(service)).with_graceful_shutdown(shutdown);
     tokio::select! {
@@ -34,5 +44,8 @@ pub async fn run(
     }
     app.generations.close();
     app.generations.wait().await;
+    if tokio::time::timeout(LAST_TRY, recover::once(&app)).await.unwrap_or(true) {
+        tracing::error!("pictures are left in the spool; the next process on this folder stores them");
+    }
     Ok(())
 }

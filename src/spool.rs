@@ -20,7 +20,9 @@ use crate::image::Image;
 
 /// A gallery that cannot be reached for long is not waited for with ever more money.
 const MAX_ENTRIES: usize = 500;
-const MAX_BYTES: u64 = 1024 * 1024 * 1024;
+/// Temporary storage is 0.5 GB on the Consumption plan
+/// (<https://learn.microsoft.com/azure/azure-functions/functions-scale#service-limits>).
+const MAX_BYTES: u64 = 256 * 1024 * 1024;
 const ENDING: &str = "picture";
 const UNFINISHED: &str = "unfinished";
 /// Nobody writes for so long: what is older was being written when its process was killed.
@@ -79,10 +81,16 @@ impl Spool {
         let (unfinished, whole) = (self.folder.join(format!("{}.{UNFINISHED}", details.id)), self.path(&details.id));
         let bytes = image.bytes().clone();
         let written = blocking(move || {
-            let mut file = fs::File::create(&unfinished)?;
-            io::Write::write_all(&mut file, &header)?;
-            io::Write::write_all(&mut file, &bytes)?;
-            fs::rename(&unfinished, &whole)
+            let written = fs::File::create(&unfinished).and_then(|mut file| {
+                io::Write::write_all(&mut file, &header)?;
+                io::Write::write_all(&mut file, &bytes)?;
+                fs::rename(&unfinished, &whole)
+            });
+            if written.is_err() {
+                // Half a picture must not take up the room that was too little for it.
+                let _ = fs::remove_file(&unfinished);
+            }
+            written
         });
         let written = written.await;
         if written.is_err() {

@@ -29,6 +29,11 @@ impl Turns {
         }
     }
 
+    /// Hands out no more turns, and sends away who waits for one.
+    pub(crate) fn close(&self) {
+        self.working.close();
+    }
+
     /// Waits for a turn, which lasts until the permits are dropped.
     pub(crate) async fn take(&self) -> Result<[SemaphorePermit<'_>; 2], Busy> {
         // Everybody inside has one of these, whether working or waiting.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use azure_core::headers::Headers;
 use azure_core::request_options::{IfMatchCondition, Metadata};
-use azure_core::{Context, CustomHeaders, StatusCode};
+use azure_core::{Context, CustomHeaders};
 use azure_storage::prelude::BlobSasPermissions;
 use azure_storage::shared_access_signature::{SasProtocol, SasToken as _};
 use azure_storage_blobs::prelude::{ClientBuilder, ContainerClient};
@@ -22,6 +22,8 @@ const CACHE_CONTROL: &str = "private, max-age=31536000, immutable";
 /// safe and stored later.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(15);
 const UPLOAD_TIMEOUT_PER_MIB: Duration = Duration::from_secs(1);
+/// Likewise, for what has no body.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where a token is good, and for what.
 pub(crate) struct Grant<'a> {
@@ -74,24 +76,21 @@ impl Container {
             .context(context);
         let mib = u32::try_from(image.bytes().len() / (1024 * 1024)).unwrap_or(u32::MAX);
         let limit = UPLOAD_TIMEOUT + UPLOAD_TIMEOUT_PER_MIB.saturating_mul(mib);
-        match tokio::time::timeout(limit, upload.into_future()).await {
-            Ok(result) => Ok(result.map(|_| ())?),
-            Err(_) => Err(Error::Unreachable),
-        }
+        super::timely(limit, async { Ok(upload.await.map(|_| ())?) }).await
     }
 
     /// One metadata value of a blob.
     pub(crate) async fn metadata(&self, name: &str, key: &str) -> Result<Option<String>, Error> {
-        let answer = self.client.blob_client(name).get_metadata().await?;
+        let blob = self.client.blob_client(name);
+        let answer = super::timely(TIMEOUT, async { Ok(blob.get_metadata().await?) }).await?;
         Ok(answer.metadata.get(key).map(|value| String::from_utf8_lossy(&value).into_owned()))
     }
 
     /// Makes the container, private; one that is there already is left as it is.
     pub(crate) async fn create_container(&self) -> Result<(), Error> {
-        match self.client.create().await {
-            Ok(()) => Ok(()),
-            Err(error) if error.as_http_error().is_some_and(|answer| answer.status() == StatusCode::Conflict) => Ok(()),
-            Err(error) => Err(error.into()),
+        match super::timely(TIMEOUT, async { Ok(self.client.create().await?) }).await {
+            Err(Error::Answered { status: 409, .. }) => Ok(()),
+            result => result,
         }
     }
 

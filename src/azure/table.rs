@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::Notify;
 
-use super::Error;
+use super::{Error, timely};
 use crate::config::StorageConfig;
 
 /// Created when it is missing.
@@ -95,10 +95,10 @@ impl Table {
             // The second type is of an answer that is not asked for.
             Ok(self.client.insert::<_, serde_json::Value>(&entity)?.await?.etag)
         };
-        let result = match timely(insert()).await {
+        let result = match timely(TIMEOUT, insert()).await {
             Err(error) if error.is("TableNotFound") => {
-                timely(self.create()).await?;
-                timely(insert()).await
+                timely(TIMEOUT, self.create()).await?;
+                timely(TIMEOUT, insert()).await
             }
             result => result,
         };
@@ -114,7 +114,7 @@ impl Table {
 
     /// Reads an entity; `None` where there is none.
     pub(crate) async fn get<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<(T, Version)>, Error> {
-        match timely(async { Ok(self.entity(key).get::<Read>().await?) }).await {
+        match timely(TIMEOUT, async { Ok(self.entity(key).get::<Read>().await?) }).await {
             Ok(answer) => Ok(Some((parse(&answer.entity.state)?, Version(answer.etag.to_string())))),
             Err(Error::Answered { status: 404, .. }) => Ok(None),
             Err(error) => Err(error),
@@ -131,7 +131,7 @@ impl Table {
     ) -> Result<Option<Version>, Error> {
         let entity = self.written(key, value, expires)?;
         let condition = IfMatchCondition::Etag(Etag::from(version.0.clone()));
-        match timely(async { Ok(self.entity(key).update(&entity, condition)?.await?) }).await {
+        match timely(TIMEOUT, async { Ok(self.entity(key).update(&entity, condition)?.await?) }).await {
             Ok(answer) => Ok(Some(Version(answer.etag.to_string()))),
             Err(Error::Answered { status: 404 | 412, .. }) => Ok(None),
             Err(error) => Err(error),
@@ -175,7 +175,7 @@ impl Table {
         let mut entities = Vec::new();
         let mut pages = self.client.query().filter(filter).into_stream::<Listed>();
         for _ in 0..MAX_PAGES {
-            let page = timely(async { pages.next().await.transpose().map_err(Error::from) }).await;
+            let page = timely(TIMEOUT, async { pages.next().await.transpose().map_err(Error::from) }).await;
             match page {
                 Ok(Some(QueryEntityResponse { entities: some, .. })) => entities.extend(some),
                 Ok(None) => return Ok(entities),
@@ -188,7 +188,7 @@ impl Table {
 
     async fn delete_entity(&self, client: &EntityClient, etag: &str) -> Result<bool, Error> {
         let condition = IfMatchCondition::Etag(Etag::from(etag.to_owned()));
-        match timely(async { Ok(client.delete().if_match(condition).await?) }).await {
+        match timely(TIMEOUT, async { Ok(client.delete().if_match(condition).await?) }).await {
             Ok(_) => Ok(true),
             Err(Error::Answered { status: 404 | 412, .. }) => Ok(false),
             Err(error) => Err(error),
@@ -234,8 +234,4 @@ fn parse<T: DeserializeOwned>(state: &str) -> Result<T, Error> {
 /// Texts that sort as the times do.
 fn timestamp(at: OffsetDateTime) -> Option<String> {
     at.to_offset(time::UtcOffset::UTC).replace_nanosecond(0).ok()?.format(&Rfc3339).ok()
-}
-
-async fn timely<T>(operation: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    tokio::time::timeout(TIMEOUT, operation).await.unwrap_or(Err(Error::Unreachable))
 }

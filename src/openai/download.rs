@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::LOCATION;
-use reqwest::{Client, Url, redirect};
+use reqwest::{Client, Response, Url, redirect};
 use url::Host;
 
 use super::{Error, MAX_IMAGE_BYTES, OpenAi, read_body};
@@ -19,6 +19,8 @@ use crate::config::is_loopback;
 
 /// A picture is one or two steps away from where the provider says it is.
 const MAX_REDIRECTS: usize = 3;
+/// Between tries to fetch it.
+const PAUSES_MS: [u64; 3] = [250, 1_000, 3_000];
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl OpenAi {
@@ -37,15 +39,46 @@ impl OpenAi {
         let mut url = Url::parse(url).map_err(|_| Error::BadAnswer("the picture's URL is malformed"))?;
         for _ in 0..=MAX_REDIRECTS {
             check(&url, provider_is_here)?;
-            let response = client.get(url.clone()).send().await.map_err(Error::from_reading)?;
-            if response.status().is_success() {
-                return read_body(response, MAX_IMAGE_BYTES).await;
-            }
+            let response = match get(&client, &url).await? {
+                Found::Picture(bytes) => return Ok(bytes),
+                Found::Other(response) => response,
+            };
             let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
             let next = location.filter(|_| response.status().is_redirection()).and_then(|next| url.join(next).ok());
             url = next.ok_or(Error::BadAnswer("the picture's URL does not lead to it"))?;
         }
         Err(Error::BadAnswer("the picture's URL redirects too often"))
+    }
+}
+
+enum Found {
+    Picture(Bytes),
+    /// A redirect, or an error that stays.
+    Other(Response),
+}
+
+/// Tried again where that may help: the picture is paid and still there.
+async fn get(client: &Client, url: &Url) -> Result<Found, Error> {
+    let mut pauses = PAUSES_MS.into_iter();
+    loop {
+        let found = get_once(client, url).await;
+        let may_pass = match &found {
+            Ok(Found::Picture(_)) => false,
+            Ok(Found::Other(response)) => response.status().is_server_error() || response.status() == 429,
+            Err(error) => matches!(error, Error::LostAnswer(_)),
+        };
+        match pauses.next() {
+            Some(pause) if may_pass => tokio::time::sleep(Duration::from_millis(pause)).await,
+            _ => return found,
+        }
+    }
+}
+
+async fn get_once(client: &Client, url: &Url) -> Result<Found, Error> {
+    let response = client.get(url.clone()).send().await.map_err(Error::from_reading)?;
+    match response.status() {
+        status if status.is_success() => read_body(response, MAX_IMAGE_BYTES).await.map(Found::Picture),
+        _ => Ok(Found::Other(response)),
     }
 }
 

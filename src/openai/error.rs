@@ -161,8 +161,8 @@ impl Error {
             StatusCode::NOT_FOUND => Self::ModelGone(answer),
             StatusCode::TOO_MANY_REQUESTS => Self::RateLimited(answer),
             StatusCode::BAD_REQUEST => Self::BadRequest(answer),
-            // 524 is Cloudflare's: https://developers.cloudflare.com/support/troubleshooting/http-status-codes/
-            _ if matches!(status.as_u16(), 504 | 524) => Self::GatewayTimeout(answer),
+            // 520 and 524 are Cloudflare's: https://developers.cloudflare.com/support/troubleshooting/http-status-codes/
+            _ if matches!(status.as_u16(), 504 | 520 | 524) => Self::GatewayTimeout(answer),
             _ => Self::Failed(answer),
         }
     }

@@ -55,12 +55,16 @@ struct Answer<'a> {
 
 #[derive(Deserialize)]
 struct Item<'a> {
-    // Borrowed: megabytes of base64 are decoded from where they were received.
     #[serde(borrow)]
-    b64_json: Option<Cow<'a, str>>,
+    b64_json: Option<Base64<'a>>,
     url: Option<String>,
     revised_prompt: Option<String>,
 }
+
+/// Borrowed: megabytes are decoded from where they were received. (In an `Option` itself, serde
+/// would copy the text.)
+#[derive(Deserialize)]
+struct Base64<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl Drawing {
     /// What may be billed: one of these.
@@ -129,7 +133,7 @@ impl OpenAi {
             };
             tries += 1;
             match error.pause(tries - 1) {
-                Some(pause) if tries < MAX_TRIES && Instant::now() + pause < deadline => {
+                Some(pause) if tries < MAX_TRIES && pause < deadline.saturating_duration_since(Instant::now()) => {
                     tracing::warn!(cause = chain(&error), tries, "the provider is asked again");
                     tokio::time::sleep(pause).await;
                 }
@@ -192,7 +196,7 @@ impl Picture {
         let source = match (item.b64_json, item.url) {
             (Some(text), _) => {
                 let bytes = BASE64_STANDARD
-                    .decode(text.as_bytes())
+                    .decode(text.0.as_bytes())
                     .map_err(|_| Error::BadAnswer("the picture is not base64"))?;
                 Source::Bytes(bytes.into())
             }

@@ -78,12 +78,12 @@ async fn provider_hangs() {
 
 #[tokio::test]
 async fn provider_cuts_after_the_headers() {
-    row(one_second(), vec![Reply::normal().cut_after_headers()], (502, "provider_answer_lost", 1, 1, 0)).await;
+    row(Setup::default(), vec![Reply::normal().cut_after_headers()], (502, "provider_answer_lost", 1, 1, 0)).await;
 }
 
 #[tokio::test]
 async fn provider_cuts_inside_the_body() {
-    row(one_second(), vec![Reply::normal().cut_inside_body()], (502, "provider_answer_lost", 1, 1, 0)).await;
+    row(Setup::default(), vec![Reply::normal().cut_inside_body()], (502, "provider_answer_lost", 1, 1, 0)).await;
 }
 
 #[tokio::test]
@@ -132,6 +132,22 @@ async fn url_row(file: Reply) {
 #[tokio::test]
 async fn provider_sends_a_url_that_is_404() {
     url_row(Reply::body(404, "text/html", "<html>")).await;
+}
+
+#[tokio::test]
+async fn provider_sends_a_url_that_fails_at_first() {
+    let visionary = Setup::default().set("OPENAI_IMAGE_MODEL", "dall-e-3").start().await;
+    let url = visionary.openai.base_url().replace("/v1", "/files/1.png");
+    visionary
+        .openai
+        .script(Endpoint::Images, Reply::normal().patch(move |answer| answer["data"] = json!([{"url": url}])));
+    let picture = Reply::body(200, "image/png", b"\x89PNG\r\n\x1a\n there".to_vec());
+    for reply in [Reply::body(503, "text/html", ""), picture.clone().cut_inside_body(), picture] {
+        visionary.openai.script(Endpoint::Files, reply);
+    }
+    assert_eq!(visionary.generate("a fox").await.status, 200);
+    assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 1, "paid once");
+    assert_eq!(visionary.list().await.len(), 1);
 }
 
 #[tokio::test]
@@ -311,20 +327,44 @@ async fn twenty_sigkills_lose_nothing_that_had_reached_the_process_and_nothing_i
 #[tokio::test]
 async fn the_client_leaves_at_once() {
     for wire in WIRES {
-        let visionary = Setup::wire(wire).start().await;
-        let request = visionary.request(Method::POST, "/api/generateImage").body(r#"{"prompt":"a fox"}"#);
+        let mut visionary = Setup::wire(wire).start().await;
+        let hold = Hold::new();
+        visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
         // Sent, and gone: nothing is read.
+        let request = visionary.request(Method::POST, "/api/generateImage").body(r#"{"prompt":"a fox"}"#);
         let request = tokio::spawn(request.send());
         visionary.openai.wait_for_requests(Endpoint::Images, 1).await;
         request.abort();
         let pid = visionary.host.handler_pid(0).unwrap().to_string();
         std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        visionary.host.wait_for_log(|line| line.text.contains("asked to stop")).await;
+        hold.release();
         visionary.host.wait_for_exits(0, 1).await;
-        let mut visionary = visionary;
         visionary.host.start_handler(0).await.unwrap();
         assert_eq!(visionary.openai.pictures_drawn().len(), 1);
         assert_eq!(visionary.list().await.len(), 1, "{wire:?}");
     }
+}
+
+#[tokio::test]
+async fn who_waits_for_a_turn_when_the_process_stops_is_sent_away_and_nothing_is_paid() {
+    let visionary = Setup::default().set("MAX_CONCURRENT_GENERATIONS", "1").start().await;
+    let hold = Hold::new();
+    visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
+    let stop = async {
+        hold.reached(1).await;
+        // The second is counted once it is inside.
+        while visionary.get("/api/quota").await.json()["used"] != 2 {}
+        let pid = visionary.host.handler_pid(0).unwrap().to_string();
+        std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        visionary.host.wait_for_log(|line| line.text.contains("\"busy\"")).await;
+        hold.release();
+    };
+    let (one, other, ()) = tokio::join!(visionary.generate("a fox"), visionary.generate("a fox"), stop);
+    let mut statuses = [one.status, other.status];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 503]);
+    assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 1);
 }
 
 // Load.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use devkit::faults::{Faults, Line};
 use devkit::openai::{Endpoint, Hold, Reply};
 use reqwest::Method;
 
@@ -105,7 +106,7 @@ async fn a_key_is_free_again_where_nothing_was_paid() {
 
 #[tokio::test]
 async fn a_picture_that_may_have_been_paid_and_lost_is_not_asked_for_again() {
-    let visionary = Setup::default().set("OPENAI_TIMEOUT_SECONDS", "1").start().await;
+    let visionary = Setup::default().set("OPENAI_TIMEOUT_SECONDS", "3").start().await;
     for (key, reply, status, code) in [
         ("1", Reply::normal().cut_inside_body(), 502, "provider_answer_lost"),
         ("2", Reply::normal().hang(), 504, "provider_timeout"),
@@ -120,9 +121,45 @@ async fn a_picture_that_may_have_been_paid_and_lost_is_not_asked_for_again() {
     assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 3);
 }
 
+/// As the host says it to the handler: without it the callers are different ones.
+async fn post_as_host(visionary: &Visionary, now: time::OffsetDateTime) -> (u16, String) {
+    let address = visionary.serve_at(now).await;
+    let request = http().post(format!("{address}/api/generateImage")).header("x-forwarded-for", "127.0.0.1");
+    let answer = Answer::of(request.header("idempotency-key", "1").body(FOX).send().await.unwrap()).await;
+    (answer.status, answer.header("x-error-code").to_owned())
+}
+
 /// The time is passed, nobody sleeps.
 #[tokio::test]
 async fn the_claim_of_a_dead_process_is_free_after_its_lease_and_an_answer_after_24_hours() {
+    let mut visionary = Setup::default().set("MAX_CONCURRENT_GENERATIONS", "1").start().await;
+    let hold = Hold::new();
+    visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
+    let first = visionary.request(Method::POST, "/api/generateImage").body(FOX);
+    let first = tokio::spawn(first.send());
+    hold.reached(1).await;
+    // It waits for its turn.
+    let request = visionary.request(Method::POST, "/api/generateImage").header("idempotency-key", "1").body(FOX);
+    let request = tokio::spawn(request.send());
+    while visionary.get("/api/quota").await.json()["used"] != 2 {}
+    visionary.host.kill_handler(0).await;
+    request.await.unwrap().unwrap();
+    first.await.unwrap().unwrap();
+    visionary.host.start_handler(0).await.unwrap();
+
+    let now = harness::now();
+    assert_eq!(post_as_host(&visionary, now).await, (409, "in_progress".to_owned()));
+    assert_eq!(post_as_host(&visionary, now + Duration::from_secs(61)).await.0, 200);
+    let day = Duration::from_secs(24 * 60 * 60);
+    assert_eq!(post_as_host(&visionary, now + day).await.0, 200);
+    assert_eq!(visionary.list().await.len(), 1, "the answer is kept for 24 hours");
+    assert_eq!(post_as_host(&visionary, now + day + Duration::from_secs(62)).await.0, 200);
+    assert_eq!(visionary.list().await.len(), 2, "and not longer");
+}
+
+/// Nobody knows what the provider did, so it is not asked again.
+#[tokio::test]
+async fn a_claim_whose_process_died_while_the_provider_drew_is_a_lost_answer() {
     let mut visionary = Visionary::start().await;
     let hold = Hold::new();
     visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
@@ -132,20 +169,41 @@ async fn the_claim_of_a_dead_process_is_free_after_its_lease_and_an_answer_after
     visionary.host.kill_handler(0).await;
     request.await.unwrap().unwrap();
     visionary.host.start_handler(0).await.unwrap();
+    let later = harness::now() + Duration::from_secs(61);
+    assert_eq!(post_as_host(&visionary, later).await, (502, "provider_answer_lost".to_owned()));
+    assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 1);
+}
 
-    let now = harness::now();
-    // The host tells the caller's address; without it the callers are different ones.
-    let forwarded = |address: String| async move {
-        let request = http().post(format!("{address}/api/generateImage")).header("x-forwarded-for", "127.0.0.1");
-        Answer::of(request.header("idempotency-key", "1").body(FOX).send().await.unwrap()).await.status
+/// It answers for its key, whoever brings it to the gallery.
+#[tokio::test]
+async fn a_picture_that_is_recovered_answers_for_its_key() {
+    let port = harness::azurite().blob_port();
+    let faults = Faults::before(port).await.unwrap();
+    let through = harness::azurite().connection_string().replace(&format!(":{port}/"), &format!(":{}/", faults.port()));
+    let mut visionary = Setup::default().set("AzureWebJobsStorage", through).start().await;
+    let hold = Hold::new();
+    visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
+    let cut = async {
+        hold.reached(1).await;
+        faults.set(Line::Cut);
+        hold.release();
     };
-    assert_eq!(forwarded(visionary.serve_at(now).await).await, 409);
-    assert_eq!(forwarded(visionary.serve_at(now + Duration::from_secs(61)).await).await, 200);
-    let day = Duration::from_secs(24 * 60 * 60);
-    assert_eq!(forwarded(visionary.serve_at(now + day).await).await, 200);
-    assert_eq!(visionary.list().await.len(), 1, "the answer is kept for 24 hours");
-    assert_eq!(forwarded(visionary.serve_at(now + day + Duration::from_secs(62)).await).await, 200);
-    assert_eq!(visionary.list().await.len(), 2, "and not longer");
+    let (first, ()) = tokio::join!(post(&visionary, "1", FOX), cut);
+    assert_eq!((first.status, first.json()["code"].as_str()), (202, Some("stored_later")));
+    let again = post(&visionary, "1", FOX).await;
+    assert_eq!((again.status, again.json()), (202, first.json()));
+    visionary.host.kill_handler(0).await;
+    faults.set(Line::Whole);
+    visionary.host.start_handler(0).await.unwrap();
+    visionary.host.wait_for_log(|line| line.text.contains("stored after all")).await;
+    let mut again = post(&visionary, "1", FOX).await;
+    // The key learns of it a moment after the gallery.
+    while again.status == 202 {
+        again = post(&visionary, "1", FOX).await;
+    }
+    assert_eq!((again.status, &again.json()["name"]), (200, &first.json()["name"]));
+    assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 1);
+    assert_eq!(visionary.list().await.len(), 1);
 }
 
 #[tokio::test]
