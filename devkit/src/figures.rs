@@ -21,6 +21,7 @@ const STARTS: usize = 41;
 const GENERATIONS: usize = 101;
 const LISTINGS: usize = 21;
 const BLOBS: usize = 5_000;
+const CALLERS: usize = 200;
 const PICTURE_BYTES: usize = 1_500_000;
 
 pub(crate) async fn run() -> anyhow::Result<()> {
@@ -28,18 +29,25 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     let azurite = tokio::task::spawn_blocking(Azurite::start).await??;
     let painting = Painting::Fixed(picture());
     let provider = OpenAi::start_with(openai::Options { painting, ..openai::Options::default() }).await?;
-    let start = || Handler::start(&package.handler, &azurite, &provider);
+    // Without limits nothing is reserved: what reservations add is told apart.
+    let limits = |images: &'static str, usd: &'static str| [("DAILY_IMAGE_QUOTA", images), ("DAILY_BUDGET_USD", usd)];
+    let (unlimited, limited) = (limits("0", "0"), limits("1000000", "1000000"));
+    let start = |limits| Handler::start(&package.handler, &azurite, &provider, limits);
 
     let mut starts = Vec::new();
     let mut resident = Vec::new();
     for _ in 0..STARTS {
-        let (handler, took) = start().await?;
+        let (handler, took) = start(limited).await?;
         starts.push(took);
         resident.push(memory::resident_bytes(handler.process.id())?);
     }
-    let (handler, _) = start().await?;
-    let (added, bare_generation) = generation(&handler, &provider).await?;
+    let (handler, _) = start(unlimited).await?;
+    let (reserving, _) = start(limited).await?;
+    let (added, reservation, bare_generation) = generation(&handler, &reserving, &provider).await?;
     let (listing, bare_listing) = listing(&handler).await?;
+    drop((handler, reserving));
+    let others = Handler::start(&package.handler, &azurite, &provider, limited).await?.0;
+    let reservations = reservations(&[start(limited).await?.0, others]).await?;
 
     println!("Measured on {} cores; medians of one run.\n", std::thread::available_parallelism()?);
     println!("| figure | measured | at most |\n| --- | --- | --- |");
@@ -51,6 +59,13 @@ pub(crate) async fn run() -> anyhow::Result<()> {
         "| generateImage adds, at 1.5 MB, to the bare provider and storage calls ({}) | {} | 3 ms |",
         ms(bare_generation),
         ms(added)
+    );
+    println!(
+        "| the reservation of a quota and a budget, two writes to the table, adds to that | {} | |",
+        ms(reservation)
+    );
+    println!(
+        "| generations a second through one budget, {CALLERS} callers at once over 2 processes | {reservations:.0} | |"
     );
     println!("| getImages over {BLOBS} blobs, beside a bare listing ({}) | {} | |", ms(bare_listing), ms(listing));
     Ok(())
@@ -65,15 +80,21 @@ struct Handler {
 }
 
 impl Handler {
-    async fn start(program: &Path, azurite: &Azurite, provider: &OpenAi) -> anyhow::Result<(Self, Duration)> {
+    async fn start(
+        program: &Path,
+        azurite: &Azurite,
+        provider: &OpenAi,
+        limits: [(&str, &str); 2],
+    ) -> anyhow::Result<(Self, Duration)> {
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let http = reqwest::Client::new();
         let mut command = Command::new(program);
         command
             .env_clear()
             .env("AzureWebJobsStorage", azurite.connection_string())
-            .env("DAILY_IMAGE_QUOTA", "100000")
-            .env("DAILY_BUDGET_USD", "100000")
+            .envs(limits)
+            .env("QUOTA_USER_HEADER", "x-user")
+            .env("MAX_CONCURRENT_GENERATIONS", "100")
             .env("OPENAI_API_KEY", "figures")
             .env("OPENAI_BASE_URL", provider.base_url())
             .env("SAS_PERMISSIONS", "rcwl")
@@ -89,6 +110,14 @@ impl Handler {
         }
         Ok((handler, started.elapsed()))
     }
+
+    async fn generate(&self, user: &str) -> anyhow::Result<()> {
+        let request = self.http.post(format!("{}/api/generateImage", self.url)).header("x-user", user);
+        let answer = request.json(&json!({"prompt": "a fox"})).send().await?;
+        ensure!(answer.status() == 200, "generateImage answered {}", answer.status());
+        answer.bytes().await?;
+        Ok(())
+    }
 }
 
 impl Drop for Handler {
@@ -98,16 +127,14 @@ impl Drop for Handler {
     }
 }
 
-/// What generateImage adds, and what the same two calls take bare; taken in turns.
-async fn generation(handler: &Handler, provider: &OpenAi) -> anyhow::Result<(Duration, Duration)> {
+/// What generateImage adds, what reservations add to that, and what the same two calls take bare;
+/// taken in turns.
+async fn generation(
+    handler: &Handler,
+    reserving: &Handler,
+    provider: &OpenAi,
+) -> anyhow::Result<(Duration, Duration, Duration)> {
     let token: Value = token(handler).await?;
-    let generate = || async {
-        let request = handler.http.post(format!("{}/api/generateImage", handler.url));
-        let answer = request.json(&json!({"prompt": "a fox"})).send().await?;
-        ensure!(answer.status() == 200, "generateImage answered {}", answer.status());
-        answer.bytes().await?;
-        Ok(())
-    };
     let bare = |number: usize| {
         let url = blob_url(&token, &format!("bare_{number}.png"));
         async move {
@@ -118,19 +145,36 @@ async fn generation(handler: &Handler, provider: &OpenAi) -> anyhow::Result<(Dur
             put(&handler.http, &url?, BASE64_STANDARD.decode(text)?.into()).await
         }
     };
-    generate().await?;
+    handler.generate("anna").await?;
+    reserving.generate("anna").await?;
     bare(GENERATIONS).await?;
-    let (mut whole, mut parts) = (Vec::new(), Vec::new());
+    let (mut whole, mut reserved, mut parts) = (Vec::new(), Vec::new(), Vec::new());
     for number in 0..GENERATIONS {
         let started = Instant::now();
-        generate().await?;
+        handler.generate("anna").await?;
         whole.push(started.elapsed());
+        let started = Instant::now();
+        reserving.generate("anna").await?;
+        reserved.push(started.elapsed());
         let started = Instant::now();
         bare(number).await?;
         parts.push(started.elapsed());
     }
-    let parts = median(&mut parts);
-    Ok((median(&mut whole).saturating_sub(parts), parts))
+    let (parts, whole) = (median(&mut parts), median(&mut whole));
+    Ok((whole.saturating_sub(parts), median(&mut reserved).saturating_sub(whole), parts))
+}
+
+/// Generations a second, each with its reservation in the app's one budget; the pictures take part in
+/// it, so the counter itself can do more.
+async fn reservations(handlers: &[Handler; 2]) -> anyhow::Result<f64> {
+    let started = Instant::now();
+    let all = (0..CALLERS).map(|number| {
+        let handler = &handlers[number % 2];
+        async move { handler.generate(&format!("user {number}")).await }
+    });
+    let done = futures_util::future::join_all(all).await;
+    done.into_iter().collect::<anyhow::Result<()>>()?;
+    Ok(f64::from(u32::try_from(CALLERS)?) / started.elapsed().as_secs_f64())
 }
 
 /// getImages, and the same page of blobs fetched bare; taken in turns.

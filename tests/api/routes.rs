@@ -38,6 +38,7 @@ async fn the_handler_itself_answers_its_root_at_once_and_unknown_paths_with_404(
         let answer = Answer::of(reqwest::get(format!("{handler}{path}")).await.unwrap()).await;
         assert_eq!(answer.status, status, "{path}");
         assert!(!answer.header("x-azure-functions-invocationid").is_empty(), "{path}");
+        assert_eq!(answer.header("allow"), if status == 405 { "POST" } else { "" }, "{path}");
     }
     assert!(visionary.openai.requests(devkit::openai::Endpoint::Models).is_empty());
 }
