@@ -104,11 +104,19 @@ impl From<generate::Error> for Problem {
 impl From<quota::Error> for Problem {
     fn from(error: quota::Error) -> Self {
         match &error {
-            quota::Error::Exceeded(standing) => Self {
-                retry_after: Some(standing.resets_in),
+            quota::Error::Exceeded { retry_after, .. } => Self {
+                retry_after: Some(*retry_after),
                 ..Self::new(StatusCode::TOO_MANY_REQUESTS, "quota_exceeded", "Daily image quota reached.")
             },
-            quota::Error::Budget { retry_after } => Self {
+            quota::Error::Reserved { retry_after } => Self {
+                retry_after: Some(*retry_after),
+                ..Self::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "budget_reached",
+                    "What may be spent today is reserved for pictures that are being drawn. Please try again in a minute.",
+                )
+            },
+            quota::Error::Spent { retry_after } => Self {
                 retry_after: Some(*retry_after),
                 ..Self::new(
                     StatusCode::TOO_MANY_REQUESTS,

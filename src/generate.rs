@@ -10,7 +10,6 @@ use tokio::sync::oneshot;
 use tracing::Instrument as _;
 
 use crate::app::App;
-use crate::azure;
 use crate::caller::Caller;
 use crate::gallery::{self, Details, Gallery, Stored};
 use crate::idempotency::{self, Claim, Claimed, Ending, Loss, Repeatable};
@@ -130,7 +129,12 @@ enum Settlement {
     Drawn { bill: Bill, model: String, cost: Cost },
     /// It may have been drawn and is lost.
     Lost { bill: Bill, model: String },
+    /// None was drawn.
+    Unused { bill: Bill, model: String, why: Unused },
 }
+
+/// Between tries to end a reservation: each may be made again.
+const SETTLE_PAUSES_SECONDS: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
 
 /// Has the picture drawn and stores it. Goes on to its end when the caller stops waiting: the
 /// picture is paid from the moment the provider is asked.
@@ -148,10 +152,8 @@ async fn run(app: Arc<App>, generation: Generation, tell: oneshot::Sender<Answer
     let (answered, rest) = run_once(&app, &generation).await;
     // A caller who has left is told nothing.
     let _ = tell.send(answered);
-    if let Some(settlement) = rest.settlement
-        && let Err(error) = settlement.settle(&app).await
-    {
-        tracing::error!(cause = chain(&error), "a reservation could not be settled; it counts as it was reserved");
+    if let Some(settlement) = rest.settlement {
+        settlement.settle(&app).await;
     }
     if let Some(claim) = rest.claim {
         claim.end_after_all().await;
@@ -208,9 +210,14 @@ async fn reserve_and_draw(
         return (error.into(), None);
     }
     let orders = generation.drawing.orders();
-    let (bill, standing) = match app.quota.reserve(&generation.caller, orders, (app.clock)()).await {
+    let model = generation.drawing.model().to_owned();
+    let reserved = app.quota.reserve(&generation.id, &generation.caller, orders, (app.clock)()).await;
+    let (bill, standing) = match reserved {
         Ok(reserved) => reserved,
-        Err(error) => return (Error::from(error).into(), None),
+        Err((error, bill)) => {
+            let unused = bill.map(|bill| Settlement::Unused { bill, model, why: Unused::NotAsked });
+            return (Error::from(error).into(), unused);
+        }
     };
     // A panic must not leave a claim or a reservation as it is.
     let drawing = AssertUnwindSafe(draw_in_turn(app, generation, &bill, claim)).catch_unwind().await;
@@ -218,22 +225,20 @@ async fn reserve_and_draw(
         Ok((outcome, settlement)) => return (Answered { result: Ok(outcome), standing }, settlement),
         Err(error) => error,
     };
-    if matches!(error, Error::Panicked) {
-        // If it is in the spool it is to be recovered.
+    if matches!(error, Error::Panicked) && matches!(app.spool.get(&generation.id).await, Ok(Some(_))) {
+        // Whoever recovers it settles it.
         app.spool.leave(&generation.id);
         app.left_behind.notify_one();
+        return (Answered { result: Err(error), standing }, None);
     }
-    let model = generation.drawing.model();
     if error.loss().is_some() {
-        let settlement = Settlement::Lost { bill, model: model.to_owned() };
-        return (Answered { result: Err(error), standing }, Some(settlement));
+        return (Answered { result: Err(error), standing }, Some(Settlement::Lost { bill, model }));
     }
-    let given_back = app.quota.give_back(&bill, model, error.unused(), (app.clock)()).await;
-    let standing = given_back.unwrap_or_else(|error| {
-        tracing::error!(cause = chain(&error), "a reservation could not be given back; it counts as it was made");
-        standing
-    });
-    (Answered { result: Err(error), standing }, None)
+    let why = error.unused();
+    match app.quota.give_back(&bill, &model, why).await {
+        Ok(standing) => (Answered { result: Err(error), standing }, None),
+        Err(_) => (Answered { result: Err(error), standing }, Some(Settlement::Unused { bill, model, why })),
+    }
 }
 
 /// Whether the prompt is one that the provider would rather not have. It is free advice, and the
@@ -310,18 +315,14 @@ async fn draw_and_store(
     }
     match stored {
         Ok(stored) => {
-            // Who removes a picture from the spool settles it.
-            let is_ours = match app.spool.remove(&details.id).await {
-                Ok(removed) => removed || safe.is_err(),
-                Err(error) => {
-                    tracing::error!(cause = chain(&error), "a stored picture cannot be removed from the spool");
-                    false
-                }
-            };
-            let url = app.gallery.link(&stored.name, (app.clock)()).await?;
+            if let Err(error) = app.spool.remove(&details.id).await {
+                tracing::error!(cause = chain(&error), "a stored picture cannot be removed from the spool");
+            }
+            // Signing is arithmetic: it has worked at the start.
+            let url = app.gallery.link(&stored.name, (app.clock)()).await.unwrap_or_default();
             let settlement = Settlement::Drawn { bill: bill.clone(), model: details.model, cost };
             let generated = Generated { url, prompt: details.prompt, stored };
-            Ok((Outcome::Stored(generated), is_ours.then_some(settlement)))
+            Ok((Outcome::Stored(generated), Some(settlement)))
         }
         Err(error) if safe.is_ok() => {
             tracing::error!(
@@ -348,10 +349,20 @@ impl Generation {
 }
 
 impl Settlement {
-    async fn settle(self, app: &App) -> Result<(), azure::Error> {
-        match self {
-            Self::Drawn { bill, model, cost } => app.quota.settle(&bill, &model, &cost).await,
-            Self::Lost { bill, model } => app.quota.keep(&bill, &model).await,
+    async fn settle(&self, app: &App) {
+        let mut pauses = SETTLE_PAUSES_SECONDS.into_iter();
+        loop {
+            let settled = match self {
+                Self::Drawn { bill, model, cost } => app.quota.settle(bill, model, cost).await,
+                Self::Lost { bill, model } => app.quota.keep(bill, model).await,
+                Self::Unused { bill, model, why } => app.quota.give_back(bill, model, *why).await.map(|_| ()),
+            };
+            let Err(error) = settled else { return };
+            let Some(seconds) = pauses.next() else {
+                tracing::error!(cause = chain(&error), "a reservation could not be ended; it counts as it was made");
+                return;
+            };
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
         }
     }
 }
@@ -359,7 +370,7 @@ impl Settlement {
 impl From<Error> for Answered {
     fn from(error: Error) -> Self {
         let standing = match &error {
-            Error::Quota(quota::Error::Exceeded(standing)) => Some(*standing),
+            Error::Quota(quota::Error::Exceeded { standing, .. }) => Some(*standing),
             _ => None,
         };
         Self { result: Err(error), standing }

@@ -3,14 +3,17 @@
 //! A change is a function on the state. The changes to one entity that come while another is being
 //! written are gathered and written together, by compare-and-swap on its ETag: a process has one
 //! write under way for each entity, however many wait, and what is left to fight over is between
-//! processes. So a hot counter needs no shards, and the sums are exact.
+//! processes. So a hot counter needs no shards.
+//!
+//! A write whose answer was lost may have been made, and is made again: a change must know by its own
+//! marks in the state whether it is there already, and then leave it as it is.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -23,15 +26,11 @@ const SHORTEST_PAUSE_MS: u64 = 2;
 const LONGEST_PAUSE_MS: u64 = 100;
 /// So many entities are remembered after they were written.
 const MAX_REMEMBERED: usize = 1_000;
-/// So many processes are known by their last write.
-const MAX_WRITERS: usize = 50;
 
 /// Entities of one kind.
 #[derive(Debug)]
 pub(crate) struct Ledger<S> {
     table: Table,
-    /// This process, among those that write.
-    writer: String,
     accounts: Mutex<HashMap<Key, Arc<Account<S>>>>,
 }
 
@@ -42,7 +41,7 @@ struct Account<S> {
     waiting: Mutex<Vec<Waiting<S>>>,
     /// Who has the permit writes what has been gathered.
     turn: Semaphore,
-    last_seen: Mutex<Option<(Entry<S>, Version)>>,
+    last_seen: Mutex<Option<(S, Version)>>,
 }
 
 struct Waiting<S> {
@@ -50,16 +49,6 @@ struct Waiting<S> {
     change: Box<dyn FnMut(&mut S) + Send>,
     expires: OffsetDateTime,
     written: oneshot::Sender<Result<(), Error>>,
-}
-
-/// What is in the table.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Entry<S> {
-    state: S,
-    /// The number of each process's last write, so that one whose answer was lost can be told.
-    writers: BTreeMap<String, u64>,
-    /// How often it was written.
-    writes: u64,
 }
 
 impl<S> std::fmt::Debug for Waiting<S> {
@@ -70,13 +59,13 @@ impl<S> std::fmt::Debug for Waiting<S> {
 
 impl<S: Default + Clone + Serialize + DeserializeOwned> Ledger<S> {
     pub(crate) fn new(table: Table) -> Self {
-        Self { table, writer: format!("{:016x}", fastrand::u64(..)), accounts: Mutex::default() }
+        Self { table, accounts: Mutex::default() }
     }
 
     /// Changes an entity, or a new one from its default, and gives back what the change said.
     ///
     /// # Errors
-    /// It is not known whether the change was written.
+    /// It is not known whether the change was written. It may be made again.
     pub(crate) async fn change<R: Send + 'static>(
         &self,
         key: &Key,
@@ -104,13 +93,12 @@ impl<S: Default + Clone + Serialize + DeserializeOwned> Ledger<S> {
 
     /// Reads an entity; its default where there is none.
     pub(crate) async fn read(&self, key: &Key) -> Result<S, Error> {
-        Ok(self.table.get::<Entry<S>>(key).await?.map(|(entry, _)| entry.state).unwrap_or_default())
+        Ok(self.table.get(key).await?.map(|(state, _)| state).unwrap_or_default())
     }
 
     /// Reads all entities of a partition, by row.
     pub(crate) async fn list(&self, partition: &str) -> Result<Vec<(String, S)>, Error> {
-        let found = self.table.list::<Entry<S>>(partition).await?;
-        Ok(found.into_iter().map(|(row, entry)| (row, entry.state)).collect())
+        self.table.list(partition).await
     }
 
     async fn write(&self, account: &Account<S>, mut gathered: Vec<Waiting<S>>) {
@@ -135,9 +123,6 @@ impl<S: Default + Clone + Serialize + DeserializeOwned> Ledger<S> {
     ) -> Result<(), Error> {
         let (key, started) = (&account.key, Instant::now());
         let mut known = locked(&account.last_seen).take();
-        // The writes whose outcome is not known, by their numbers. A late one cannot come after another
-        // write, but it can come before it.
-        let mut in_doubt = Vec::new();
         let mut last_error = Error::Unreachable;
         for tries in 0..MAX_TRIES {
             if tries > 0 {
@@ -148,42 +133,33 @@ impl<S: Default + Clone + Serialize + DeserializeOwned> Ledger<S> {
                 break;
             }
             if known.is_none() {
-                known = match self.table.get::<Entry<S>>(key).await {
+                known = match self.table.get(key).await {
                     Ok(found) => found,
                     Err(error) => {
                         last_error = error;
                         continue;
                     }
                 };
-                let number = known.as_ref().and_then(|(entry, _)| entry.writers.get(&self.writer).copied());
-                if number.is_some_and(|number| in_doubt.contains(&number)) {
-                    *locked(&account.last_seen) = known;
-                    return Ok(());
-                }
             }
-            let (mut entry, version) = match known.take() {
-                Some((entry, version)) => (entry, Some(version)),
-                None => (Entry::default(), None),
+            let (mut state, version) = match known.take() {
+                Some((state, version)) => (state, Some(version)),
+                None => (S::default(), None),
             };
             for waiting in gathered.iter_mut() {
-                (waiting.change)(&mut entry.state);
+                (waiting.change)(&mut state);
             }
-            let number = entry.sign(&self.writer);
             let written = match &version {
-                Some(version) => self.table.replace(key, &entry, expires, version).await,
-                None => self.table.insert(key, &entry, expires).await,
+                Some(version) => self.table.replace(key, &state, expires, version).await,
+                None => self.table.insert(key, &state, expires).await,
             };
             match written {
                 Ok(Some(version)) => {
-                    *locked(&account.last_seen) = Some((entry, version));
+                    *locked(&account.last_seen) = Some((state, version));
                     return Ok(());
                 }
-                // Somebody else was faster; or this write was, and was sent twice on the way.
-                Ok(None) => in_doubt.push(number),
-                Err(error) => {
-                    in_doubt.push(number);
-                    last_error = error;
-                }
+                // Somebody else was faster.
+                Ok(None) => {}
+                Err(error) => last_error = error,
             }
         }
         Err(last_error)
@@ -203,19 +179,6 @@ impl<S: Default + Clone + Serialize + DeserializeOwned> Ledger<S> {
             })
         };
         Arc::clone(accounts.entry(key.clone()).or_insert_with(new))
-    }
-}
-
-impl<S> Entry<S> {
-    /// Numbers a write.
-    fn sign(&mut self, writer: &str) -> u64 {
-        self.writes += 1;
-        self.writers.insert(writer.to_owned(), self.writes);
-        if self.writers.len() > MAX_WRITERS {
-            let oldest = self.writers.iter().min_by_key(|(_, number)| **number).map(|(writer, _)| writer.clone());
-            oldest.map(|writer| self.writers.remove(&writer));
-        }
-        self.writes
     }
 }
 

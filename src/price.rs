@@ -6,7 +6,9 @@ use crate::config::{ImagePrice, LimitsConfig, Price, TokenPrice, micro_usd};
 
 /// US dollars for a million tokens, as published in November 2026
 /// (<https://platform.openai.com/docs/pricing>): of text sent, of pictures sent, of the picture drawn.
-const BY_TOKENS: [(&str, f64, f64, f64); 5] = [
+const BY_TOKENS: [(&str, f64, f64, f64); 6] = [
+    // Gone at OpenAI; compatible servers may have it still.
+    ("gpt-image-1", 5.0, 10.0, 40.0),
     ("gpt-image-1-mini", 2.0, 2.5, 8.0),
     ("gpt-image-1.5", 5.0, 8.0, 32.0),
     ("gpt-image-2", 5.0, 8.0, 30.0),
@@ -18,15 +20,17 @@ const BY_TOKENS: [(&str, f64, f64, f64); 5] = [
 /// any other size.
 const DALL_E: [(&str, f64, f64); 2] = [("standard", 0.04, 0.08), ("hd", 0.08, 0.12)];
 
-/// Tokens of a drawn picture of 1024 x 1024 pixels, rounded up from the published estimates ($0.006,
-/// $0.053 and $0.211 at $30); they grow with the area. For `xhigh` and `max` nothing is published:
+/// Tokens of a drawn picture of 1024 x 1024 pixels, rounded up from what is published for any family
+/// (272 for low; $0.053 and $0.211 at $30 for medium and high); they grow with the area. For `xhigh` and `max` nothing is published:
 /// they are taken at twice and four times `high`. `auto` chooses among the first three.
 const IMAGE_TOKENS: [(&str, f64); 6] =
-    [("low", 210.0), ("medium", 1_800.0), ("high", 7_050.0), ("auto", 7_050.0), ("xhigh", 14_100.0), ("max", 28_200.0)];
+    [("low", 280.0), ("medium", 1_800.0), ("high", 7_050.0), ("auto", 7_050.0), ("xhigh", 14_100.0), ("max", 28_200.0)];
 /// The largest picture of any model, which `auto` may choose.
 const MAX_PIXELS: f64 = 8_294_400.0;
 /// What a provider may add to a prompt.
 const PROMPT_OVERHEAD_TOKENS: usize = 100;
+/// What says more is no count.
+const MAX_TOKENS: u64 = 10_000_000;
 
 /// The price table, the operator's prices first.
 #[derive(Debug, Clone)]
@@ -59,11 +63,13 @@ pub struct Usage {
 /// What was reserved for a picture, and for whom.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Bill {
+    /// Of the picture that it is for.
+    pub id: String,
     /// The UTC day on which it counts, as in `2026-11-21`.
     pub day: String,
     /// The caller's digest.
     pub caller: String,
-    /// In millionths of a US dollar.
+    /// In millionths of a US dollar; the most that the picture can cost.
     pub reserved: u64,
     /// Whether it is the caller's first of the day.
     pub is_first: bool,
@@ -118,7 +124,8 @@ impl Prices {
     /// What a picture did cost; `None` where neither a price nor a count of tokens says so.
     fn cost(&self, order: Order<'_>, usage: Option<Usage>) -> Option<u64> {
         let by_tokens = |price: TokenPrice| {
-            let usage = usage?;
+            // Nothing drawn for nothing: zeros are no count.
+            let usage = usage.filter(|usage| usage.output > 0 && usage.output < MAX_TOKENS)?;
             let cost = |tokens: u64, rate: f64| as_float(tokens) * rate / 1_000_000.0;
             Some(micro_usd(
                 cost(usage.text_input, price.text_input)
@@ -196,7 +203,7 @@ mod tests {
         let square = "1024x1024";
         for (model, size, quality, most, cost) in [
             ("gpt-image-2.5-flare", square, None, 212_025, Some(52_730)),
-            ("gpt-image-2.5-flare", square, Some("low"), 6_825, Some(52_730)),
+            ("gpt-image-2.5-flare", square, Some("low"), 8_925, Some(52_730)),
             ("gpt-image-2", "2048x2048", Some("high"), 846_525, Some(52_730)),
             ("gpt-image-2-2026-04-21", "512x512", Some("medium"), 54_525, Some(52_730)),
             ("gpt-image-2.6-sunburst", square, Some("max"), 846_525, Some(52_730)),
@@ -204,7 +211,7 @@ mod tests {
             ("dall-e-3", square, None, 40_000, Some(40_000)),
             ("dall-e-3", "1792x1024", Some("hd"), 120_000, Some(120_000)),
             // The dearest of all, until somebody says what it costs.
-            ("dream-9", square, Some("high"), 226_125, Some(56_242)),
+            ("dream-9", square, Some("high"), 282_525, Some(70_290)),
         ] {
             let order = order(model, size, quality);
             let prices = prices("{}");
@@ -213,6 +220,10 @@ mod tests {
         }
         let unknown = prices("{}").settle(order("gpt-image-2", square, None), None, 212_025);
         assert_eq!((unknown.micro_usd, unknown.priced), (212_025, false), "unknown is not free");
+        for output in [0, u64::MAX] {
+            let odd = Some(Usage { text_input: 0, image_input: 0, output });
+            assert_eq!(prices("{}").settle(order("gpt-image-2", square, None), odd, 7).micro_usd, 7, "{output}");
+        }
     }
 
     #[test]
@@ -221,9 +232,9 @@ mod tests {
             r#"{"dream-9": {"image": 0.02}, "gpt-image-2": {"textInput": 1, "imageInput": 1, "imageOutput": 100}}"#,
         );
         assert_eq!(prices.most(order("dream-9", "auto", None)), 20_000);
-        assert_eq!(prices.most(order("gpt-image-2", "1024x1024", Some("low"))), 21_105);
+        assert_eq!(prices.most(order("gpt-image-2", "1024x1024", Some("low"))), 28_105);
         // A longer name fits better than a shorter one.
-        assert_eq!(prices.most(order("gpt-image-2.5-flare", "1024x1024", Some("low"))), 6_825);
-        assert!(prices.most(order("dream-10", "1024x1024", Some("low"))) >= 21_000, "they are among the dearest, too");
+        assert_eq!(prices.most(order("gpt-image-2.5-flare", "1024x1024", Some("low"))), 8_925);
+        assert!(prices.most(order("dream-10", "1024x1024", Some("low"))) >= 28_000, "they are among the dearest, too");
     }
 }

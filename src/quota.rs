@@ -5,8 +5,11 @@
 //! provider may have drawn, given back whole where it has not. One whose process died is never
 //! given back, because nobody knows what the provider has done: it counts as a picture and at the
 //! most that it could cost, unless the picture is recovered from the spool, which settles it.
+//!
+//! A reservation has the id of its picture and is known by it, so each step may be made again when
+//! nobody knows whether it was written: it counts once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -18,7 +21,6 @@ use crate::azure::{self, Key, Table};
 use crate::caller::Caller;
 use crate::config::LimitsConfig;
 use crate::ledger::Ledger;
-use crate::logs::chain;
 use crate::price::{Bill, Cost, Order, Prices, Usage};
 
 const DATE: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]");
@@ -41,20 +43,26 @@ pub(crate) struct Quota {
 
 /// What a caller has had of a day.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 struct CallerDay {
     used: u32,
     /// Set with the first picture, and never taken back.
-    #[serde(default)]
     seen: bool,
+    /// The last reservations that count.
+    reserved: VecDeque<String>,
 }
 
 /// What the app has had of a day.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Day {
-    /// Reserved and not settled, in millionths of a US dollar.
-    pub reserved: u64,
-    /// Spent, likewise.
+    /// Reservations under way, oldest first: their ids, and the most they can cost.
+    open: VecDeque<(String, u64)>,
+    /// Reservations that nobody will end any more, in millionths of a US dollar.
+    abandoned: u64,
+    /// The last reservations that have ended.
+    ended: VecDeque<String>,
+    /// Spent, in millionths of a US dollar.
     pub spent: u64,
     /// Different callers.
     pub callers: u64,
@@ -62,6 +70,35 @@ pub struct Day {
     pub models: BTreeMap<String, ModelDay>,
     /// What the operator was told about the budget.
     told: Told,
+}
+
+impl Day {
+    /// Reserved and not settled, in millionths of a US dollar.
+    pub fn reserved(&self) -> u64 {
+        self.open.iter().fold(self.abandoned, |sum, (_, most)| sum.saturating_add(*most))
+    }
+
+    /// Closes a reservation; whether it had not ended yet.
+    fn close(&mut self, id: &str) -> bool {
+        if self.ended.iter().any(|ended| ended == id) {
+            return false;
+        }
+        self.open.retain(|(open, _)| open != id);
+        remember(&mut self.ended, id);
+        true
+    }
+}
+
+/// A property of an entity holds 32,000 characters: of what comes after the last so many, the oldest
+/// goes.
+const REMEMBERED: usize = 100;
+const MAX_OPEN: usize = 400;
+
+fn remember(ids: &mut VecDeque<String>, id: &str) {
+    ids.push_back(id.to_owned());
+    if ids.len() > REMEMBERED {
+        ids.pop_front();
+    }
 }
 
 /// What a model has done in a day.
@@ -99,11 +136,14 @@ pub struct Standing {
     pub used: u32,
     /// The next midnight in UTC.
     pub resets_at: OffsetDateTime,
-    /// Until then.
-    pub resets_in: Duration,
 }
 
 impl Standing {
+    /// How long it takes until the day ends; `None` where it has ended.
+    pub fn resets_in(&self, now: OffsetDateTime) -> Option<Duration> {
+        Duration::try_from(self.resets_at - now).ok().filter(|left| !left.is_zero())
+    }
+
     /// What is left.
     pub fn remaining(&self) -> u32 {
         self.limit.saturating_sub(self.used)
@@ -115,10 +155,21 @@ impl Standing {
 pub enum Error {
     /// The caller has had the day's pictures.
     #[error("the caller's daily quota is used up")]
-    Exceeded(Standing),
-    /// The app has spent, or reserved, the day's money.
-    #[error("the daily budget is spent or reserved")]
-    Budget {
+    Exceeded {
+        /// How the caller stands.
+        standing: Standing,
+        /// Until the day ends.
+        retry_after: Duration,
+    },
+    /// The app has spent the day's money.
+    #[error("the daily budget is spent")]
+    Spent {
+        /// Until the day ends.
+        retry_after: Duration,
+    },
+    /// What is left of the day's money is reserved for pictures that are being drawn.
+    #[error("the rest of the daily budget is reserved")]
+    Reserved {
         /// When another try is worth it.
         retry_after: Duration,
     },
@@ -148,63 +199,82 @@ impl Quota {
         }
     }
 
-    /// Reserves a picture for a caller, and the most that any of `orders` can cost.
+    /// Reserves the picture with that id for a caller, and the most that any of `orders` can cost.
+    ///
+    /// # Errors
+    /// See [`Error`]; with what is to be given back, where it is not known whether it was reserved.
     pub(crate) async fn reserve(
         &self,
+        id: &str,
         caller: &Caller,
         orders: impl Iterator<Item = Order<'_>>,
         now: OffsetDateTime,
-    ) -> Result<(Bill, Option<Standing>), Error> {
-        let day = Today::of(now);
-        let reserved = orders.map(|order| self.prices.most(order)).max().unwrap_or_default();
-        let mut bill = Bill { day: name(day.date), caller: caller.as_str().to_owned(), reserved, is_first: false };
+    ) -> Result<(Bill, Option<Standing>), (Error, Option<Bill>)> {
+        let today = Today::of(now);
+        let mut bill = Bill {
+            id: id.to_owned(),
+            day: name(today.date),
+            caller: caller.as_str().to_owned(),
+            reserved: orders.map(|order| self.prices.most(order)).max().unwrap_or_default(),
+            is_first: false,
+        };
         let limit = self.limits.daily_images;
         let mut standing = None;
         if limit > 0 {
-            let reserve = move |state: &mut CallerDay| {
-                let free = state.used < limit;
-                let is_first = free && !state.seen;
-                state.used += u32::from(free);
-                state.seen |= free;
-                (free, is_first, state.used)
+            let reserve = {
+                let id = bill.id.clone();
+                let mut is_first = false;
+                move |state: &mut CallerDay| {
+                    if state.reserved.contains(&id) {
+                        return (true, is_first, state.used);
+                    }
+                    let free = state.used < limit;
+                    is_first = free && !state.seen;
+                    if free {
+                        state.used += 1;
+                        state.seen = true;
+                        remember(&mut state.reserved, &id);
+                    }
+                    (free, is_first, state.used)
+                }
             };
-            let (free, is_first, used) = self.callers.change(&bill.caller_key(), bill.expires(), reserve).await?;
-            bill.is_first = is_first;
-            if !free {
-                return Err(Error::Exceeded(day.standing(limit, used)));
+            match self.callers.change(&bill.caller_key(), bill.expires(), reserve).await {
+                Ok((true, is_first, used)) => {
+                    bill.is_first = is_first;
+                    standing = Some(today.standing(limit, used));
+                }
+                Ok((false, _, used)) => {
+                    let standing = today.standing(limit, used);
+                    return Err((Error::Exceeded { standing, retry_after: today.left }, None));
+                }
+                Err(error) => return Err((error.into(), Some(bill))),
             }
-            standing = Some(day.standing(limit, used));
         }
-        if self.limits.daily_budget > 0
-            && let Err(error) = self.reserve_money(&bill, &day).await
-        {
-            let is_first = bill.is_first;
-            let undo = move |state: &mut CallerDay| {
-                state.used = state.used.saturating_sub(1);
-                state.seen &= !is_first;
-            };
-            if limit > 0
-                && let Err(error) = self.callers.change(&bill.caller_key(), bill.expires(), undo).await
-            {
-                tracing::error!(cause = chain(&error), "a picture could not be given back to its caller");
-            }
-            return Err(error);
+        let error = match self.reserve_money(&bill, &today).await {
+            Ok(()) => return Ok((bill, standing)),
+            Err(error @ Error::Unavailable(_)) => return Err((error, Some(bill))),
+            Err(error) => error,
+        };
+        // Who was turned away for want of money has not been counted.
+        let is_first = bill.is_first;
+        match self.return_picture(&bill, move |state| state.seen &= !is_first).await {
+            Ok(_) => Err((error, None)),
+            Err(_) => Err((error, Some(bill))),
         }
-        Ok((bill, standing))
     }
 
     /// A picture was stored.
     pub(crate) async fn settle(&self, bill: &Bill, model: &str, cost: &Cost) -> Result<(), azure::Error> {
         let cost = cost.clone();
         self.end(bill, model, move |day, model| {
-            day.spent += cost.micro_usd;
-            model.spent += cost.micro_usd;
+            day.spent = day.spent.saturating_add(cost.micro_usd);
+            model.spent = model.spent.saturating_add(cost.micro_usd);
             model.images += 1;
             model.unpriced += u64::from(!cost.priced);
             let usage = cost.usage.unwrap_or_default();
-            model.usage.text_input += usage.text_input;
-            model.usage.image_input += usage.image_input;
-            model.usage.output += usage.output;
+            model.usage.text_input = model.usage.text_input.saturating_add(usage.text_input);
+            model.usage.image_input = model.usage.image_input.saturating_add(usage.image_input);
+            model.usage.output = model.usage.output.saturating_add(usage.output);
         })
         .await
     }
@@ -213,8 +283,8 @@ impl Quota {
     pub(crate) async fn keep(&self, bill: &Bill, model: &str) -> Result<(), azure::Error> {
         let reserved = bill.reserved;
         self.end(bill, model, move |day, model| {
-            day.spent += reserved;
-            model.spent += reserved;
+            day.spent = day.spent.saturating_add(reserved);
+            model.spent = model.spent.saturating_add(reserved);
             model.failures += 1;
         })
         .await
@@ -226,18 +296,18 @@ impl Quota {
         bill: &Bill,
         model: &str,
         why: Unused,
-        now: OffsetDateTime,
     ) -> Result<Option<Standing>, azure::Error> {
         let money = self.end(bill, model, move |_, model| {
             model.refusals += u64::from(why == Unused::Refusal);
             model.failures += u64::from(why == Unused::Failure);
         });
-        if self.limits.daily_images == 0 {
+        let limit = self.limits.daily_images;
+        if limit == 0 {
             return money.await.map(|()| None);
         }
-        let (used, money) = tokio::join!(self.return_picture(bill), money);
+        let (used, money) = tokio::join!(self.return_picture(bill, |_| {}), money);
         money?;
-        Ok(Some(Today::of(now).standing(self.limits.daily_images, used?)))
+        Ok(Some(Standing { limit, used: used?, resets_at: bill.begins() + time::Duration::DAY }))
     }
 
     /// What a picture did cost.
@@ -275,45 +345,78 @@ impl Quota {
         Ok(found)
     }
 
-    async fn reserve_money(&self, bill: &Bill, today: &Today) -> Result<(), Error> {
-        let (budget, reserved) = (self.limits.daily_budget, bill.reserved);
-        let reserve = move |day: &mut Day| {
-            let fits = day.spent + day.reserved + reserved <= budget;
-            day.reserved += if fits { reserved } else { 0 };
-            let now = match day.spent + day.reserved {
-                _ if !fits => Told::Reached,
-                sum if sum >= budget / 5 * 4 => Told::FourFifths,
-                _ => Told::Nothing,
-            };
-            let news = (now > day.told).then_some(now);
-            day.told = day.told.max(now);
-            (fits, news, day.spent + reserved > budget)
-        };
-        let (fits, news, is_spent) = self.days.change(&day_key(&bill.day), bill.expires_day(), reserve).await?;
-        let usd = usd(budget);
-        match news {
-            Some(Told::Reached) => {
-                tracing::error!(budget_usd = usd, "DAILY_BUDGET_USD is reached: nothing more is drawn today")
-            }
-            Some(Told::FourFifths) => {
-                tracing::warn!(budget_usd = usd, "80 % of DAILY_BUDGET_USD are spent or reserved")
-            }
-            Some(Told::Nothing) | None => {}
+    /// How many the caller has used then.
+    async fn return_picture(
+        &self,
+        bill: &Bill,
+        also: impl Fn(&mut CallerDay) + Send + 'static,
+    ) -> Result<u32, azure::Error> {
+        if self.limits.daily_images == 0 {
+            return Ok(0);
         }
-        let retry_after = if is_spent { today.left } else { today.left.min(RESERVATIONS_END_WITHIN) };
-        if fits { Ok(()) } else { Err(Error::Budget { retry_after }) }
-    }
-
-    /// How many pictures the caller has used then.
-    async fn return_picture(&self, bill: &Bill) -> Result<u32, azure::Error> {
-        let give_back = |state: &mut CallerDay| {
-            state.used = state.used.saturating_sub(1);
+        let id = bill.id.clone();
+        let give_back = move |state: &mut CallerDay| {
+            if let Some(at) = state.reserved.iter().position(|reserved| *reserved == id) {
+                state.reserved.remove(at);
+                state.used = state.used.saturating_sub(1);
+                also(state);
+            }
             state.used
         };
         self.callers.change(&bill.caller_key(), bill.expires(), give_back).await
     }
 
-    /// Ends a reservation on its day.
+    async fn reserve_money(&self, bill: &Bill, today: &Today) -> Result<(), Error> {
+        let (budget, most) = (self.limits.daily_budget, bill.reserved);
+        if budget == 0 {
+            return Ok(());
+        }
+        let id = bill.id.clone();
+        let reserve = move |day: &mut Day| {
+            if day.open.iter().any(|(open, _)| *open == id) {
+                return (Room::Enough, None);
+            }
+            let is_spent = day.spent.saturating_add(most) > budget;
+            let room = match day.spent.saturating_add(day.reserved()).saturating_add(most) {
+                _ if is_spent => Room::Spent,
+                sum if sum > budget => Room::Reserved,
+                _ => Room::Enough,
+            };
+            if room == Room::Enough {
+                day.open.push_back((id.clone(), most));
+            }
+            if day.open.len() > MAX_OPEN {
+                let oldest = day.open.pop_front();
+                day.abandoned = day.abandoned.saturating_add(oldest.map_or(0, |(_, most)| most));
+            }
+            let now = match room {
+                Room::Spent => Told::Reached,
+                Room::Enough | Room::Reserved if day.spent.saturating_add(day.reserved()) >= budget / 5 * 4 => {
+                    Told::FourFifths
+                }
+                Room::Enough | Room::Reserved => Told::Nothing,
+            };
+            let news = (now > day.told).then_some(now);
+            day.told = day.told.max(now);
+            (room, news)
+        };
+        let (room, news) = self.days.change(&day_key(&bill.day), bill.expires_day(), reserve).await?;
+        let budget_usd = usd(budget);
+        match news {
+            Some(Told::Reached) => {
+                tracing::error!(budget_usd, "DAILY_BUDGET_USD is reached: nothing more is drawn today");
+            }
+            Some(Told::FourFifths) => tracing::warn!(budget_usd, "80 % of DAILY_BUDGET_USD are spent or reserved"),
+            Some(Told::Nothing) | None => {}
+        }
+        match room {
+            Room::Enough => Ok(()),
+            Room::Spent => Err(Error::Spent { retry_after: today.left }),
+            Room::Reserved => Err(Error::Reserved { retry_after: today.left.min(RESERVATIONS_END_WITHIN) }),
+        }
+    }
+
+    /// Ends a reservation on its day, once.
     async fn end(
         &self,
         bill: &Bill,
@@ -327,10 +430,11 @@ impl Quota {
             let see = |state: &mut CallerDay| !std::mem::replace(&mut state.seen, true);
             self.callers.change(&bill.caller_key(), bill.expires(), see).await?
         };
-        let reserved = if self.limits.daily_budget > 0 { bill.reserved } else { 0 };
-        let model = model.to_owned();
+        let (id, model) = (bill.id.clone(), model.to_owned());
         let end = move |day: &mut Day| {
-            day.reserved = day.reserved.saturating_sub(reserved);
+            if !day.close(&id) {
+                return;
+            }
             day.callers += u64::from(is_first);
             let mut of_model = day.models.remove(&model).unwrap_or_default();
             change(day, &mut of_model);
@@ -340,6 +444,14 @@ impl Quota {
         };
         self.days.change(&day_key(&bill.day), bill.expires_day(), end).await
     }
+}
+
+/// What is left of a budget for one more picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Enough,
+    Reserved,
+    Spent,
 }
 
 impl Bill {
@@ -376,7 +488,7 @@ impl Today {
     }
 
     fn standing(&self, limit: u32, used: u32) -> Standing {
-        Standing { limit, used, resets_at: self.ends, resets_in: self.left }
+        Standing { limit, used, resets_at: self.ends }
     }
 }
 

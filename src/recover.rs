@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::app::App;
+use crate::azure;
 use crate::gallery::Details;
 use crate::logs::chain;
 use crate::spool;
@@ -63,18 +64,18 @@ pub async fn once(app: &App) -> bool {
                     // The picture matters more: its entry is not kept for this.
                     tracing::warn!(cause = chain(&error), image.id = id, "its Idempotency-Key does not know of it");
                 }
-                match app.spool.remove(&id).await {
-                    // Who removes a picture from the spool settles it.
-                    Ok(true) => settle(app, &details).await,
-                    Ok(false) => {}
-                    Err(error) => {
-                        tracing::error!(
-                            cause = chain(&error),
-                            image.id = id,
-                            "a stored picture cannot be removed from the spool"
-                        );
-                        left = true;
-                    }
+                if let Err(error) = settle(app, &details).await {
+                    tracing::warn!(cause = chain(&error), image.id = id, "its reservation cannot be settled yet");
+                    left = true;
+                    continue;
+                }
+                if let Err(error) = app.spool.remove(&id).await {
+                    tracing::error!(
+                        cause = chain(&error),
+                        image.id = id,
+                        "a stored picture cannot be removed from the spool"
+                    );
+                    left = true;
                 }
             }
             Err(error) => {
@@ -86,10 +87,9 @@ pub async fn once(app: &App) -> bool {
     left
 }
 
-async fn settle(app: &App, details: &Details) {
-    if let (Some(bill), Some(cost)) = (&details.bill, &details.cost)
-        && let Err(error) = app.quota.settle(bill, &details.model, cost).await
-    {
-        tracing::error!(cause = chain(&error), "a reservation could not be settled; it counts as it was reserved");
+async fn settle(app: &App, details: &Details) -> Result<(), azure::Error> {
+    match (&details.bill, &details.cost) {
+        (Some(bill), Some(cost)) => app.quota.settle(bill, &details.model, cost).await,
+        _ => Ok(()),
     }
 }

@@ -104,18 +104,17 @@ impl Spool {
         self.in_hand().remove(id);
     }
 
-    /// Forgets a picture that is in the gallery; whether it was this call that did. Of several
-    /// processes it is one.
-    pub(crate) async fn remove(&self, id: &str) -> Result<bool, Error> {
+    /// Forgets a picture that is in the gallery.
+    pub(crate) async fn remove(&self, id: &str) -> Result<(), Error> {
         let path = self.path(id);
         let removed = blocking(move || match fs::remove_file(path) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
+            // Another process was faster.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
         });
-        let removed = removed.await?;
+        removed.await?;
         self.leave(id);
-        Ok(removed)
+        Ok(())
     }
 
     /// The ids of what was left behind, by this process or another; remains of what was never whole

@@ -34,14 +34,16 @@ pub(super) async fn handle(State(app): State<Arc<App>>, headers: HeaderMap, body
         }
         Err(problem) => (problem.into_response(), None),
     };
+    let now = (app.clock)();
     let standing = match standing {
-        Some(standing) => Some(standing),
+        // The day may have ended while the picture was drawn.
+        Some(standing) if standing.resets_in(now).is_some() => Some(standing),
         // It was asked for a moment ago.
-        None if unavailable => None,
+        _ if unavailable => None,
         // An answer that has not counted: how the caller stands is found out for it alone.
-        None => app.quota.standing(&caller, (app.clock)()).await.ok().flatten(),
+        _ => app.quota.standing(&caller, now).await.ok().flatten(),
     };
-    rate_limit::insert(response.headers_mut(), app.quota.daily_images(), standing);
+    rate_limit::insert(response.headers_mut(), app.quota.daily_images(), standing, now);
     response
 }
 

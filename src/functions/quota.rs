@@ -33,6 +33,6 @@ pub(super) async fn handle(State(app): State<Arc<App>>, headers: HeaderMap) -> R
         remaining: standing.map(|standing| standing.remaining()),
         resets_at: standing.map(|standing| standing.resets_at),
     });
-    rate_limit::insert(response.headers_mut(), app.quota.daily_images(), standing);
+    rate_limit::insert(response.headers_mut(), app.quota.daily_images(), standing, (app.clock)());
     Ok(response)
 }

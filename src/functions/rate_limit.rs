@@ -2,6 +2,7 @@
 //! (<https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/>).
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use time::OffsetDateTime;
 
 use crate::quota::Standing;
 
@@ -10,12 +11,17 @@ const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const DAY_SECONDS: u32 = 24 * 60 * 60;
 
 /// Without a quota there is nothing to say; how the caller stands may not be known.
-pub(super) fn insert(headers: &mut HeaderMap, daily_images: Option<u32>, standing: Option<Standing>) {
+pub(super) fn insert(
+    headers: &mut HeaderMap,
+    daily_images: Option<u32>,
+    standing: Option<Standing>,
+    now: OffsetDateTime,
+) {
     let policy = daily_images.map(|limit| (POLICY, format!("\"daily\";q={limit};w={DAY_SECONDS}")));
-    let limit = standing.map(|standing| {
+    let limit = standing.and_then(|standing| {
         // Rounded up: at the second that is told the day has begun.
-        let resets_in = standing.resets_in.as_millis().div_ceil(1000);
-        (LIMIT, format!("\"daily\";r={};t={resets_in}", standing.remaining()))
+        let resets_in = standing.resets_in(now)?.as_millis().div_ceil(1000);
+        Some((LIMIT, format!("\"daily\";r={};t={resets_in}", standing.remaining())))
     });
     for (name, value) in policy.into_iter().chain(limit) {
         if let Ok(value) = HeaderValue::from_str(&value) {

@@ -62,7 +62,7 @@ fn day((date, day): &(String, Day)) -> Value {
         "failures": sum(|model| model.failures),
         "callers": day.callers,
         "usd": usd(day.spent),
-        "reservedUsd": usd(day.reserved),
+        "reservedUsd": usd(day.reserved()),
         "models": models.collect::<Vec<_>>(),
     })
 }

@@ -33,13 +33,24 @@ async fn quota_of(visionary: &Visionary, user: &str) -> Value {
 
 /// Today's sums, once nothing is reserved any more: what comes after an answer is soon done.
 async fn settled(visionary: &Visionary) -> Value {
-    loop {
-        let today = visionary.get("/api/usage?days=1").await.json()["days"][0].clone();
-        if today["reservedUsd"] == 0.0 {
-            return today;
+    eventually(async || Some(today(visionary).await).filter(|today| today["reservedUsd"] == 0.0)).await
+}
+
+async fn today(visionary: &Visionary) -> Value {
+    visionary.get("/api/usage?days=1").await.json()["days"][0].clone()
+}
+
+/// What comes after an answer cannot be waited for, so it is asked for until it is there.
+async fn eventually<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let looking = async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    };
+    tokio::time::timeout(Duration::from_secs(30), looking).await.expect("it comes within 30 s")
 }
 
 #[tokio::test]
@@ -144,7 +155,7 @@ async fn a_budget_for_ten_pictures_is_never_exceeded_by_any_amount() {
         let refused =
             |line: &LogLine| line.text.contains("\"budget_reached\"") || line.text.contains("\"quota_exceeded\"");
         visionary.host.wait_for_logs(190, refused).await;
-        let today = visionary.get("/api/usage?days=1").await.json()["days"][0].clone();
+        let today = today(&visionary).await;
         assert_eq!((&today["usd"], &today["reservedUsd"]), (&json!(0.0), &json!(0.4)));
         hold.release();
     };
@@ -152,17 +163,22 @@ async fn a_budget_for_ten_pictures_is_never_exceeded_by_any_amount() {
     assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 10);
     let refused = answers.iter().find(|answer| answer.header("x-error-code") == "budget_reached").unwrap();
     assert_eq!(refused.status, 429);
-    assert!(refused.body.starts_with("No more pictures can be drawn today."), "{}", refused.body);
+    assert!(refused.body.starts_with("What may be spent today is reserved"), "{}", refused.body);
     assert!(refused.header("retry-after").parse::<u64>().unwrap() <= 60, "what is reserved may be given back");
     assert_eq!(visionary.openai.pictures_drawn().len(), 10);
     let today = settled(&visionary).await;
     assert_eq!((&today["usd"], &today["images"]), (&json!(0.4), &json!(10)));
+    for _ in 0..4 {
+        let refused = generate_as(&visionary, "somebody else").await;
+        assert_eq!((refused.status, refused.header("x-error-code")), (429, "budget_reached"));
+        assert!(refused.body.starts_with("No more pictures can be drawn today."), "{}", refused.body);
+        let limit = refused.header("ratelimit").to_owned();
+        assert_eq!(limit, format!("\"daily\";r=5;t={}", refused.header("retry-after")), "until midnight");
+    }
     // Told once each, whichever process came to it.
+    visionary.host.wait_for_log(|line| line.text.contains("DAILY_BUDGET_USD is reached")).await;
     let told = |words: &str| visionary.host.logs().iter().filter(|line| line.text.contains(words)).count();
     assert_eq!((told("80 % of DAILY_BUDGET_USD"), told("DAILY_BUDGET_USD is reached")), (1, 1));
-    let refused = generate_as(&visionary, "user 0").await;
-    assert_eq!(refused.header("x-error-code"), "budget_reached");
-    assert!(refused.header("retry-after").parse::<u64>().unwrap() <= 86_400);
     // Who was refused for want of money has not used the quota.
     let users: Vec<Value> = join_all((0..40).map(|number| {
         let visionary = &visionary;
@@ -251,9 +267,7 @@ async fn a_picture_reserved_before_midnight_and_settled_after_it_counts_on_its_f
         days.as_array().unwrap().iter().map(day).collect::<BTreeMap<String, u64>>()
     };
     let wanted: BTreeMap<String, u64> = [("2026-11-21".to_owned(), 1), ("2026-11-22".to_owned(), 1)].into();
-    while usage().await != wanted {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    eventually(async || (usage().await == wanted).then_some(())).await;
 }
 
 /// A reservation whose process died counts at the most it can cost, unless its picture is recovered.
@@ -269,8 +283,29 @@ async fn what_a_dead_process_had_reserved_counts() {
     request.await.unwrap().unwrap();
     visionary.host.start_handler(0).await.unwrap();
     assert_eq!(quota_of(&visionary, "anna").await["used"], 1);
-    let today = visionary.get("/api/usage?days=1").await.json()["days"][0].clone();
+    let today = today(&visionary).await;
     assert_eq!((&today["usd"], &today["reservedUsd"]), (&json!(0.0), &json!(0.212_025)));
+}
+
+#[tokio::test]
+async fn a_picture_that_is_recovered_is_settled_once() {
+    let port = azurite().blob_port();
+    let faults = Faults::before(port).await.unwrap();
+    let through = azurite().connection_string().replace(&format!(":{port}/"), &format!(":{}/", faults.port()));
+    let mut visionary = Setup { handlers: 2, ..five() }.set("AzureWebJobsStorage", through).start().await;
+    faults.set(Line::Cut);
+    assert_eq!(generate_as(&visionary, "anna").await.status, 202);
+    for handler in 0..2 {
+        visionary.host.kill_handler(handler).await;
+    }
+    faults.set(Line::Whole);
+    for handler in 0..2 {
+        visionary.host.start_handler(handler).await.unwrap();
+    }
+    let today = settled(&visionary).await;
+    let sums = (&today["images"], &today["usd"], &today["callers"]);
+    assert_eq!(sums, (&json!(1), &json!(0.052_73), &json!(1)));
+    assert_eq!(quota_of(&visionary, "anna").await["used"], 1);
 }
 
 // Table storage fails.
@@ -302,6 +337,9 @@ async fn while_the_table_is_down_slow_or_throttling_nothing_is_drawn_and_no_answ
     assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 1);
     faults.set(Line::Whole);
     assert_eq!(generate_as(&visionary, "bob").await.status, 200);
+    // What could not be reserved is given back, whatever had been written of it.
+    eventually(async || (quota_of(&visionary, "anna").await["used"] == 1).then_some(())).await;
+    assert_eq!(settled(&visionary).await["images"], 2);
 }
 
 /// The write is repeated by then, and must count once.
@@ -314,7 +352,7 @@ async fn a_reservation_whose_answer_was_lost_counts_once() {
         assert_eq!(quota_of(&visionary, "anna").await["used"], used);
     }
     let today = settled(&visionary).await;
-    assert_eq!(today["images"], 4);
+    assert_eq!((&today["images"], &today["usd"]), (&json!(4), &json!(0.210_92)));
 }
 
 // Moderation.
@@ -371,10 +409,8 @@ async fn the_operator_sees_what_was_drawn_and_spent_by_day_and_model() {
     generate_as(&visionary, "bob").await;
     visionary.openai.script(Endpoint::Images, Reply::normal().cut_before_answer());
     generate_as(&visionary, "bob").await;
-    let mut today = settled(&visionary).await;
-    while today["failures"] == 0 {
-        today = settled(&visionary).await;
-    }
+    let counted = async || Some(settled(&visionary).await).filter(|today| today["failures"] == 1);
+    let mut today = eventually(counted).await;
     today["date"] = json!("[date]");
     insta::assert_json_snapshot!(today, @r#"
     {
@@ -394,7 +430,7 @@ async fn the_operator_sees_what_was_drawn_and_spent_by_day_and_model() {
             "textInput": 10
           },
           "unpriced": 1,
-          "usd": 0.056242
+          "usd": 0.07029
         },
         {
           "failures": 1,
@@ -407,13 +443,13 @@ async fn the_operator_sees_what_was_drawn_and_spent_by_day_and_model() {
             "textInput": 0
           },
           "unpriced": 0,
-          "usd": 0.226125
+          "usd": 0.282525
         }
       ],
       "refusals": 1,
       "reservedUsd": 0.0,
       "unpriced": 1,
-      "usd": 0.282367
+      "usd": 0.352815
     }
     "#);
     let request = visionary.request(Method::GET, "/api/usage").header("accept", "text/csv");
@@ -423,8 +459,8 @@ async fn the_operator_sees_what_was_drawn_and_spent_by_day_and_model() {
     insta::assert_json_snapshot!(lines, @r#"
     [
       "model,images,unpriced,refusals,failures,textInputTokens,imageInputTokens,outputTokens,usd,callersOfTheDay",
-      "dream-9,1,1,0,0,10,0,1756,0.056242,2",
-      "gpt-image-1,0,0,1,1,0,0,0,0.226125,2"
+      "dream-9,1,1,0,0,10,0,1756,0.070290,2",
+      "gpt-image-1,0,0,1,1,0,0,0,0.282525,2"
     ]
     "#);
 }
