@@ -1,7 +1,7 @@
 //! What every request works with.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 use tokio::sync::Notify;
@@ -9,13 +9,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::azure::Table;
 use crate::caller::Callers;
-use crate::config::Config;
+use crate::config::{Config, PromptEnhancement};
 use crate::digest::Digests;
 use crate::gallery::Gallery;
 use crate::idempotency::Claims;
-use crate::openai::OpenAi;
+use crate::openai::{ModelState, OpenAi};
 use crate::quota::Quota;
 use crate::spool::{self, Spool};
+use crate::suggest::Suggestions;
 use crate::turns::Turns;
 
 /// Tells the time. Only the edge asks it; below, a time is an argument.
@@ -30,6 +31,12 @@ pub struct App {
     pub(crate) quota: Quota,
     /// Whether prompts are moderated before anything is paid.
     pub(crate) moderation: bool,
+    pub(crate) suggestions: Suggestions,
+    /// How prompts are enhanced where a request does not say.
+    pub(crate) enhancement: PromptEnhancement,
+    /// What is known of the configured models.
+    pub(crate) models: Mutex<Vec<KnownModel>>,
+    pub(crate) started: Instant,
     pub(crate) clock: Clock,
     pub(crate) table: Table,
     pub(crate) turns: Turns,
@@ -38,6 +45,23 @@ pub struct App {
     pub(crate) left_behind: Notify,
     /// Generations, which go on when their caller has left. The server waits for them.
     pub(crate) generations: TaskTracker,
+}
+
+/// A model that is configured, and what is known of it.
+#[derive(Debug, Clone)]
+pub(crate) struct KnownModel {
+    /// Where it is configured.
+    pub(crate) setting: &'static str,
+    /// Its name.
+    pub(crate) model: String,
+    /// What the provider said last.
+    pub(crate) state: ModelState,
+}
+
+impl KnownModel {
+    fn new((setting, model): (&'static str, String)) -> Self {
+        Self { setting, model, state: ModelState::Unknown }
+    }
 }
 
 /// The app could not be put together.
@@ -67,6 +91,7 @@ impl App {
             .user_agent(concat!("visionary/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(Error::Http)?;
+        let openai = OpenAi::new(config.openai.clone(), http.clone());
         let digests = Digests::new(&config.storage);
         let table = Table::new(&config.storage, http.clone());
         Ok(Self {
@@ -75,7 +100,11 @@ impl App {
             quota: Quota::new(&config.limits, table.clone()),
             moderation: config.moderation,
             table,
-            openai: OpenAi::new(config.openai.clone(), http.clone()),
+            suggestions: Suggestions::new(openai.clone(), config.suggestion_timeout),
+            enhancement: config.enhancement,
+            models: Mutex::new(openai.models().map(KnownModel::new).collect()),
+            started: Instant::now(),
+            openai,
             gallery: Gallery::new(&config.storage, &config.sas, http),
             clock,
             turns: Turns::new(config.max_concurrent_generations),

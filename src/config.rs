@@ -12,6 +12,7 @@ use std::time::Duration;
 use axum::http::HeaderName;
 use reqwest::Url;
 use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
 
 pub use limits::{ImagePrice, LimitsConfig, Price, TokenPrice};
 pub use storage::StorageConfig;
@@ -36,6 +37,10 @@ pub struct Config {
     /// `QUOTA_USER_HEADER` (none): the header in which a front end that calls from its own server
     /// names its user. Anybody who can call the app can send it.
     pub user_header: Option<HeaderName>,
+    /// `PROMPT_ENHANCEMENT` (`off`): how prompts are enhanced where a request does not say.
+    pub enhancement: PromptEnhancement,
+    /// `SUGGESTION_TIMEOUT_MS` (4000): so long a suggestion waits for the text model.
+    pub suggestion_timeout: Duration,
     /// `MODERATION` (`off`): whether the provider's moderation endpoint is asked before anything is paid.
     pub moderation: bool,
     /// What may be spent.
@@ -53,6 +58,8 @@ pub struct Config {
 pub struct OpenAiConfig {
     /// `OPENAI_API_KEY`, or the original's `OPEN_AI_KEY`. Required.
     pub api_key: SecretString,
+    /// `OPENAI_AUTH` (`bearer`): the header that the key is sent in.
+    pub auth: OpenAiAuth,
     /// `OPENAI_ORG_ID`, or the original's `OPEN_AI_ORGANIZATION`: billed organisation.
     pub organization: Option<String>,
     /// `OPENAI_PROJECT_ID`: billed project.
@@ -71,6 +78,27 @@ pub struct OpenAiConfig {
     pub text_api: TextApi,
     /// `OPENAI_TIMEOUT_SECONDS` (200): how long one picture may take in all.
     pub timeout: Duration,
+}
+
+/// How prompts are enhanced before they are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PromptEnhancement {
+    /// Sent as they were typed.
+    Off,
+    /// A style's keywords are put behind them.
+    Style,
+    /// A text model expands them.
+    Rewrite,
+}
+
+/// How the provider is told the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenAiAuth {
+    /// `Authorization: Bearer …`
+    Bearer,
+    /// `api-key: …`, as Azure OpenAI takes it.
+    ApiKey,
 }
 
 /// The dialect that an image model speaks.
@@ -190,6 +218,18 @@ impl Config {
                         .map_err(|_| Error::Malformed { name: "QUOTA_USER_HEADER", expected: "a header's name" })
                 })
                 .transpose()?,
+            enhancement: match vars.get("PROMPT_ENHANCEMENT")?.as_deref() {
+                None | Some("off") => PromptEnhancement::Off,
+                Some("style") => PromptEnhancement::Style,
+                Some("rewrite") => PromptEnhancement::Rewrite,
+                Some(_) => {
+                    return Err(Error::Malformed { name: "PROMPT_ENHANCEMENT", expected: "off, style or rewrite" });
+                }
+            },
+            suggestion_timeout: Duration::from_millis(
+                vars.number("SUGGESTION_TIMEOUT_MS", "a whole number of milliseconds, 1 to 10000", 1..=10_000)?
+                    .unwrap_or(4_000),
+            ),
             moderation: match vars.get("MODERATION")?.as_deref() {
                 None | Some("off") => false,
                 Some("on") => true,
@@ -211,6 +251,11 @@ impl OpenAiConfig {
         })?;
         Ok(Self {
             api_key: header_value("OPENAI_API_KEY", api_key)?.into(),
+            auth: match vars.get("OPENAI_AUTH")?.as_deref() {
+                None | Some("bearer") => OpenAiAuth::Bearer,
+                Some("api-key") => OpenAiAuth::ApiKey,
+                Some(_) => return Err(Error::Malformed { name: "OPENAI_AUTH", expected: "bearer or api-key" }),
+            },
             organization: vars
                 .either("OPENAI_ORG_ID", "OPEN_AI_ORGANIZATION")?
                 .map(|id| header_value("OPENAI_ORG_ID", id))

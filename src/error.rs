@@ -187,6 +187,9 @@ impl From<openai::Error> for Problem {
                 "prompt_rejected",
                 "The image provider refused this prompt. Please put it differently.",
             ),
+            openai::Error::WishRefused(field, _) => Self::invalid_request(format!(
+                "The image provider does not take this {field}. Choose another one, or leave it out."
+            )),
             openai::Error::RateLimited(answer) => Self {
                 retry_after: answer.retry_after(),
                 ..Self::new(

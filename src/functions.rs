@@ -8,8 +8,10 @@ mod generate_image;
 mod generate_sas_token;
 mod get_chat_gpt_suggestion;
 mod get_images;
+mod health;
 mod quota;
 mod rate_limit;
+mod styles;
 mod usage;
 
 use std::any::Any;
@@ -42,7 +44,7 @@ pub struct Function {
 }
 
 /// All functions. A test holds the folders to it.
-pub const FUNCTIONS: [Function; 6] = [
+pub const FUNCTIONS: [Function; 9] = [
     Function {
         name: "generateImage",
         methods: &["post"],
@@ -63,6 +65,10 @@ pub const FUNCTIONS: [Function; 6] = [
         auth_level: "function",
         handler: || get(generate_sas_token::handle),
     },
+    Function { name: "styles", methods: &["get"], auth_level: "anonymous", handler: || get(styles::handle) },
+    Function { name: "health", methods: &["get"], auth_level: "anonymous", handler: || get(health::handle) },
+    // Models and their ends are nobody else's business.
+    Function { name: "status", methods: &["get"], auth_level: "function", handler: || get(health::status) },
     Function { name: "quota", methods: &["get"], auth_level: "anonymous", handler: || get(quota::handle) },
     // What an app spends is its operator's business.
     Function { name: "usage", methods: &["get"], auth_level: "function", handler: || get(usage::handle) },

@@ -4,6 +4,7 @@ mod listing;
 mod name;
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::azure::{Container, Grant};
-use crate::config::{SasConfig, StorageConfig};
+use crate::config::{PromptEnhancement, SasConfig, StorageConfig};
 use crate::image::Image;
 use crate::price::{Bill, Cost};
 use crate::prompt::Prompt;
@@ -21,11 +22,14 @@ pub use crate::azure::Error;
 
 /// A clock somewhere may be behind ours: a token starts a little earlier.
 const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
+/// Anybody may ask for the app's health, so storage is not asked each time.
+const LOOKED_AFTER: time::Duration = time::Duration::seconds(30);
 /// How often a name that is taken is moved on by a millisecond.
 const MAX_NAMES: i64 = 100;
 /// All metadata of a blob may take 8 KiB; the rest of it is short.
-const MAX_PROMPT_BYTES: usize = 5_000;
-const MAX_REVISED_PROMPT_BYTES: usize = 2_000;
+const MAX_PROMPT_BYTES: usize = 4_000;
+const MAX_FINAL_PROMPT_BYTES: usize = 2_000;
+const MAX_REVISED_PROMPT_BYTES: usize = 1_200;
 /// What a metadata value may hold as it is. Spaces are encoded too: the signature covers them, and
 /// runs of them are folded on the way.
 const METADATA: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b',');
@@ -36,6 +40,8 @@ pub struct Gallery {
     container: Container,
     sas: SasConfig,
     http: reqwest::Client,
+    /// When storage was looked at last, and whether it answered.
+    reached: Arc<Mutex<Option<(OffsetDateTime, bool)>>>,
 }
 
 /// What is kept with a picture.
@@ -45,6 +51,12 @@ pub struct Details {
     pub id: String,
     /// As the user typed it.
     pub prompt: Prompt,
+    /// As it was sent, where that is something else.
+    #[serde(default)]
+    pub final_prompt: Option<String>,
+    /// How it came to that.
+    #[serde(default = "off")]
+    pub enhancement: PromptEnhancement,
     /// As the provider rewrote it.
     pub revised_prompt: Option<String>,
     /// The model that drew it.
@@ -72,6 +84,10 @@ pub struct Details {
 pub struct Stored {
     /// The blob's name.
     pub name: String,
+    /// The prompt as it was sent to the provider.
+    pub final_prompt: String,
+    /// How it was enhanced.
+    pub enhancement: PromptEnhancement,
     /// The prompt as the provider rewrote it.
     pub revised_prompt: Option<String>,
     /// The model that drew it.
@@ -115,7 +131,7 @@ pub struct ContainerToken {
 
 impl Gallery {
     pub(crate) fn new(storage: &StorageConfig, sas: &SasConfig, http: reqwest::Client) -> Self {
-        Self { container: Container::new(storage, http.clone()), sas: sas.clone(), http }
+        Self { container: Container::new(storage, http.clone()), sas: sas.clone(), http, reached: Arc::default() }
     }
 
     /// Stores a picture under a name of its own, and makes the container if it is missing.
@@ -173,6 +189,19 @@ impl Gallery {
         Ok(entries.into_iter().map(|entry| Listed { url: links.to(&entry.name), name: entry.name }).collect())
     }
 
+    /// Whether storage answers; looked at once in a while, whoever asks.
+    pub(crate) async fn is_reachable(&self, now: OffsetDateTime) -> bool {
+        let last = *self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        match last {
+            Some((at, reachable)) if (now - at).abs() < LOOKED_AFTER => reachable,
+            _ => {
+                let reachable = self.container.is_reachable().await;
+                *self.reached.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, reachable));
+                reachable
+            }
+        }
+    }
+
     /// Signs a token with the permissions and for the time of the settings.
     ///
     /// # Errors
@@ -222,6 +251,8 @@ impl Stored {
         let created_at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(created_at_ms) * 1_000_000);
         Self {
             name,
+            final_prompt: details.final_prompt.clone().unwrap_or_else(|| details.prompt.as_str().to_owned()),
+            enhancement: details.enhancement,
             revised_prompt: details.revised_prompt.clone(),
             model: details.model.clone(),
             size: details.size.clone(),
@@ -245,6 +276,11 @@ impl Links {
     }
 }
 
+/// Of what was spooled before prompts were enhanced.
+fn off() -> PromptEnhancement {
+    PromptEnhancement::Off
+}
+
 fn whole_seconds(at: OffsetDateTime) -> OffsetDateTime {
     at - Duration::from_nanos(at.nanosecond().into())
 }
@@ -257,6 +293,9 @@ fn metadata(details: &Details) -> BTreeMap<&'static str, String> {
         ("size", bounded(&details.size, 50)),
         ("quality", bounded(&details.quality, 50)),
     ]);
+    if let Some(sent) = &details.final_prompt {
+        metadata.insert("final_prompt", bounded(sent, MAX_FINAL_PROMPT_BYTES));
+    }
     if let Some(bill) = &details.bill {
         metadata.insert("caller", bill.caller.clone());
     }

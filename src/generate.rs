@@ -11,6 +11,8 @@ use tracing::Instrument as _;
 
 use crate::app::App;
 use crate::caller::Caller;
+use crate::config::PromptEnhancement;
+use crate::director::{self, Directed, Direction};
 use crate::gallery::{self, Details, Gallery, Stored};
 use crate::idempotency::{self, Claim, Claimed, Ending, Loss, Repeatable};
 use crate::logs::chain;
@@ -75,7 +77,7 @@ pub struct Generated {
 #[derive(Debug)]
 pub enum Outcome {
     /// It is in the gallery.
-    Stored(Generated),
+    Stored(Box<Generated>),
     /// It is safe, and will be in the gallery under this name when storage can be reached again.
     StoredLater {
         /// The blob's name.
@@ -90,6 +92,8 @@ pub struct Request {
     pub prompt: String,
     /// What else is wished.
     pub wishes: Wishes,
+    /// How the prompt is to be enhanced.
+    pub direction: Direction,
     /// Who asks.
     pub caller: Caller,
     /// How to know the request again, if it has an Idempotency-Key.
@@ -110,6 +114,7 @@ struct Generation {
     /// Of the picture that is to come.
     id: String,
     prompt: Prompt,
+    direction: Direction,
     drawing: Drawing,
     caller: Caller,
     repeatable: Option<Repeatable>,
@@ -190,7 +195,7 @@ async fn answer_again(app: &App, ending: Ending, prompt: Prompt) -> Result<Outco
     match ending {
         Ending::Stored(stored) => {
             let url = app.gallery.link(&stored.name, (app.clock)()).await?;
-            Ok(Outcome::Stored(Generated { url, prompt, stored }))
+            Ok(Outcome::Stored(Box::new(Generated { url, prompt, stored })))
         }
         Ending::StoredLater { name } => Ok(Outcome::StoredLater { name }),
         Ending::Lost(Loss::Timeout) => Err(openai::Error::Timeout.into()),
@@ -209,7 +214,13 @@ async fn reserve_and_draw(
     if let Err(error) = check(app, &generation.prompt).await {
         return (error.into(), None);
     }
-    let orders = generation.drawing.orders();
+    // What the director adds is not known yet.
+    let added = match generation.direction.enhancement {
+        PromptEnhancement::Off => 0,
+        // No character takes more than four bytes.
+        PromptEnhancement::Style | PromptEnhancement::Rewrite => 4 * director::LONGEST,
+    };
+    let orders = generation.drawing.orders().map(|order| Order { prompt_bytes: order.prompt_bytes + added, ..order });
     let model = generation.drawing.model().to_owned();
     let reserved = app.quota.reserve(&generation.id, &generation.caller, orders, (app.clock)()).await;
     let (bill, standing) = match reserved {
@@ -266,10 +277,12 @@ async fn draw_in_turn(
 ) -> Result<(Outcome, Option<Settlement>), Error> {
     let _turn = app.turns.take().await?;
     app.spool.check_room().await?;
-    let Some(claim) = claim else { return draw_and_store(app, generation, bill).await };
+    let limit = generation.drawing.prompt_limit();
+    let directed = director::direct(&app.openai, &generation.prompt, generation.direction, limit).await;
+    let Some(claim) = claim else { return draw_and_store(app, generation, directed, bill).await };
     claim.ask((app.clock)()).await?;
     tokio::select! {
-        ended = draw_and_store(app, generation, bill) => ended,
+        ended = draw_and_store(app, generation, directed, bill) => ended,
         () = claim.renew(&*app.clock) => Err(Error::Panicked),
     }
 }
@@ -277,19 +290,22 @@ async fn draw_in_turn(
 async fn draw_and_store(
     app: &App,
     generation: &Generation,
+    directed: Directed,
     bill: &Bill,
 ) -> Result<(Outcome, Option<Settlement>), Error> {
-    let drawn = app.openai.draw(&generation.drawing).await?;
+    let drawn = app.openai.draw(&generation.drawing.with_prompt(&directed.prompt)).await?;
     let order = Order {
         model: &drawn.model,
         size: &drawn.size,
         quality: Some(&drawn.quality),
-        prompt: generation.prompt.as_str(),
+        prompt_bytes: directed.prompt.len(),
     };
     let cost = app.quota.cost(order, drawn.usage, bill);
     let details = Details {
         id: generation.id.clone(),
         prompt: generation.prompt.clone(),
+        final_prompt: Some(directed.prompt).filter(|sent| sent != generation.prompt.as_str()),
+        enhancement: directed.enhancement,
         revised_prompt: drawn.revised_prompt,
         model: drawn.model,
         size: drawn.size,
@@ -322,7 +338,7 @@ async fn draw_and_store(
             let url = app.gallery.link(&stored.name, (app.clock)()).await.unwrap_or_default();
             let settlement = Settlement::Drawn { bill: bill.clone(), model: details.model, cost };
             let generated = Generated { url, prompt: details.prompt, stored };
-            Ok((Outcome::Stored(generated), Some(settlement)))
+            Ok((Outcome::Stored(Box::new(generated)), Some(settlement)))
         }
         Err(error) if safe.is_ok() => {
             tracing::error!(
@@ -344,7 +360,8 @@ impl Generation {
         let prompt = Prompt::parse(&request.prompt)?;
         let drawing = app.openai.plan(&prompt, &request.wishes)?;
         let id = format!("{:032x}", fastrand::u128(..));
-        Ok(Self { id, prompt, drawing, caller: request.caller, repeatable: request.repeatable })
+        let (direction, caller, repeatable) = (request.direction, request.caller, request.repeatable);
+        Ok(Self { id, prompt, direction, drawing, caller, repeatable })
     }
 }
 
@@ -399,6 +416,7 @@ impl Error {
             Self::Provider(
                 openai::Error::Unreachable(_)
                 | openai::Error::PromptRefused(_)
+                | openai::Error::WishRefused(..)
                 | openai::Error::BadRequest(_)
                 | openai::Error::Denied(_)
                 | openai::Error::ModelGone(_)

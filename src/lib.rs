@@ -7,7 +7,8 @@
 //! 2. [`server`] runs until it is told to stop.
 //! 3. [`functions`] has one file per function folder, and the route table.
 //! 4. [`error`] says what a caller is told when something below fails.
-//! 5. [`generate`], [`recover`], [`cleanup`] and [`suggest`] are the use cases; [`app`] is what they work with.
+//! 5. [`generate`], [`recover`], [`cleanup`] and [`lifecycle`] are the use cases; [`app`] is what they work with;
+//!    [`suggest`] and [`director`] are what has texts written.
 //! 6. [`quota`] is what may be spent; [`idempotency`] and [`spool`] are what a paid picture is safe by.
 //! 7. [`openai`] and [`gallery`] are the two services outside; [`azure`] is the storage account.
 //! 8. [`prompt`], [`image`], [`caller`], [`price`], [`turns`], [`logs`] and [`config`] are what everything speaks in.
@@ -18,6 +19,7 @@ pub mod caller;
 pub mod cleanup;
 pub mod config;
 mod digest;
+pub mod director;
 pub mod error;
 pub mod functions;
 pub mod gallery;
@@ -25,6 +27,7 @@ pub mod generate;
 pub mod idempotency;
 pub mod image;
 mod ledger;
+pub mod lifecycle;
 pub mod logs;
 pub mod openai;
 pub mod price;
@@ -35,3 +38,4 @@ pub mod server;
 pub mod spool;
 pub mod suggest;
 pub mod turns;
+mod wording;

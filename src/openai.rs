@@ -6,6 +6,7 @@ mod download;
 mod error;
 mod family;
 mod images;
+mod models;
 mod moderation;
 mod text;
 mod trouble;
@@ -19,12 +20,13 @@ use reqwest::{RequestBuilder, Response, Url, header};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 
-use crate::config::OpenAiConfig;
+use crate::config::{OpenAiAuth, OpenAiConfig};
 use trouble::Trouble;
 
 pub use error::{Answer, Error};
 pub use family::{InvalidWish, Wishes};
 pub use images::{Drawing, Drawn};
+pub use models::ModelState;
 
 /// The largest picture that is taken, in bytes.
 const MAX_IMAGE_BYTES: usize = 64 * 1024 * 1024;
@@ -46,6 +48,20 @@ impl OpenAi {
         Self { config, http, trouble: Arc::default() }
     }
 
+    /// The models that are configured, each with its setting.
+    pub(crate) fn models(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let fallbacks = self.config.image_fallbacks.iter().map(|model| ("OPENAI_IMAGE_FALLBACKS", model));
+        std::iter::once(("OPENAI_IMAGE_MODEL", &self.config.image_model))
+            .chain(fallbacks)
+            .chain(std::iter::once(("OPENAI_TEXT_MODEL", &self.config.text_model)))
+            .map(|(setting, model)| (setting, model.clone()))
+    }
+
+    /// Whether the key or the account was refused a moment ago.
+    pub(crate) fn is_in_trouble(&self) -> bool {
+        self.trouble().check(std::time::Instant::now()).is_err()
+    }
+
     /// Sends JSON and gives back a successful answer, its body still to be read.
     async fn post(&self, path: &str, body: &impl Serialize, timeout: Duration) -> Result<Response, Error> {
         let request = self.http.post(endpoint(&self.config.base_url, path)).json(body).timeout(timeout);
@@ -54,7 +70,15 @@ impl OpenAi {
     }
 
     fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
-        let mut request = request.bearer_auth(self.config.api_key.expose_secret());
+        let key = self.config.api_key.expose_secret();
+        let mut request = match self.config.auth {
+            OpenAiAuth::Bearer => request.bearer_auth(key),
+            OpenAiAuth::ApiKey => {
+                let mut value = header::HeaderValue::from_str(key).unwrap_or(header::HeaderValue::from_static(""));
+                value.set_sensitive(true);
+                request.header("api-key", value)
+            }
+        };
         if let Some(organization) = &self.config.organization {
             request = request.header("OpenAI-Organization", organization);
         }

@@ -46,7 +46,7 @@ pub(crate) struct Order<'a> {
     pub(crate) model: &'a str,
     pub(crate) size: &'a str,
     pub(crate) quality: Option<&'a str>,
-    pub(crate) prompt: &'a str,
+    pub(crate) prompt_bytes: usize,
 }
 
 /// What a provider says that a picture took, in tokens.
@@ -170,7 +170,7 @@ fn most_by_tokens(price: TokenPrice, order: Order<'_>) -> u64 {
     let dearest = IMAGE_TOKENS.iter().map(|(_, tokens)| *tokens).fold(0.0, f64::max);
     let of_quality = IMAGE_TOKENS.iter().find(|(name, _)| *name == quality).map_or(dearest, |(_, tokens)| *tokens);
     // No token is shorter than a byte.
-    let prompt = as_float((order.prompt.len() + PROMPT_OVERHEAD_TOKENS) as u64);
+    let prompt = as_float((order.prompt_bytes + PROMPT_OVERHEAD_TOKENS) as u64);
     micro_usd((prompt * price.text_input + of_quality * area * price.image_output) / 1_000_000.0)
 }
 
@@ -194,7 +194,7 @@ mod tests {
     }
 
     fn order<'a>(model: &'a str, size: &'a str, quality: Option<&'a str>) -> Order<'a> {
-        Order { model, size, quality, prompt: "a fox" }
+        Order { model, size, quality, prompt_bytes: 5 }
     }
 
     #[test]

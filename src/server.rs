@@ -10,7 +10,7 @@ use tower::Layer as _;
 use tower::util::MapRequestLayer;
 
 use crate::app::App;
-use crate::{cleanup, functions, recover};
+use crate::{cleanup, functions, lifecycle, recover};
 
 /// For the last try to store what is in the spool: a folder may go with its machine.
 const LAST_TRY: Duration = Duration::from_secs(20);
@@ -41,6 +41,7 @@ pub async fn run(
         served = serving => served?,
         () = recover::run(&app) => {}
         () = cleanup::run(&app) => {}
+        () = lifecycle::run(&app) => {}
     }
     app.generations.close();
     app.generations.wait().await;

@@ -12,19 +12,20 @@ use visionary::config::Config;
 use visionary::functions::FUNCTIONS;
 
 /// Top to bottom. A module uses those on lines below its own, and itself.
-const LAYERS: [&[&str]; 14] = [
+const LAYERS: [&[&str]; 15] = [
     &["main"],
     &["server"],
     &["functions"],
     &["error"],
-    &["generate", "recover", "cleanup", "suggest"],
+    &["generate", "recover", "cleanup", "lifecycle"],
     &["app"],
+    &["director", "suggest"],
     &["idempotency", "quota"],
     &["spool"],
     &["openai", "gallery"],
     &["ledger"],
     &["azure"],
-    &["prompt", "image", "turns", "logs", "caller", "price"],
+    &["prompt", "image", "turns", "logs", "caller", "price", "wording"],
     &["digest"],
     &["config"],
 ];

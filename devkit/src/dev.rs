@@ -1,5 +1,6 @@
 //! `cargo dev`: the whole app on this machine, with no key and no account.
 
+use std::collections::HashMap;
 use std::fs;
 use std::time::Duration;
 
@@ -32,17 +33,25 @@ pub(crate) async fn run(arguments: &[&str]) -> anyhow::Result<()> {
     let azurite = tokio::task::spawn_blocking(Azurite::start).await??;
     let provider = openai::Options { painting: Painting::Artist, delay: arguments.delay, ..openai::Options::default() };
     let provider = OpenAi::start_with(provider).await?;
+    let own = [
+        ("AzureWebJobsStorage", azurite.connection_string()),
+        ("accountName", String::new()),
+        ("accountKey", String::new()),
+        ("OPENAI_API_KEY", "cargo-dev".to_owned()),
+        ("OPEN_AI_KEY", String::new()),
+        ("OPENAI_BASE_URL", provider.base_url()),
+        ("SPOOL_DIR", devkit::target_dir().join("devkit/spool").display().to_string()),
+    ];
+    // Who tries things out is one caller for a long time.
+    let defaults = [("DAILY_IMAGE_QUOTA", "100".to_owned()), ("RUST_LOG", "info".to_owned())];
+    let known = settings["Values"].as_object().into_iter().flat_map(|values| values.keys());
+    let chosen = known.filter_map(|name| Some((name.as_str(), std::env::var(name).ok()?)));
+    let mut app_settings = HashMap::new();
+    // What comes later comes before.
+    app_settings.extend(defaults.into_iter().chain(chosen).chain(own));
     let host = FunctionsHost::start(Options {
         handler: Some(devkit::target_dir().join("debug/handler")),
-        settings: vec![
-            ("AzureWebJobsStorage".to_owned(), azurite.connection_string()),
-            // Who tries things out is one caller for a long time.
-            ("DAILY_IMAGE_QUOTA".to_owned(), "100".to_owned()),
-            ("OPENAI_API_KEY".to_owned(), "cargo-dev".to_owned()),
-            ("OPENAI_BASE_URL".to_owned(), provider.base_url()),
-            ("SPOOL_DIR".to_owned(), devkit::target_dir().join("devkit/spool").display().to_string()),
-            ("RUST_LOG".to_owned(), std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned())),
-        ],
+        settings: app_settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         port: arguments.port.or(local_port).unwrap_or(7071),
         echo: true,
         cors: cors.split(',').map(|origin| origin.trim().to_owned()).filter(|origin| !origin.is_empty()).collect(),

@@ -56,6 +56,21 @@ pub struct Options {
     pub port: u16,
     /// The models that exist.
     pub models: Vec<String>,
+    /// The days on which some of them go, as in `2026-12-01`.
+    pub shutdown_dates: HashMap<String, String>,
+    /// Whose server it is.
+    pub dialect: Dialect,
+}
+
+/// Who offers the API, as far as it makes a difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// OpenAI: a bearer token.
+    OpenAi,
+    /// Azure OpenAI: the header `api-key`, `?api-version=`, no webp, its own words for refusals.
+    Azure,
+    /// A server that draws and writes, and has no list of models.
+    Compatible,
 }
 
 /// What pictures look like.
@@ -84,7 +99,14 @@ impl Default for Options {
             "gpt-6-luna",
             "gpt-3.5-turbo-instruct", // likewise
         ];
-        Self { painting: Painting::Sketch, delay: Duration::ZERO, port: 0, models: models.map(str::to_owned).to_vec() }
+        Self {
+            painting: Painting::Sketch,
+            delay: Duration::ZERO,
+            port: 0,
+            models: models.map(str::to_owned).to_vec(),
+            shutdown_dates: HashMap::new(),
+            dialect: Dialect::OpenAi,
+        }
     }
 }
 
@@ -139,7 +161,11 @@ impl OpenAi {
 
     /// What `OPENAI_BASE_URL` is set to.
     pub fn base_url(&self) -> String {
-        format!("http://127.0.0.1:{}/v1", self.server.port)
+        let path = match self.server.options.dialect {
+            Dialect::OpenAi | Dialect::Compatible => "v1",
+            Dialect::Azure => "openai/v1/?api-version=preview",
+        };
+        format!("http://127.0.0.1:{}/{path}", self.server.port)
     }
 
     /// Has the next unscripted request to `endpoint` answered this way.
@@ -290,8 +316,14 @@ impl Server {
         if request.endpoint == Endpoint::Files {
             return Ok(Value::Null);
         }
-        let bearer = request.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        if bearer.and_then(|value| value.strip_prefix("Bearer ")).is_none_or(|key| key.trim().is_empty()) {
+        let sent = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
+        let azure = self.options.dialect == Dialect::Azure;
+        let key =
+            if azure { sent("api-key") } else { sent("authorization").and_then(|value| value.strip_prefix("Bearer ")) };
+        if azure && !request.uri.contains("api-version=") {
+            return Err(Refusal::not_found());
+        }
+        if key.is_none_or(|key| key.trim().is_empty()) {
             return Err(Refusal {
                 status: 401,
                 kind: "invalid_request_error",
@@ -299,6 +331,9 @@ impl Server {
                 param: None,
                 message: "You didn't provide an API key.".to_owned(),
             });
+        }
+        if request.endpoint == Endpoint::Models && self.options.dialect == Dialect::Compatible {
+            return Err(Refusal::not_found());
         }
         if request.endpoint == Endpoint::Models {
             return text::models(self, path.split("/models/").nth(1));

@@ -21,6 +21,7 @@ fn start() -> Dev {
     for name in ["OPENAI_API_KEY", "AzureWebJobsStorage", "RUST_LOG"] {
         command.env_remove(name);
     }
+    command.env("PROMPT_ENHANCEMENT", "style");
     let mut process = command.spawn().expect("devkit starts");
     let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map_while(Result::ok);
     let line = lines.find(|line| line.starts_with("Visionary runs on ")).expect("it says where it runs");
@@ -60,6 +61,8 @@ async fn it_draws_lists_and_leaves_nothing_behind_when_it_is_killed() {
     let image = image_url(&dev.url).await;
     let picture = reqwest::get(&image).await.unwrap();
     assert_eq!(picture.headers()["content-type"], "image/png");
+    let sent = picture.headers()["x-ms-meta-final_prompt"].to_str().unwrap().to_owned();
+    assert!(sent.contains("cinematic"), "a setting of the environment's is the app's: {sent}");
     let picture = picture.bytes().await.unwrap();
     let side = 1024_u32.to_be_bytes();
     assert_eq!((&picture[16..20], &picture[20..24]), (&side[..], &side[..]), "the asked size");

@@ -3,7 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test that fails panics")]
 
 use devkit::artist;
-use devkit::openai::{Endpoint, Hold, OpenAi, Reply};
+use devkit::openai::{Dialect, Endpoint, Hold, OpenAi, Options, Reply};
 use reqwest::Response;
 use serde_json::{Value, json};
 
@@ -74,6 +74,38 @@ async fn a_request_without_a_key_or_without_json_is_refused() {
     assert_eq!(no_key.status(), 401);
     let no_json = reqwest::Client::new().post(&url).bearer_auth("key").body(body.to_string()).send().await.unwrap();
     assert_eq!(no_json.status(), 400);
+}
+
+/// Dialect, method, path below the base URL, key's header, and the answer's status.
+#[tokio::test]
+async fn each_dialect_takes_its_own_key_and_addresses() {
+    const DRAW: &str = "images/generations";
+    for (dialect, path, header, version, more, status) in [
+        (Dialect::OpenAi, DRAW, "authorization", "", json!({}), 200),
+        (Dialect::OpenAi, DRAW, "api-key", "", json!({}), 401),
+        (Dialect::OpenAi, "models/gpt-image-2", "authorization", "", json!(null), 200),
+        (Dialect::OpenAi, "models/gone", "authorization", "", json!(null), 404),
+        (Dialect::Azure, DRAW, "api-key", "?api-version=preview", json!({}), 200),
+        (Dialect::Azure, DRAW, "api-key", "", json!({}), 404),
+        (Dialect::Azure, DRAW, "authorization", "?api-version=preview", json!({}), 401),
+        (Dialect::Azure, DRAW, "api-key", "?api-version=preview", json!({"output_format": "webp"}), 400),
+        (Dialect::Azure, DRAW, "api-key", "?api-version=preview", json!({"response_format": "b64_json"}), 400),
+        (Dialect::Azure, DRAW, "api-key", "?api-version=preview", json!({"prompt": "forbidden"}), 400),
+        (Dialect::Compatible, DRAW, "authorization", "", json!({}), 200),
+        (Dialect::Compatible, "models/gpt-image-2", "authorization", "", json!(null), 404),
+    ] {
+        let openai = OpenAi::start_with(Options { dialect, ..Options::default() }).await.unwrap();
+        let base = openai.base_url();
+        let url = format!("{}/{path}{version}", base.split('?').next().unwrap().trim_end_matches('/'));
+        let http = reqwest::Client::new();
+        let request = if more.is_null() { http.get(url) } else { http.post(url).json(&image("gpt-image-2", &more)) };
+        let key = if header == "authorization" { "Bearer key" } else { "key" };
+        let answer = request.header(header, key).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), status, "{dialect:?} {path}{version} {header} {more}");
+        let filtered = more["prompt"] == "forbidden";
+        let code = answer.json::<Value>().await.unwrap()["error"]["code"].clone();
+        assert_eq!(code == "contentFilter", filtered, "{dialect:?} {more}");
+    }
 }
 
 #[tokio::test]

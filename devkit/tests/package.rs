@@ -9,7 +9,17 @@ use std::process::Command;
 
 use devkit::host::{FunctionsHost, Options, Wire};
 
-const FOLDERS: [&str; 6] = ["generateImage", "generateSASToken", "getChatGPTSuggestion", "getImages", "quota", "usage"];
+const FOLDERS: [&str; 9] = [
+    "generateImage",
+    "generateSASToken",
+    "getChatGPTSuggestion",
+    "getImages",
+    "health",
+    "quota",
+    "status",
+    "styles",
+    "usage",
+];
 
 fn package_app(target: &str) -> std::process::Output {
     Command::new(env!("CARGO_BIN_EXE_devkit")).args(["package-app", "--target", target]).output().unwrap()

@@ -86,6 +86,11 @@ impl Container {
         Ok(answer.metadata.get(key).map(|value| String::from_utf8_lossy(&value).into_owned()))
     }
 
+    /// Whether the account answers as it should; the container itself need not be there yet.
+    pub(crate) async fn is_reachable(&self) -> bool {
+        super::timely(TIMEOUT, async { Ok(self.client.exists().await?) }).await.is_ok()
+    }
+
     /// Makes the container, private; one that is there already is left as it is.
     pub(crate) async fn create_container(&self) -> Result<(), Error> {
         match super::timely(TIMEOUT, async { Ok(self.client.create().await?) }).await {

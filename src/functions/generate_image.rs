@@ -1,4 +1,5 @@
-//! `POST /api/generateImage`: `{prompt, size?, quality?, style?, background?, outputFormat?}`.
+//! `POST /api/generateImage`:
+//! `{prompt, size?, quality?, style?, enhance?, background?, outputFormat?}`.
 
 use std::sync::Arc;
 
@@ -12,6 +13,8 @@ use super::accept::Accept;
 use super::rate_limit;
 use crate::app::App;
 use crate::caller::Caller;
+use crate::config::PromptEnhancement;
+use crate::director::{self, Direction};
 use crate::error::Problem;
 use crate::generate::{self, Outcome, Request, generate};
 use crate::openai::Wishes;
@@ -56,12 +59,14 @@ async fn read(app: &App, headers: &HeaderMap, caller: &Caller, body: Body) -> Re
         ));
     };
     let key = idempotency_key(headers)?;
+    let (direction, style) = direction(app, &request)?;
     Ok(Request {
         prompt: prompt.clone(),
+        direction,
         wishes: Wishes {
             size: wish(&request, "size")?,
             quality: wish(&request, "quality")?,
-            style: wish(&request, "style")?,
+            style,
             background: wish(&request, "background")?,
             output_format: wish(&request, "outputFormat")?,
         },
@@ -112,6 +117,30 @@ fn parse(body: &[u8]) -> Result<Map<String, Value>, Problem> {
             "The request is not a JSON object. Send JSON such as {\"prompt\": \"a red fox\"}.",
         )),
     }
+}
+
+/// `enhance`, and a preset in `style`; what else is in `style` is dall-e's own.
+fn direction(app: &App, request: &Map<String, Value>) -> Result<(Direction, Option<String>), Problem> {
+    let style = wish(request, "style")?;
+    let preset = style.as_deref().and_then(director::named);
+    let style = style.filter(|_| preset.is_none());
+    if let Some(style) = &style
+        && !["vivid", "natural"].contains(&style.as_str())
+    {
+        let names: Vec<&str> = director::STYLES.iter().map(|style| style.name).collect();
+        let names = names.join(", ");
+        return Err(Problem::invalid_request(format!("style must be one of: vivid, natural, {names}.")));
+    }
+    let enhancement = match wish(request, "enhance")?.as_deref() {
+        Some("off") => PromptEnhancement::Off,
+        Some("style") => PromptEnhancement::Style,
+        Some("rewrite") => PromptEnhancement::Rewrite,
+        Some(_) => return Err(Problem::invalid_request("enhance must be one of: off, style, rewrite.")),
+        // Who names a preset wishes it.
+        None if preset.is_some() && app.enhancement == PromptEnhancement::Off => PromptEnhancement::Style,
+        None => app.enhancement,
+    };
+    Ok((Direction { enhancement, style: preset }, style))
 }
 
 fn wish(request: &Map<String, Value>, field: &str) -> Result<Option<String>, Problem> {

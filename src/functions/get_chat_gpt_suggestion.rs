@@ -1,16 +1,28 @@
-//! `GET /api/getChatGPTSuggestion`: an idea for a prompt, always.
+//! `GET /api/getChatGPTSuggestion?style=&about=`: an idea for a prompt, always.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::HeaderValue;
 use axum::response::Response;
+use tracing::Instrument as _;
 
 use crate::app::App;
-use crate::suggest::{Source, suggest};
+use crate::suggest::{Source, Wish};
 
-pub(super) async fn handle(State(app): State<Arc<App>>) -> Response {
-    let suggestion = suggest(&app).await;
+pub(super) async fn handle(
+    State(app): State<Arc<App>>,
+    query: Result<Query<HashMap<String, String>>, QueryRejection>,
+) -> Response {
+    // Whatever is asked, the answer is a prompt.
+    let mut query = query.map(|Query(query)| query).unwrap_or_default();
+    let wish = Wish { style: query.remove("style"), about: query.remove("about") };
+    let (suggestion, rest) = app.suggestions.suggest(&wish).await;
+    if let Some(rest) = rest {
+        app.generations.spawn(rest.in_current_span());
+    }
     let source = match suggestion.source {
         Source::Model => "model",
         Source::BuiltIn => "built-in",

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
@@ -20,9 +21,10 @@ const CSV_HEADER: &str =
 
 pub(super) async fn handle(
     State(app): State<Arc<App>>,
-    Query(query): Query<HashMap<String, String>>,
+    query: Result<Query<HashMap<String, String>>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let Query(query) = query.map_err(|_| Problem::invalid_request("The query cannot be read."))?;
     let days = match query.get("days").map(|days| days.parse()) {
         None => USUAL_DAYS,
         Some(Ok(days)) if (1..=MAX_DAYS).contains(&days) => days,

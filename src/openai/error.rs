@@ -28,6 +28,9 @@ pub enum Error {
     /// The provider will not draw this prompt.
     #[error("the provider refused the prompt")]
     PromptRefused(#[source] Answer),
+    /// The provider does not take what the caller wished in this field of ours.
+    #[error("the provider does not take the wish for {0}")]
+    WishRefused(&'static str, #[source] Answer),
     /// The provider did not take the request as it was.
     #[error("the provider rejected the request")]
     BadRequest(#[source] Answer),
@@ -64,6 +67,11 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// The provider's code, or `unknown`.
+    pub(super) fn code(&self) -> &str {
+        &self.code
+    }
+
     /// How long the provider asks to wait.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
@@ -81,6 +89,7 @@ struct Body {
 struct ErrorObject {
     r#type: Option<String>,
     code: Option<String>,
+    param: Option<String>,
     innererror: Option<InnerError>,
 }
 
@@ -98,6 +107,10 @@ const REFUSALS: [&str; 6] = [
     "contentFilter",
     "ResponsibleAIPolicyViolation",
 ];
+
+/// What is sent only where the caller wished for it: the provider's name, and ours.
+const WISHES: [(&str, &str); 4] =
+    [("quality", "quality"), ("style", "style"), ("background", "background"), ("output_format", "outputFormat")];
 
 /// How it says that there is no money; the type `insufficient_quota` comes with most of them.
 const OUT_OF_CREDIT: [&str; 6] = [
@@ -154,13 +167,17 @@ impl Error {
         let says = |known: &[&str]| words.iter().flatten().any(|word| known.contains(word));
         let answer =
             Answer { status, code: printable(words.into_iter().flatten().next()), request_id, retry_after, final_word };
+        let wish = WISHES.iter().find(|(theirs, _)| error.param.as_deref() == Some(theirs));
         match status {
             StatusCode::BAD_REQUEST if says(&REFUSALS) => Self::PromptRefused(answer),
             _ if says(&OUT_OF_CREDIT) => Self::OutOfCredit(answer),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::Denied(answer),
             StatusCode::NOT_FOUND => Self::ModelGone(answer),
             StatusCode::TOO_MANY_REQUESTS => Self::RateLimited(answer),
-            StatusCode::BAD_REQUEST => Self::BadRequest(answer),
+            StatusCode::BAD_REQUEST => match wish {
+                Some((_, ours)) => Self::WishRefused(ours, answer),
+                None => Self::BadRequest(answer),
+            },
             // 520 and 524 are Cloudflare's: https://developers.cloudflare.com/support/troubleshooting/http-status-codes/
             _ if matches!(status.as_u16(), 504 | 520 | 524) => Self::GatewayTimeout(answer),
             _ => Self::Failed(answer),

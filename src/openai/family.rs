@@ -28,7 +28,7 @@ pub struct Wishes {
 pub struct InvalidWish(pub(crate) String);
 
 /// The request body, with the fields that the family knows and no others.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(super) struct Body {
     pub(super) model: String,
     prompt: String,
@@ -63,8 +63,12 @@ const BACKGROUNDS: [&str; 3] = ["auto", "opaque", "transparent"];
 const OUTPUT_FORMATS: [&str; 3] = ["png", "jpeg", "webp"];
 
 impl Body {
+    pub(super) fn with_prompt(&self, prompt: &str) -> Self {
+        Self { prompt: prompt.to_owned(), ..self.clone() }
+    }
+
     pub(super) fn order(&self) -> Order<'_> {
-        Order { model: &self.model, size: &self.size, quality: self.quality, prompt: &self.prompt }
+        Order { model: &self.model, size: &self.size, quality: self.quality, prompt_bytes: self.prompt.len() }
     }
 }
 
@@ -120,7 +124,7 @@ impl Family {
     }
 
     /// <https://platform.openai.com/docs/api-reference/images/create>
-    fn max_prompt_characters(self) -> usize {
+    pub(super) fn max_prompt_characters(self) -> usize {
         match self {
             Self::DallE => 4_000,
             Self::GptImage1 | Self::GptImage2 | Self::GptImage25 => 32_000,

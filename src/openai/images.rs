@@ -24,6 +24,7 @@ const MAX_TRIES: u32 = 3;
 pub struct Drawing {
     /// For the configured model, then for each fallback.
     bodies: Vec<Body>,
+    limit: usize,
 }
 
 /// A picture, and what the provider said about it.
@@ -72,6 +73,17 @@ impl Drawing {
         self.bodies.iter().map(Body::order)
     }
 
+    /// The longest prompt that every model takes, in characters.
+    pub(crate) fn prompt_limit(&self) -> usize {
+        self.limit
+    }
+
+    /// The same with another prompt.
+    pub(crate) fn with_prompt(&self, prompt: &str) -> Self {
+        let bodies = self.bodies.iter().map(|body| body.with_prompt(prompt)).collect();
+        Self { bodies, limit: self.limit }
+    }
+
     /// The model that is asked first.
     pub(crate) fn model(&self) -> &str {
         self.bodies.first().map_or("", |body| &body.model)
@@ -92,7 +104,8 @@ impl OpenAi {
             let body = family(model).body(model, prompt, wishes);
             bodies.extend(body.or_else(|_| family(model).body(model, prompt, &Wishes::default())));
         }
-        Ok(Drawing { bodies })
+        let limit = bodies.iter().map(|body| family(&body.model).max_prompt_characters()).min();
+        Ok(Drawing { bodies, limit: limit.unwrap_or_default() })
     }
 
     /// Has the picture drawn, and fetches it where the provider answers with a URL. This costs money.
@@ -142,7 +155,7 @@ impl OpenAi {
         }
     }
 
-    fn trouble(&self) -> MutexGuard<'_, Trouble> {
+    pub(super) fn trouble(&self) -> MutexGuard<'_, Trouble> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -10,8 +10,8 @@ use crate::config::TextApi;
 
 /// A short text's JSON answer is a few KiB.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
-/// Enough for a suggestion of 300 characters.
-const MAX_TOKENS: u32 = 200;
+/// Enough for five suggestions, or for a prompt rewritten in 120 words of any language.
+const MAX_TOKENS: u32 = 600;
 
 impl OpenAi {
     /// Has a short text written: `instruction` says how, `input` about what.
@@ -69,7 +69,7 @@ fn chat_body(model: &str, instruction: &str, input: &str) -> Value {
 }
 
 fn completions_body(model: &str, instruction: &str, input: &str) -> Value {
-    json!({"model": model, "prompt": format!("{instruction}\n\n{input}\n\n"), "max_tokens": 100, "temperature": 0.9})
+    json!({"model": model, "prompt": format!("{instruction}\n\n{input}\n\n"), "max_tokens": MAX_TOKENS, "temperature": 0.9})
 }
 
 /// Whether a model may be told not to reason. The models that reject the field are the old ones, a

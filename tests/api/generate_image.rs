@@ -47,6 +47,8 @@ async fn a_caller_that_reads_json_alone_gets_the_details() {
     insta::assert_json_snapshot!(picked, @r#"
     {
       "contentType": "image/png",
+      "enhancement": "off",
+      "finalPrompt": "a red fox",
       "model": "gpt-image-2.5-flare",
       "prompt": "a red fox",
       "quality": "high",
@@ -109,7 +111,7 @@ async fn odd_prompts_end_as_listed_pictures_whose_links_open() {
             let kept = picture.headers()["x-ms-meta-prompt"].to_str().unwrap().to_owned();
             let kept = percent_encoding::percent_decode_str(&kept).decode_utf8().unwrap().into_owned();
             assert!(prompt.trim().starts_with(&kept), "{kept}");
-            assert!(kept == prompt.trim() || kept.len() > 1_500, "{} of {}", kept.len(), prompt.len());
+            assert!(kept == prompt.trim() || kept.len() > 1_200, "{} of {}", kept.len(), prompt.len());
         }
         assert_eq!(visionary.list().await.len(), cases.len());
     }

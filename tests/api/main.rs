@@ -4,12 +4,15 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test that fails panics")]
 
 mod conduct;
+mod director;
 mod errors;
 mod faults;
 mod gallery;
 mod generate_image;
 mod harness;
 mod idempotency;
+mod lifecycle;
+mod providers;
 mod quota;
 mod routes;
 mod settings;

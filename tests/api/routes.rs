@@ -1,5 +1,6 @@
 //! Addresses, methods, keys and origins, through the host in both wire modes.
 
+use devkit::openai::Endpoint;
 use reqwest::Method;
 
 use crate::harness::{Answer, Setup, Visionary, WIRES};
@@ -40,7 +41,11 @@ async fn the_handler_itself_answers_its_root_at_once_and_unknown_paths_with_404(
         assert!(!answer.header("x-azure-functions-invocationid").is_empty(), "{path}");
         assert_eq!(answer.header("allow"), if status == 405 { "POST" } else { "" }, "{path}");
     }
-    assert!(visionary.openai.requests(devkit::openai::Endpoint::Models).is_empty());
+    // The look at the two models at the start, and nothing for all of these.
+    visionary.openai.wait_for_requests(Endpoint::Models, 2).await;
+    let all =
+        [Endpoint::Models, Endpoint::Images, Endpoint::Responses].map(|part| visionary.openai.requests(part).len());
+    assert_eq!(all, [2, 0, 0]);
 }
 
 #[tokio::test]

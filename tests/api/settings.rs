@@ -19,7 +19,7 @@ fn read(changes: &[(&str, &str)]) -> Result<Config, String> {
 #[test]
 fn each_wrong_setting_is_named() {
     let key = "AccountKey=c2VjcmV0LXZhbHVl";
-    let cases: [(&[(&str, &str)], &str); 31] = [
+    let cases: [(&[(&str, &str)], &str); 34] = [
         (&[("OPENAI_API_KEY", "")], "OPENAI_API_KEY is missing"),
         (&[("OPENAI_API_KEY", "secret-value\u{7f}")], "OPENAI_API_KEY is malformed"),
         (
@@ -39,6 +39,9 @@ fn each_wrong_setting_is_named() {
             "OPENAI_IMAGE_WIRE is malformed: expected auto, gpt-image or dall-e",
         ),
         (&[("OPENAI_TEXT_API", "secret-value")], "OPENAI_TEXT_API is malformed"),
+        (&[("OPENAI_AUTH", "secret-value")], "OPENAI_AUTH is malformed: expected bearer or api-key"),
+        (&[("PROMPT_ENHANCEMENT", "secret-value")], "PROMPT_ENHANCEMENT is malformed: expected off, style or rewrite"),
+        (&[("SUGGESTION_TIMEOUT_MS", "secret-value")], "SUGGESTION_TIMEOUT_MS is malformed"),
         (&[("OPENAI_TIMEOUT_SECONDS", "0")], "OPENAI_TIMEOUT_SECONDS is malformed"),
         (&[("OPENAI_TIMEOUT_SECONDS", "secret-value")], "OPENAI_TIMEOUT_SECONDS is malformed"),
         (&[("OPENAI_PROJECT_ID", "secret value")], "OPENAI_PROJECT_ID is malformed"),

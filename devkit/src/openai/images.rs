@@ -4,7 +4,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::{Painting, Refusal, Server};
+use super::{Dialect, Painting, Refusal, Server};
 use crate::artist;
 
 /// A picture that was drawn, which is what a provider bills.
@@ -85,6 +85,14 @@ pub(super) fn generate(server: &Server, body: &Map<String, Value>) -> Result<Val
     }
     if body.contains_key("stream") || body.contains_key("partial_images") {
         return Err(Refusal::value("stream", "unsupported_value"));
+    }
+    if server.options.dialect == Dialect::Azure {
+        if format == "webp" {
+            return Err(Refusal::value("output_format", "invalid_value"));
+        }
+        if prompt.to_lowercase().contains("forbidden") {
+            return Err(Refusal::invalid("prompt", "contentFilter", format!("Your prompt was filtered: {prompt}")));
+        }
     }
     if prompt.to_lowercase().contains("forbidden") {
         return Err(Refusal {

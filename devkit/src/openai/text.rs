@@ -22,7 +22,7 @@ pub(super) fn responses(server: &Server, body: &Map<String, Value>) -> Result<Va
         "output": [
             {"type": "reasoning", "id": "rs_1", "summary": []},
             {"type": "message", "role": "assistant", "status": "completed",
-             "content": [{"type": "output_text", "text": idea(server), "annotations": []}]},
+             "content": [{"type": "output_text", "text": ideas(server, body.get("input")), "annotations": []}]},
         ],
     }))
 }
@@ -36,10 +36,11 @@ pub(super) fn chat(server: &Server, body: &Map<String, Value>) -> Result<Value, 
         return Err(Refusal::value("max_tokens", "unsupported_parameter"));
     }
     check_reasoning(model, body, body.get("reasoning_effort"))?;
+    let said = body.get("messages").and_then(Value::as_array).and_then(|messages| messages.last()?.get("content"));
     Ok(json!({
         "id": "chatcmpl-1", "object": "chat.completion", "model": model,
         "choices": [{"index": 0, "finish_reason": "stop",
-                     "message": {"role": "assistant", "content": idea(server), "refusal": null}}],
+                     "message": {"role": "assistant", "content": ideas(server, said), "refusal": null}}],
     }))
 }
 
@@ -70,11 +71,26 @@ pub(super) fn moderations(body: &Map<String, Value>) -> Result<Value, Refusal> {
 }
 
 pub(super) fn models(server: &Server, id: Option<&str>) -> Result<Value, Refusal> {
-    let describe = |id: &String| json!({"id": id, "object": "model", "owned_by": "system", "shutdown_date": null});
+    let shutdown = |id: &String| server.options.shutdown_dates.get(id);
+    let describe =
+        |id: &String| json!({"id": id, "object": "model", "owned_by": "system", "shutdown_date": shutdown(id)});
     let known = &server.options.models;
     match id {
         None => Ok(json!({"object": "list", "data": known.iter().map(describe).collect::<Vec<_>>()})),
         Some(id) => known.iter().find(|known| *known == id).map(describe).ok_or_else(|| Refusal::model_not_found(id)),
+    }
+}
+
+/// One for each of the input's `themes`, as an array; a prompt rewritten, where there is one; else one.
+fn ideas(server: &Server, input: Option<&Value>) -> String {
+    let input: Value =
+        input.and_then(Value::as_str).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    if let Some(prompt) = input["prompt"].as_str() {
+        return format!("{prompt}, seen from a low angle, soft side light, 35mm lens, oil painting");
+    }
+    match input["themes"].as_array() {
+        Some(themes) if themes.len() > 1 => json!(themes.iter().map(|_| idea(server)).collect::<Vec<_>>()).to_string(),
+        _ => idea(server).to_owned(),
     }
 }
 

@@ -1,0 +1,71 @@
+//! `GET /api/health`: whether all is well, for everybody. `GET /api/status`: everything, for the
+//! operator.
+
+use std::sync::{Arc, PoisonError};
+
+use axum::extract::State;
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use crate::app::{App, KnownModel};
+use crate::openai::ModelState;
+
+pub(super) async fn handle(State(app): State<Arc<App>>) -> Response {
+    let state = Health::of(&app).await;
+    super::json(&json!({"status": state.word(), "version": env!("CARGO_PKG_VERSION")}))
+}
+
+pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
+    let state = Health::of(&app).await;
+    super::json(&json!({
+        "status": state.word(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "build": if cfg!(debug_assertions) { "debug" } else { "release" },
+        "uptimeSeconds": app.started.elapsed().as_secs(),
+        "storage": if state.storage { "reachable" } else { "unreachable" },
+        "provider": if state.provider { "ok" } else { "refuses the key or the account" },
+        "waitingInSpool": state.waiting,
+        "models": state.models.iter().map(model).collect::<Vec<_>>(),
+    }))
+}
+
+/// What is known at this moment.
+struct Health {
+    storage: bool,
+    provider: bool,
+    waiting: Option<usize>,
+    models: Vec<KnownModel>,
+}
+
+impl Health {
+    async fn of(app: &App) -> Self {
+        Self {
+            storage: app.gallery.is_reachable((app.clock)()).await,
+            provider: !app.openai.is_in_trouble(),
+            waiting: app.spool.left_behind().await.ok().map(|ids| ids.len()),
+            models: app.models.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+
+    fn word(&self) -> &'static str {
+        // A fallback that is gone is a warning; so is a text model, which the built-in list stands in for.
+        let draws = self.models.iter().filter(|known| known.setting != "OPENAI_TEXT_MODEL");
+        let gone = draws.clone().next().is_some_and(|known| known.state == ModelState::Gone);
+        let spooled = self.waiting.is_none_or(|waiting| waiting > 0);
+        if self.storage && self.provider && !gone && !spooled { "ok" } else { "degraded" }
+    }
+}
+
+fn model(known: &KnownModel) -> Value {
+    let (state, shutdown) = match known.state {
+        ModelState::Available { shutdown } => ("available", shutdown),
+        ModelState::Gone => ("gone", None),
+        ModelState::Unknown => ("unknown", None),
+    };
+    json!({
+        "setting": known.setting,
+        "model": known.model,
+        "state": state,
+        "shutdownDate": shutdown.map(|date| date.to_string()),
+    })
+}

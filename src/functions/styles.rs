@@ -1,0 +1,16 @@
+//! `GET /api/styles`: the presets that a request's `style` can name.
+
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+use serde_json::json;
+
+use crate::director::STYLES;
+
+/// They change with a release.
+const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("public, max-age=3600");
+
+pub(super) async fn handle() -> Response {
+    let mut response = super::json(&json!({"styles": STYLES}));
+    response.headers_mut().insert(header::CACHE_CONTROL, CACHE_CONTROL);
+    response
+}

@@ -1,0 +1,220 @@
+//! What a text model says, made into one usable text: models wrap, number, quote, apologise and
+//! refuse, whatever they are told.
+
+/// A shorter text says nothing.
+const SHORTEST: usize = 10;
+
+/// How an introduction begins that may stand before a colon.
+const INTRODUCTIONS: [&str; 9] =
+    ["sure", "certainly", "of course", "absolutely", "okay", "ok", "here", "prompt", "suggestion"];
+/// How an introduction ends.
+const LABELS: [&str; 6] = ["prompt", "prompts", "suggestion", "suggestions", "idea", "description"];
+
+/// How a model says that it will not, in lower case and with straight apostrophes.
+const REFUSALS: [&str; 16] = [
+    "i'm sorry",
+    "i am sorry",
+    "sorry",
+    "i apologi",
+    "my apologies",
+    "i can't",
+    "i cannot",
+    "i can not",
+    "i could not",
+    "i'm unable",
+    "i am unable",
+    "i'm not able",
+    "i am not able",
+    "i won't",
+    "unfortunately",
+    "as an ai",
+];
+
+/// The text itself in one paragraph of at most `longest` characters; `None` where there is none.
+pub(crate) fn usable(answer: &str, longest: usize) -> Option<String> {
+    let text = without_fences(answer);
+    let paragraphs = text.split("\n\n").map(str::trim).filter(|paragraph| !paragraph.is_empty());
+    // "Here is a prompt:", and then it.
+    let text = paragraphs.map(without_label).find(|paragraph| !paragraph.is_empty())?;
+    let mut lines = text.lines().map(str::trim);
+    let text = match lines.next() {
+        // A list: its first item.
+        Some(first) if without_marker(first) != first => without_label(without_marker(first)).to_owned(),
+        _ => text.to_owned(),
+    };
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    let text = words.collect::<Vec<_>>().join(" ");
+    let text = unwrapped(text.trim());
+    let said = text.to_lowercase().replace('’', "'");
+    if REFUSALS.iter().any(|refusal| said.starts_with(refusal)) {
+        return None;
+    }
+    let text = shortened(text, longest);
+    (text.chars().count() >= SHORTEST).then(|| text.to_owned())
+}
+
+/// The inside of a Markdown code block, if the answer has one.
+pub(crate) fn without_fences(answer: &str) -> &str {
+    let Some((_, inside)) = answer.split_once("```") else { return answer.trim() };
+    let inside = inside.split_once("```").map_or(inside, |(inside, _)| inside);
+    // The first line names a language.
+    inside.split_once('\n').map_or(inside, |(_, rest)| rest).trim()
+}
+
+/// Without "Sure! Here is a prompt:" before it.
+fn without_label(text: &str) -> &str {
+    let Some((before, after)) = text.split_once(':') else { return text };
+    let before = before.trim_matches(['*', '_', '#', ' ']).to_lowercase();
+    let last = before.rsplit([' ', '-']).next().unwrap_or_default();
+    let introduces = INTRODUCTIONS
+        .iter()
+        .any(|word| before.strip_prefix(word).is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric())));
+    if before.len() <= 100 && (introduces || LABELS.contains(&last)) {
+        after.trim_start_matches(['*', '_']).trim()
+    } else {
+        text
+    }
+}
+
+/// Without `1.`, `2)`, `-`, `*` or `#` before it.
+fn without_marker(line: &str) -> &str {
+    let digits = line.trim_start_matches(|c: char| c.is_ascii_digit());
+    let numbered = digits.len() < line.len() && line.len() - digits.len() <= 2;
+    let rest = match digits.strip_prefix(['.', ')']) {
+        Some(rest) if numbered => rest,
+        _ => line.trim_start_matches('#').strip_prefix(['-', '•', '*']).unwrap_or(line.trim_start_matches('#')),
+    };
+    if rest.starts_with(' ') { rest.trim_start() } else { line }
+}
+
+/// Without quotation marks or emphasis around the whole of it.
+fn unwrapped(mut text: &str) -> &str {
+    let pairs = [
+        ("\"", "\""),
+        ("“", "”"),
+        ("„", "“"),
+        ("«", "»"),
+        ("'", "'"),
+        ("‘", "’"),
+        ("**", "**"),
+        ("*", "*"),
+        ("`", "`"),
+    ];
+    while let Some(inside) = pairs.iter().find_map(|(open, close)| {
+        let inside = text.strip_prefix(open)?.strip_suffix(close)?;
+        // One that closes first would be the partner of the first of all.
+        let opens = |at: usize| inside[..at].ends_with([' ', '(']);
+        inside.find(open).is_none_or(opens).then_some(inside)
+    }) {
+        text = inside.trim();
+    }
+    text
+}
+
+/// Cut after a sentence, else after a word.
+pub(crate) fn shortened(text: &str, longest: usize) -> &str {
+    let Some((end, _)) = text.char_indices().nth(longest) else { return text };
+    let kept = &text[..end];
+    let sentence = kept.rfind(". ").map(|at| at + 1).filter(|at| *at >= end / 2);
+    let word = || kept.rfind(' ').filter(|at| *at > 0);
+    // One word of that length is no text in any language that has spaces; in others a cut is a cut.
+    let end = sentence.or_else(|| if text[end..].starts_with(' ') { None } else { word() }).unwrap_or(end);
+    kept[..end].trim_end().trim_end_matches([',', ';', ':', '-']).trim_end()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_way_in_which_models_dress_a_text_is_undone() {
+        const FOX: &str = "A red fox asleep in fresh snow, watercolour";
+        for answer in [
+            FOX,
+            "\n\n  A red fox asleep\nin fresh   snow, watercolour \n",
+            "\"A red fox asleep in fresh snow, watercolour\"",
+            "“A red fox asleep in fresh snow, watercolour”",
+            "'A red fox asleep in fresh snow, watercolour'",
+            "**A red fox asleep in fresh snow, watercolour**",
+            "*\"A red fox asleep in fresh snow, watercolour\"*",
+            "`A red fox asleep in fresh snow, watercolour`",
+            "```\nA red fox asleep in fresh snow, watercolour\n```",
+            "```text\nA red fox asleep in fresh snow, watercolour\n```\nEnjoy!",
+            "Prompt: A red fox asleep in fresh snow, watercolour",
+            "**Prompt:** A red fox asleep in fresh snow, watercolour",
+            "Here is a prompt: A red fox asleep in fresh snow, watercolour",
+            "Here's one:\n\nA red fox asleep in fresh snow, watercolour",
+            "Sure! Here is your image prompt:\n\n\"A red fox asleep in fresh snow, watercolour\"\n\nLet me know!",
+            "Certainly: A red fox asleep in fresh snow, watercolour",
+            "Text-to-image prompt: A red fox asleep in fresh snow, watercolour",
+            "1. A red fox asleep in fresh snow, watercolour\n2. A whale above a harbour",
+            "1) \"A red fox asleep in fresh snow, watercolour\"",
+            "- A red fox asleep in fresh snow, watercolour\n- A whale",
+            "# A red fox asleep in fresh snow, watercolour",
+            "1. Prompt: A red fox asleep in fresh snow, watercolour",
+            "A red fox asleep in fresh snow, watercolour\n\nA blue whale above a harbour",
+            "A red fox \u{0}asleep in fresh snow, watercolour",
+        ] {
+            assert_eq!(usable(answer, 300).as_deref(), Some(FOX), "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn quotation_marks_inside_of_others_stay() {
+        for (answer, wanted) in [
+            ("\"A sign that says \"OPEN\" in the rain\"", "A sign that says \"OPEN\" in the rain"),
+            ("'A sign that says 'OPEN' in the rain'", "A sign that says 'OPEN' in the rain"),
+        ] {
+            assert_eq!(usable(answer, 300).as_deref(), Some(wanted));
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_dressing_stays() {
+        for text in [
+            "Sherlock Holmes: a portrait in oil",
+            "24 herons above a flooded field",
+            "A sign that says \"OPEN\" in the rain",
+            "\"Hello\" and \"goodbye\" as neon letters",
+            "2.5 metres of snow on a red roof",
+            "Here and there a light in the dark harbour",
+            "Surely the oldest tree: black and white",
+        ] {
+            assert_eq!(usable(text, 300).as_deref(), Some(text));
+        }
+    }
+
+    #[test]
+    fn apologies_refusals_and_nothing_are_no_text() {
+        for answer in [
+            "",
+            " \n ",
+            "\"\"",
+            "A fox.",
+            "I'm sorry, but I can't help with that.",
+            "I’m sorry, I cannot do that.",
+            "Sorry, that is not possible for me.",
+            "I cannot assist with this request.",
+            "I'm unable to write such a prompt.",
+            "Unfortunately, this goes against my rules.",
+            "As an AI language model, I have no ideas.",
+            "My apologies! Here is nothing at all.",
+            "\"I apologize, but no prompt comes to mind.\"",
+        ] {
+            assert_eq!(usable(answer, 300), None, "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_text_ends_with_a_sentence_or_a_word() {
+        for (text, longest, wanted) in [
+            ("A fox sleeps. A whale sings loudly.", 20, "A fox sleeps."),
+            ("A fox, a whale, a heron", 16, "A fox, a whale"),
+            ("A fox and a whale", 9, "A fox and"),
+            ("A fox and a whale", 11, "A fox and a"),
+            ("狐狸狐狸狐狸狐狸狐狸狐狸狐狸", 12, "狐狸狐狸狐狸狐狸狐狸狐狸"),
+        ] {
+            assert_eq!(shortened(text, longest), wanted);
+        }
+    }
+}

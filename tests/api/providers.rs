@@ -1,0 +1,78 @@
+//! Azure OpenAI and compatible servers, by settings alone.
+
+use devkit::openai::{self, Dialect, Endpoint};
+use serde_json::json;
+
+use crate::harness::{API_KEY, Setup, Visionary};
+
+/// With deployments whose names say nothing.
+async fn azure() -> Visionary {
+    let models = vec!["pictures".to_owned(), "texts".to_owned()];
+    let openai = openai::Options { dialect: Dialect::Azure, models, ..openai::Options::default() };
+    let setup = Setup { openai, ..Setup::default() };
+    setup
+        .set("OPENAI_AUTH", "api-key")
+        .set("OPENAI_IMAGE_MODEL", "pictures")
+        .set("OPENAI_IMAGE_WIRE", "gpt-image")
+        .set("OPENAI_TEXT_MODEL", "texts")
+        .start()
+        .await
+}
+
+#[tokio::test]
+async fn azure_draws_and_suggests_with_its_key_and_its_query() {
+    let visionary = azure().await;
+    let answer = visionary.generate_json(&json!({"prompt": "a fox", "enhance": "rewrite"})).await;
+    assert_eq!((answer.status, &answer.json()["model"]), (200, &json!("pictures")), "{}", answer.body);
+    assert_eq!(answer.json()["enhancement"], "rewrite");
+    assert_eq!(visionary.get("/api/getChatGPTSuggestion").await.header("x-suggestion-source"), "model");
+    visionary.openai.wait_for_requests(Endpoint::Models, 2).await;
+    let requests =
+        [Endpoint::Images, Endpoint::Responses, Endpoint::Models].map(|part| visionary.openai.requests(part));
+    for request in requests.iter().flatten() {
+        assert_eq!(request.headers["api-key"], API_KEY);
+        assert!(!request.headers.contains_key("authorization"));
+        assert!(request.uri.starts_with("/openai/v1/"), "{}", request.uri);
+        assert!(request.uri.ends_with("?api-version=preview"), "{}", request.uri);
+    }
+    assert!(visionary.openai.requests(Endpoint::Images)[0].body.get("response_format").is_none());
+    let logged = visionary.host.logs().iter().any(|line| line.text.contains(API_KEY));
+    assert!(!logged, "the key is logged");
+}
+
+#[tokio::test]
+async fn azures_refusals_are_told_as_what_they_are() {
+    let visionary = azure().await;
+    let filtered = visionary.generate("a forbidden fox").await;
+    assert_eq!((filtered.status, filtered.header("x-error-code")), (422, "prompt_rejected"));
+    let webp = visionary.post(&json!({"prompt": "a fox", "outputFormat": "webp"})).await;
+    assert_eq!((webp.status, webp.header("x-error-code")), (400, "invalid_request"));
+    assert!(webp.body.contains("does not take this outputFormat"), "{}", webp.body);
+    assert!(visionary.openai.pictures_drawn().is_empty());
+    assert_eq!(visionary.get("/api/quota").await.json()["used"], 0, "neither counts");
+}
+
+#[tokio::test]
+async fn a_compatible_server_with_dall_e_and_the_old_text_apis_works_by_settings() {
+    let openai = openai::Options {
+        dialect: Dialect::Compatible,
+        models: vec!["dall-e-3".to_owned(), "gpt-3.5-turbo-instruct".to_owned()],
+        ..openai::Options::default()
+    };
+    let visionary = Setup { openai, ..Setup::default() }
+        .set("OPENAI_IMAGE_MODEL", "dall-e-3")
+        .set("OPENAI_TEXT_MODEL", "gpt-3.5-turbo-instruct")
+        .start()
+        .await;
+    let answer = visionary.generate_json(&json!({"prompt": "a fox", "quality": "hd", "style": "vivid"})).await;
+    assert_eq!((answer.status, &answer.json()["quality"]), (200, &json!("hd")), "{}", answer.body);
+    assert_eq!(visionary.get("/api/getChatGPTSuggestion").await.header("x-suggestion-source"), "model");
+}
+
+#[tokio::test]
+async fn a_key_in_the_wrong_header_is_the_operators_to_change() {
+    let setup = Setup::default().set("OPENAI_AUTH", "api-key");
+    let answer = setup.start().await.generate("a fox").await;
+    assert_eq!((answer.status, answer.header("x-error-code")), (502, "provider_misconfigured"));
+    assert!(answer.body.contains("OPENAI_API_KEY"), "{}", answer.body);
+}
