@@ -3,6 +3,7 @@
 //! An entity is a JSON text and the time from which it is worth nothing. Writers agree by ETag: who
 //! comes second is told so and reads again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,10 @@ use crate::config::StorageConfig;
 const NAME: &str = "visionarystate";
 /// For one operation, the SDK's retries included. A request waits for several of them.
 const TIMEOUT: Duration = Duration::from_secs(4);
+/// A property holds 32 Ki UTF-16 units
+/// (<https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model>),
+/// and a character is two at the most.
+const MAX_PART_CHARACTERS: usize = 16_000;
 /// A page holds 1,000 entities at most.
 const MAX_PAGES: usize = 100;
 
@@ -53,13 +58,15 @@ struct Written<'a> {
     partition_key: String,
     row_key: &'a str,
     expires: String,
-    state: String,
+    #[serde(flatten)]
+    state: State,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Read {
-    state: String,
+/// The JSON text in as many properties as it takes: `State00`, `State01` and so on.
+#[derive(Serialize, Deserialize)]
+struct State {
+    #[serde(flatten)]
+    properties: BTreeMap<String, serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -67,9 +74,10 @@ struct Read {
 struct Listed {
     partition_key: String,
     row_key: String,
-    state: String,
     #[serde(rename = "odata.etag")]
     etag: String,
+    #[serde(flatten)]
+    state: State,
 }
 
 impl Table {
@@ -114,8 +122,8 @@ impl Table {
 
     /// Reads an entity; `None` where there is none.
     pub(crate) async fn get<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<(T, Version)>, Error> {
-        match timely(TIMEOUT, async { Ok(self.entity(key).get::<Read>().await?) }).await {
-            Ok(answer) => Ok(Some((parse(&answer.entity.state)?, Version(answer.etag.to_string())))),
+        match timely(TIMEOUT, async { Ok(self.entity(key).get::<State>().await?) }).await {
+            Ok(answer) => Ok(Some((answer.entity.parse()?, Version(answer.etag.to_string())))),
             Err(Error::Answered { status: 404, .. }) => Ok(None),
             Err(error) => Err(error),
         }
@@ -151,7 +159,7 @@ impl Table {
     /// All of a partition, by row.
     pub(crate) async fn list<T: DeserializeOwned>(&self, partition: &str) -> Result<Vec<(String, T)>, Error> {
         let found = self.query(format!("PartitionKey eq '{}'", self.partition(partition))).await?;
-        found.into_iter().map(|entity| Ok((entity.row_key, parse(&entity.state)?))).collect()
+        found.into_iter().map(|entity| Ok((entity.row_key, entity.state.parse()?))).collect()
     }
 
     /// Deletes what has expired by `now`, and says how much it was.
@@ -222,13 +230,30 @@ impl Table {
             partition_key: self.partition(&key.partition),
             row_key: &key.row,
             expires: timestamp(expires).ok_or(Error::Malformed)?,
-            state: serde_json::to_string(value).map_err(|_| Error::Malformed)?,
+            state: State::of(value)?,
         })
     }
 }
 
-fn parse<T: DeserializeOwned>(state: &str) -> Result<T, Error> {
-    serde_json::from_str(state).map_err(|_| Error::Malformed)
+impl State {
+    fn of(value: &impl Serialize) -> Result<Self, Error> {
+        let text = serde_json::to_string(value).map_err(|_| Error::Malformed)?;
+        let mut properties = BTreeMap::new();
+        let mut rest = text.as_str();
+        while !rest.is_empty() {
+            let end = rest.char_indices().nth(MAX_PART_CHARACTERS).map_or(rest.len(), |(at, _)| at);
+            let (part, after) = rest.split_at(end);
+            properties.insert(format!("State{:02}", properties.len()), part.into());
+            rest = after;
+        }
+        Ok(Self { properties })
+    }
+
+    fn parse<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        let parts = self.properties.iter().filter(|(name, _)| name.starts_with("State"));
+        let text: String = parts.filter_map(|(_, part)| part.as_str()).collect();
+        serde_json::from_str(&text).map_err(|_| Error::Malformed)
+    }
 }
 
 /// Texts that sort as the times do.

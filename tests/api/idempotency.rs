@@ -232,3 +232,14 @@ async fn a_key_that_is_none_is_400() {
     }
     assert!(visionary.openai.requests(Endpoint::Images).is_empty());
 }
+
+/// A table's property holds 32 Ki characters.
+#[tokio::test]
+async fn the_longest_prompt_is_known_again() {
+    let visionary = Visionary::start().await;
+    let body = format!(r#"{{"prompt":"{}","enhance":"style"}}"#, r#"\"🦊\""#.repeat(6_000));
+    let first = post(&visionary, "long", &body).await.json();
+    assert!(first["finalPrompt"].as_str().unwrap().ends_with("cinematic"));
+    assert!(post(&visionary, "long", &body).await.json() == first, "the second answer is the first");
+    assert_eq!(visionary.openai.pictures_drawn().len(), 1);
+}
