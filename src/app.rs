@@ -36,6 +36,9 @@ pub struct App {
     pub(crate) enhancement: PromptEnhancement,
     /// What is known of the configured models.
     pub(crate) models: Mutex<Vec<KnownModel>>,
+    /// When storage and the spool were looked at for the app's health, whether storage answered and
+    /// how many pictures waited; who asks meanwhile waits for the same look.
+    pub(crate) looked: tokio::sync::Mutex<Option<(Instant, bool, Option<usize>)>>,
     pub(crate) started: Instant,
     pub(crate) clock: Clock,
     pub(crate) table: Table,
@@ -103,6 +106,7 @@ impl App {
             suggestions: Suggestions::new(openai.clone(), config.suggestion_timeout),
             enhancement: config.enhancement,
             models: Mutex::new(openai.models().map(KnownModel::new).collect()),
+            looked: tokio::sync::Mutex::default(),
             started: Instant::now(),
             openai,
             gallery: Gallery::new(&config.storage, &config.sas, http),

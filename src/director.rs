@@ -47,20 +47,45 @@ pub(crate) struct Directed {
 }
 
 /// Enhances a prompt within `limit` characters. Cannot fail: a rewriting that does not come, comes
-/// late or is not to be trusted makes way for the style's keywords.
-pub(crate) async fn direct(openai: &OpenAi, prompt: &Prompt, direction: Direction, limit: usize) -> Directed {
+/// late or is not to be trusted makes way for the style's keywords. So does one that is flagged, where
+/// prompts are to be moderated.
+pub(crate) async fn direct(
+    openai: &OpenAi,
+    prompt: &Prompt,
+    direction: Direction,
+    limit: usize,
+    moderated: bool,
+) -> Directed {
     let typed = prompt.as_str();
-    let style = direction.style.unwrap_or(&STYLES[0]);
     match direction.enhancement {
         PromptEnhancement::Off => return Directed { prompt: typed.to_owned(), enhancement: PromptEnhancement::Off },
         PromptEnhancement::Style => {}
         PromptEnhancement::Rewrite => {
-            if let Some(rewritten) = rewrite(openai, typed, direction.style, limit).await {
+            if let Some(rewritten) = rewrite(openai, typed, direction.style, limit).await
+                && (!moderated || is_harmless(openai, &rewritten).await)
+            {
                 return Directed { prompt: rewritten, enhancement: PromptEnhancement::Rewrite };
             }
         }
     }
-    Directed { prompt: styles::apply(style, typed, limit), enhancement: PromptEnhancement::Style }
+    styled(prompt, direction, limit)
+}
+
+/// With the style's keywords.
+pub(crate) fn styled(prompt: &Prompt, direction: Direction, limit: usize) -> Directed {
+    let style = direction.style.unwrap_or(&STYLES[0]);
+    Directed { prompt: styles::apply(style, prompt.as_str(), limit), enhancement: PromptEnhancement::Style }
+}
+
+/// The typed prompt was; what a text model made of it may not be. Without a verdict it goes on, as
+/// the typed one did.
+async fn is_harmless(openai: &OpenAi, rewritten: &str) -> bool {
+    let Ok(rewritten) = Prompt::parse(rewritten) else { return false };
+    let flagged = matches!(openai.moderate(&rewritten).await, Ok(Some(_)));
+    if flagged {
+        tracing::warn!("a rewritten prompt was flagged; its style is used");
+    }
+    !flagged
 }
 
 async fn rewrite(openai: &OpenAi, typed: &str, style: Option<&Style>, limit: usize) -> Option<String> {
@@ -88,14 +113,23 @@ async fn rewrite(openai: &OpenAi, typed: &str, style: Option<&Style>, limit: usi
     rewritten
 }
 
-/// Whether a rewriting is one: it has every number, name and quoted word of the prompt, and nothing of
-/// the instruction.
+/// Whether a rewriting is one: longer than the prompt, about something that is in it, with every
+/// number, name and quoted word of it, and nothing of the instruction.
 fn keeps(typed: &str, rewritten: &str) -> bool {
     let said = rewritten.to_lowercase();
-    let kept = |wanted: &str| said.contains(&wanted.to_lowercase());
     let instruction: Vec<&str> = INSTRUCTION.split_whitespace().collect();
     let told = instruction.windows(5).any(|words| said.contains(&words.join(" ").to_lowercase()));
-    !told && numbers(typed).all(kept) && quoted(typed).all(kept) && names(typed).all(kept)
+    let longer = rewritten.chars().count() > typed.chars().count();
+    let words: Vec<String> = typed.split(|c: char| !c.is_alphanumeric()).map(str::to_lowercase).collect();
+    // Words of other scripts have no spaces between them, and short ones say nothing.
+    let mut subjects = words.iter().filter(|word| word.chars().count() >= 3 && word.is_ascii()).peekable();
+    let about = subjects.peek().is_none() || subjects.any(|word| said.contains(word.as_str()));
+    !told
+        && longer
+        && about
+        && numbers(typed).all(|number| numbers(&said).any(|said| said == number))
+        && quoted(typed).all(|quoted| said.contains(&quoted.to_lowercase()))
+        && names(typed).all(|name| styles::has(&said, &name.to_lowercase()))
 }
 
 fn numbers(text: &str) -> impl Iterator<Item = &str> {
@@ -137,6 +171,12 @@ mod tests {
             ("a sign that says “Open”", "a neon sign in the rain", false),
             ("A Red Fox In The Snow", "a red fox asleep in deep snow, watercolour", true),
             ("a cat", "The input is JSON. `prompt` is what a user typed", false),
+            ("a cat", "I would rather tell of the sea at night", false),
+            ("a red fox asleep in the snow", "a fox", false),
+            ("3 foxes", "foxes in fog at dawn, 35mm lens", false),
+            ("a portrait of Ann", "planning a portrait, candlelight", false),
+            ("ein Fuchs", "ein schlafender Fuchs im Schnee, Aquarell", true),
+            ("一只猫", "月光下的一只橘猫，水彩，柔和的侧光", true),
         ] {
             assert_eq!(keeps(typed, rewritten), wanted, "{typed} -> {rewritten}");
         }

@@ -220,7 +220,7 @@ impl From<openai::Error> for Problem {
                 "The image provider's account is out of credit: the operator should look at its billing and at \
                  OPENAI_PROJECT_ID.",
             ),
-            openai::Error::BadRequest(_) => misconfigured(
+            openai::Error::BadRequest(_) | openai::Error::ReasoningRefused(_) => misconfigured(
                 "The image provider did not take the request: the operator should look at OPENAI_IMAGE_MODEL and \
                  OPENAI_IMAGE_WIRE.",
             ),

@@ -4,7 +4,6 @@ mod listing;
 mod name;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -22,8 +21,6 @@ pub use crate::azure::Error;
 
 /// A clock somewhere may be behind ours: a token starts a little earlier.
 const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
-/// Anybody may ask for the app's health, so storage is not asked each time.
-const LOOKED_AFTER: time::Duration = time::Duration::seconds(30);
 /// How often a name that is taken is moved on by a millisecond.
 const MAX_NAMES: i64 = 100;
 /// All metadata of a blob may take 8 KiB; the rest of it is short.
@@ -40,8 +37,6 @@ pub struct Gallery {
     container: Container,
     sas: SasConfig,
     http: reqwest::Client,
-    /// When storage was looked at last, and whether it answered.
-    reached: Arc<Mutex<Option<(OffsetDateTime, bool)>>>,
 }
 
 /// What is kept with a picture.
@@ -131,7 +126,7 @@ pub struct ContainerToken {
 
 impl Gallery {
     pub(crate) fn new(storage: &StorageConfig, sas: &SasConfig, http: reqwest::Client) -> Self {
-        Self { container: Container::new(storage, http.clone()), sas: sas.clone(), http, reached: Arc::default() }
+        Self { container: Container::new(storage, http.clone()), sas: sas.clone(), http }
     }
 
     /// Stores a picture under a name of its own, and makes the container if it is missing.
@@ -189,17 +184,9 @@ impl Gallery {
         Ok(entries.into_iter().map(|entry| Listed { url: links.to(&entry.name), name: entry.name }).collect())
     }
 
-    /// Whether storage answers; looked at once in a while, whoever asks.
-    pub(crate) async fn is_reachable(&self, now: OffsetDateTime) -> bool {
-        let last = *self.reached.lock().unwrap_or_else(PoisonError::into_inner);
-        match last {
-            Some((at, reachable)) if (now - at).abs() < LOOKED_AFTER => reachable,
-            _ => {
-                let reachable = self.container.is_reachable().await;
-                *self.reached.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, reachable));
-                reachable
-            }
-        }
+    /// Whether storage answers.
+    pub(crate) async fn is_reachable(&self) -> bool {
+        self.container.is_reachable().await
     }
 
     /// Signs a token with the permissions and for the time of the settings.

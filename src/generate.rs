@@ -278,7 +278,8 @@ async fn draw_in_turn(
     let _turn = app.turns.take().await?;
     app.spool.check_room().await?;
     let limit = generation.drawing.prompt_limit();
-    let directed = director::direct(&app.openai, &generation.prompt, generation.direction, limit).await;
+    let (prompt, direction) = (&generation.prompt, generation.direction);
+    let directed = director::direct(&app.openai, prompt, direction, limit, app.moderation).await;
     let Some(claim) = claim else { return draw_and_store(app, generation, directed, bill).await };
     claim.ask((app.clock)()).await?;
     tokio::select! {
@@ -290,10 +291,16 @@ async fn draw_in_turn(
 async fn draw_and_store(
     app: &App,
     generation: &Generation,
-    directed: Directed,
+    mut directed: Directed,
     bill: &Bill,
 ) -> Result<(Outcome, Option<Settlement>), Error> {
-    let drawn = app.openai.draw(&generation.drawing.with_prompt(&directed.prompt)).await?;
+    let mut drawn = app.openai.draw(&generation.drawing.with_prompt(&directed.prompt)).await;
+    if matches!(drawn, Err(openai::Error::PromptRefused(_))) && directed.enhancement == PromptEnhancement::Rewrite {
+        // What is refused is not the user's: it is not billed, and not for the user to put differently.
+        directed = director::styled(&generation.prompt, generation.direction, generation.drawing.prompt_limit());
+        drawn = app.openai.draw(&generation.drawing.with_prompt(&directed.prompt)).await;
+    }
+    let drawn = drawn?;
     let order = Order {
         model: &drawn.model,
         size: &drawn.size,
@@ -417,6 +424,7 @@ impl Error {
                 openai::Error::Unreachable(_)
                 | openai::Error::PromptRefused(_)
                 | openai::Error::WishRefused(..)
+                | openai::Error::ReasoningRefused(_)
                 | openai::Error::BadRequest(_)
                 | openai::Error::Denied(_)
                 | openai::Error::ModelGone(_)

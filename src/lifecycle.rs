@@ -4,6 +4,8 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use time::Date;
+
 use crate::app::{App, KnownModel};
 use crate::openai::ModelState;
 
@@ -18,7 +20,11 @@ pub async fn run(app: &App) {
     loop {
         let mut models = app.models.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for known in &mut models {
-            known.state = app.openai.model(&known.model).await;
+            match app.openai.model(&known.model).await {
+                // No news: what was known stays.
+                ModelState::Unknown => {}
+                state => known.state = state,
+            }
         }
         for known in &models {
             tell(app, known, &models);
@@ -40,33 +46,60 @@ fn tell(app: &App, known: &KnownModel, models: &[KnownModel]) {
         (_, []) => "none: set OPENAI_IMAGE_FALLBACKS".to_owned(),
         (_, some) => some.join(", "),
     };
-    match state {
-        ModelState::Unknown | ModelState::Available { shutdown: None } => {}
-        ModelState::Gone => {
+    let left = |date: Date| (date - (app.clock)().date()).whole_days();
+    let (urgency, shutdown) = match *state {
+        ModelState::Unknown => (Urgency::None, None),
+        ModelState::Gone => (Urgency::Error, None),
+        ModelState::Available { shutdown } => (shutdown.map(left).map_or(Urgency::None, Urgency::of), shutdown),
+    };
+    let shutdown_date = shutdown.map(|date| date.to_string());
+    match urgency {
+        Urgency::None => {}
+        Urgency::Warning => {
+            tracing::warn!(setting, model, shutdown_date, fallbacks, "this model is going away: change the setting");
+        }
+        Urgency::Error if shutdown.is_some() => {
+            tracing::error!(setting, model, shutdown_date, fallbacks, "this model is going away: change the setting");
+        }
+        Urgency::Error => {
             tracing::error!(setting, model, fallbacks, "the provider does not have this model: change the setting");
         }
-        ModelState::Available { shutdown: Some(date) } => {
-            let days = (*date - (app.clock)().date()).whole_days();
-            let shutdown_date = date.to_string();
-            if days <= URGENT_BEFORE {
-                tracing::error!(
-                    setting,
-                    model,
-                    shutdown_date,
-                    days,
-                    fallbacks,
-                    "this model is going away: change the setting"
-                );
-            } else if days <= TOLD_BEFORE {
-                tracing::warn!(
-                    setting,
-                    model,
-                    shutdown_date,
-                    days,
-                    fallbacks,
-                    "this model is going away: change the setting"
-                );
-            }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Urgency {
+    None,
+    Warning,
+    Error,
+}
+
+impl Urgency {
+    /// By the days that are left.
+    fn of(days: i64) -> Self {
+        match days {
+            _ if days <= URGENT_BEFORE => Self::Error,
+            _ if days <= TOLD_BEFORE => Self::Warning,
+            _ => Self::None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_operator_is_told_from_90_days_on_and_urgently_from_14() {
+        for (days, wanted) in [
+            (-1, Urgency::Error),
+            (0, Urgency::Error),
+            (14, Urgency::Error),
+            (15, Urgency::Warning),
+            (90, Urgency::Warning),
+            (91, Urgency::None),
+        ] {
+            assert_eq!(Urgency::of(days), wanted, "{days}");
         }
     }
 }

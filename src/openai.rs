@@ -11,6 +11,7 @@ mod moderation;
 mod text;
 mod trouble;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -41,11 +42,13 @@ pub struct OpenAi {
     config: OpenAiConfig,
     http: reqwest::Client,
     trouble: Arc<Mutex<Trouble>>,
+    /// Whether the text model has refused to be told not to reason.
+    rejects_reasoning: Arc<AtomicBool>,
 }
 
 impl OpenAi {
     pub(crate) fn new(config: OpenAiConfig, http: reqwest::Client) -> Self {
-        Self { config, http, trouble: Arc::default() }
+        Self { config, http, trouble: Arc::default(), rejects_reasoning: Arc::default() }
     }
 
     /// The models that are configured, each with its setting.

@@ -6,11 +6,12 @@
 //! once for an answer, and usually for fewer.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::sync::watch;
+use tracing::Instrument as _;
 
 use crate::logs::chain;
 use crate::openai::OpenAi;
@@ -22,8 +23,6 @@ const LONGEST: usize = 300;
 const AT_ONCE: usize = 5;
 /// Filled again below this.
 const LOW: usize = 2;
-/// A late answer may come on top.
-const POOL: usize = 10;
 /// The model is given up, though what it says late is still welcome.
 const TIME_FOR_THE_MODEL: Duration = Duration::from_secs(30);
 /// A caller's wish is cut there, in characters.
@@ -82,9 +81,6 @@ const THEMES: [&str; 40] = [
 /// One prompt a line, written for this project.
 const BUILT_IN: &str = include_str!("suggest/built_in.txt");
 
-/// Should chance not meet a line of the wished style.
-const LAST_RESORT: &str = "A lighthouse on a cliff at dusk, oil painting, warm light against a storm";
-
 /// Where a suggestion is from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
@@ -121,7 +117,9 @@ struct Inner {
     openai: OpenAi,
     timeout: Duration,
     pool: Mutex<VecDeque<String>>,
-    filling: AtomicBool,
+    /// What the call that fills the pool has brought, if there is one: nothing yet, or whether it is
+    /// of use.
+    filling: Mutex<watch::Receiver<Option<bool>>>,
     themes: Deck,
     built_in: Deck,
 }
@@ -132,64 +130,74 @@ impl Suggestions {
             openai,
             timeout,
             pool: Mutex::default(),
-            filling: AtomicBool::new(false),
+            filling: Mutex::new(watch::channel(Some(false)).1),
             themes: Deck::new(THEMES.len()),
             built_in: Deck::new(BUILT_IN.lines().count()),
         }))
     }
 
-    /// A suggestion, from the pool where nothing is wished; and what is left to do in the background,
-    /// if anything.
-    pub(crate) async fn suggest(
-        &self,
-        wish: &Wish,
-    ) -> (Suggestion, Option<impl Future<Output = ()> + Send + 'static + use<>>) {
+    /// A suggestion, from the pool where nothing is wished.
+    pub(crate) async fn suggest(&self, wish: &Wish) -> Suggestion {
         let inner = &self.0;
         let (style, about) = (bounded(wish.style.as_deref()), bounded(wish.about.as_deref()));
-        let wishes_nothing = style.is_none() && about.is_none();
-        let (pooled, left) = {
-            let mut pool = inner.pool();
-            (if wishes_nothing { pool.pop_front() } else { None }, pool.len())
-        };
-        if let Some(text) = pooled {
-            let fill = left < LOW && !inner.filling.swap(true, Ordering::SeqCst);
-            let filling = fill.then(|| Asking::of(inner, AT_ONCE, None, None).fill());
-            return (Suggestion { text, source: Source::Model }, filling);
-        }
-        let count = if wishes_nothing { AT_ONCE } else { 1 };
-        let mut asking = Asking::of(inner, count, style.clone(), about);
-        let waited = tokio::time::timeout(inner.timeout, &mut asking.answer).await;
-        if let Ok(texts) = waited {
-            let mut texts = texts.into_iter();
-            if let Some(text) = texts.next() {
-                inner.pool_more(texts);
-                return (Suggestion { text, source: Source::Model }, None);
+        let text = async {
+            match (&style, &about) {
+                (None, None) => self.pooled().await,
+                // Never for anybody else: who wishes could put words into others' mouths.
+                (style, about) => inner.ask(1, style.as_deref(), about.as_deref()).await.into_iter().next(),
             }
-            return (inner.built_in(style.as_deref()), None);
+        };
+        match tokio::time::timeout(inner.timeout, text).await {
+            Ok(Some(text)) => Suggestion { text, source: Source::Model },
+            Ok(None) => inner.built_in(style.as_deref()),
+            Err(_) => {
+                tracing::warn!("the text model gave no suggestion in time; a built-in one is given");
+                inner.built_in(style.as_deref())
+            }
         }
-        tracing::warn!("the text model gave no suggestion in time; a built-in one is given");
-        // What was asked for is paid: when it comes it answers somebody else.
-        (inner.built_in(style.as_deref()), wishes_nothing.then(|| asking.fill()))
     }
-}
 
-/// One call to the text model.
-struct Asking {
-    inner: Arc<Inner>,
-    answer: std::pin::Pin<Box<dyn Future<Output = Vec<String>> + Send>>,
-}
+    async fn pooled(&self) -> Option<String> {
+        let (text, left) = {
+            let mut pool = self.0.pool();
+            (pool.pop_front(), pool.len())
+        };
+        if text.is_some() {
+            if left < LOW {
+                self.fill();
+            }
+            return text;
+        }
+        loop {
+            let filled = self.fill().wait_for(Option::is_some).await.is_ok_and(|useful| *useful == Some(true));
+            let text = self.0.pool().pop_front();
+            // Others who waited may have taken it all.
+            if text.is_some() || !filled {
+                return text;
+            }
+        }
+    }
 
-impl Asking {
-    fn of(inner: &Arc<Inner>, count: usize, style: Option<String>, about: Option<String>) -> Self {
+    /// Has the pool filled in the background, by one call at a time: what it brings is of use whoever
+    /// is still there.
+    fn fill(&self) -> watch::Receiver<Option<bool>> {
+        let inner = &self.0;
+        let mut filling = inner.filling.lock().unwrap_or_else(PoisonError::into_inner);
+        // Without a sender, its task has ended before its time.
+        if filling.borrow().is_none() && filling.has_changed().is_ok() {
+            return filling.clone();
+        }
+        let (filled, receiver) = watch::channel(None);
         let asked = Arc::clone(inner);
-        let answer = Box::pin(async move { asked.ask(count, style.as_deref(), about.as_deref()).await });
-        Self { inner: Arc::clone(inner), answer }
-    }
-
-    async fn fill(self) {
-        let texts = self.answer.await;
-        self.inner.pool_more(texts.into_iter());
-        self.inner.filling.store(false, Ordering::SeqCst);
+        let fill = async move {
+            let texts = asked.ask(AT_ONCE, None, None).await;
+            let useful = !texts.is_empty();
+            asked.pool().extend(texts);
+            filled.send_replace(Some(useful));
+        };
+        tokio::spawn(fill.in_current_span());
+        *filling = receiver.clone();
+        receiver
     }
 }
 
@@ -201,7 +209,8 @@ impl Inner {
         let input = json!({"themes": themes, "style": style, "about": about}).to_string();
         match self.openai.write(INSTRUCTION, &input, TIME_FOR_THE_MODEL).await {
             Ok(answer) => {
-                let texts = parse(&answer);
+                let mut texts = parse(&answer);
+                texts.truncate(count);
                 if texts.is_empty() {
                     tracing::warn!("the text model's suggestion was of no use; a built-in one is given");
                 }
@@ -214,21 +223,16 @@ impl Inner {
         }
     }
 
-    /// One that has not come up for some time, and of the wished style if there are such.
+    /// One that has not come up for some time; of the wished style, if there are such.
     fn built_in(&self, style: Option<&str>) -> Suggestion {
-        let lines: Vec<&str> = BUILT_IN.lines().collect();
-        let style = style.map(str::to_lowercase).unwrap_or_default();
-        let fits = |line: &&str| line.to_lowercase().contains(&style);
-        // Twice through the list meets each line, as the last half does not come up.
-        let mut drawn = (0..2 * lines.len()).map(|_| lines.get(self.built_in.draw()).copied().unwrap_or_default());
-        let text = if lines.iter().any(fits) { drawn.find(fits) } else { drawn.next() };
-        Suggestion { text: text.unwrap_or(LAST_RESORT).to_owned(), source: Source::BuiltIn }
-    }
-
-    fn pool_more(&self, texts: impl Iterator<Item = String>) {
-        let mut pool = self.pool();
-        pool.extend(texts);
-        pool.truncate(POOL);
+        let style = style.map(plain);
+        let fitting: Vec<&str> =
+            BUILT_IN.lines().filter(|line| style.as_ref().is_some_and(|style| plain(line).contains(style))).collect();
+        let text = match fastrand::choice(&fitting) {
+            Some(text) => text,
+            None => BUILT_IN.lines().nth(self.built_in.draw()).unwrap_or_default(),
+        };
+        Suggestion { text: text.to_owned(), source: Source::BuiltIn }
     }
 
     fn pool(&self) -> MutexGuard<'_, VecDeque<String>> {
@@ -265,10 +269,15 @@ impl Deck {
 fn parse(answer: &str) -> Vec<String> {
     let texts: Vec<String> =
         serde_json::from_str(wording::without_fences(answer)).unwrap_or_else(|_| vec![answer.to_owned()]);
-    let usable = texts.iter().filter_map(|text| wording::usable(text, LONGEST));
     // What is shown in a field and sent as JSON by hand had better have no quotation marks.
-    let plain = usable.map(|text| text.replace(['"', '“', '”', '„', '«', '»'], ""));
-    plain.filter(|text| !text.starts_with(['[', '{', '<'])).collect()
+    let plain = texts.iter().filter_map(|text| wording::usable(text, LONGEST));
+    let plain = plain.map(|text| text.replace(['"', '“', '”', '„', '«', '»'], ""));
+    plain.filter_map(|text| wording::usable(&text, LONGEST)).filter(|text| !text.starts_with(['[', '{', '<'])).collect()
+}
+
+/// As a style is compared: `Oil-painting` is in "an oil painting", and `watercolor` in "watercolour".
+fn plain(text: &str) -> String {
+    text.to_lowercase().replace(['-', '_'], " ").replace("colour", "color")
 }
 
 /// A caller's words without control characters, not too many of them; `None` where there are none.
@@ -284,6 +293,7 @@ mod tests {
     #[test]
     fn an_answer_is_an_array_or_one_text() {
         for (answer, wanted) in [
+            (r#"["\"Fox\" \"Owl\"", "A red fox in the \"snow\""]"#, vec!["A red fox in the snow"]),
             (r#"["A red fox in the snow", "A \"blue\" whale", "no"]"#, vec!["A red fox in the snow", "A blue whale"]),
             ("```json\n[\"A red fox in the snow\"]\n```", vec!["A red fox in the snow"]),
             ("Sure! Here is one:\n\nA red fox in the snow", vec!["A red fox in the snow"]),

@@ -11,11 +11,20 @@ const INTRODUCTIONS: [&str; 9] =
 const LABELS: [&str; 6] = ["prompt", "prompts", "suggestion", "suggestions", "idea", "description"];
 
 /// How a model says that it will not, in lower case and with straight apostrophes.
-const REFUSALS: [&str; 16] = [
+const REFUSALS: [&str; 25] = [
     "i'm sorry",
     "i am sorry",
+    "i'm really sorry",
+    "i'm so sorry",
+    "i'm afraid",
     "sorry",
-    "i apologi",
+    "apologies",
+    "i don't",
+    "i do not",
+    "i must decline",
+    "i will not",
+    "i apologize",
+    "i apologise",
     "my apologies",
     "i can't",
     "i cannot",
@@ -35,7 +44,8 @@ pub(crate) fn usable(answer: &str, longest: usize) -> Option<String> {
     let text = without_fences(answer);
     let paragraphs = text.split("\n\n").map(str::trim).filter(|paragraph| !paragraph.is_empty());
     // "Here is a prompt:", and then it.
-    let text = paragraphs.map(without_label).find(|paragraph| !paragraph.is_empty())?;
+    let paragraphs = paragraphs.map(without_label).map(without_exclamation);
+    let text = paragraphs.map(str::trim).find(|paragraph| !paragraph.is_empty())?;
     let mut lines = text.lines().map(str::trim);
     let text = match lines.next() {
         // A list: its first item.
@@ -46,7 +56,7 @@ pub(crate) fn usable(answer: &str, longest: usize) -> Option<String> {
     let text = words.collect::<Vec<_>>().join(" ");
     let text = unwrapped(text.trim());
     let said = text.to_lowercase().replace('’', "'");
-    if REFUSALS.iter().any(|refusal| said.starts_with(refusal)) {
+    if REFUSALS.iter().any(|refusal| begins_with(&said, refusal)) {
         return None;
     }
     let text = shortened(text, longest);
@@ -66,14 +76,30 @@ fn without_label(text: &str) -> &str {
     let Some((before, after)) = text.split_once(':') else { return text };
     let before = before.trim_matches(['*', '_', '#', ' ']).to_lowercase();
     let last = before.rsplit([' ', '-']).next().unwrap_or_default();
-    let introduces = INTRODUCTIONS
-        .iter()
-        .any(|word| before.strip_prefix(word).is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric())));
+    let introduces = INTRODUCTIONS.iter().any(|word| begins_with(&before, word));
     if before.len() <= 100 && (introduces || LABELS.contains(&last)) {
         after.trim_start_matches(['*', '_']).trim()
     } else {
         text
     }
+}
+
+/// Without "Certainly!" before it, on a line or in a paragraph of its own.
+fn without_exclamation(text: &str) -> &str {
+    let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
+    let said = first.trim().to_lowercase();
+    let exclaims = said.ends_with(['!', '.', ':']) && INTRODUCTIONS.iter().any(|word| begins_with(&said, word));
+    // A prompt may begin with such a word, too: "Here sleeps a fox."
+    if exclaims && said.split_whitespace().count() <= 8 && (!rest.is_empty() || said.contains(['!', ':'])) {
+        rest
+    } else {
+        text
+    }
+}
+
+/// With these words, and not only with letters of the last.
+fn begins_with(text: &str, words: &str) -> bool {
+    text.strip_prefix(words).is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric()))
 }
 
 /// Without `1.`, `2)`, `-`, `*` or `#` before it.
@@ -145,6 +171,9 @@ mod tests {
             "Here is a prompt: A red fox asleep in fresh snow, watercolour",
             "Here's one:\n\nA red fox asleep in fresh snow, watercolour",
             "Sure! Here is your image prompt:\n\n\"A red fox asleep in fresh snow, watercolour\"\n\nLet me know!",
+            "Certainly!\n\nA red fox asleep in fresh snow, watercolour",
+            "Sure!\nA red fox asleep in fresh snow, watercolour",
+            "Of course! Here you go.\n\nA red fox asleep in fresh snow, watercolour",
             "Certainly: A red fox asleep in fresh snow, watercolour",
             "Text-to-image prompt: A red fox asleep in fresh snow, watercolour",
             "1. A red fox asleep in fresh snow, watercolour\n2. A whale above a harbour",
@@ -179,6 +208,8 @@ mod tests {
             "2.5 metres of snow on a red roof",
             "Here and there a light in the dark harbour",
             "Surely the oldest tree: black and white",
+            "As an airship drifts over the city, lights come on",
+            "Here sleeps a fox in the snow.",
         ] {
             assert_eq!(usable(text, 300).as_deref(), Some(text));
         }
@@ -195,6 +226,13 @@ mod tests {
             "I’m sorry, I cannot do that.",
             "Sorry, that is not possible for me.",
             "I cannot assist with this request.",
+            "Apologies, but I can't help with that.",
+            "I'm afraid I can't write this prompt.",
+            "I don't feel comfortable with this one.",
+            "I must decline to write such a prompt.",
+            "Certainly!",
+            "Of course!",
+            "Absolutely!",
             "I'm unable to write such a prompt.",
             "Unfortunately, this goes against my rules.",
             "As an AI language model, I have no ideas.",

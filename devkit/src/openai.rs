@@ -332,11 +332,14 @@ impl Server {
                 message: "You didn't provide an API key.".to_owned(),
             });
         }
-        if request.endpoint == Endpoint::Models && self.options.dialect == Dialect::Compatible {
-            return Err(Refusal::not_found());
-        }
         if request.endpoint == Endpoint::Models {
-            return text::models(self, path.split("/models/").nth(1));
+            let id = path.split("/models/").nth(1);
+            return match (self.options.dialect, id) {
+                (Dialect::OpenAi, _) => text::models(self, id),
+                // It lists models, and what requests name are deployments.
+                (Dialect::Azure, Some(id)) => Err(Refusal::model_not_found(id)),
+                (Dialect::Azure | Dialect::Compatible, _) => Err(Refusal::not_found()),
+            };
         }
         let json = request
             .headers

@@ -91,6 +91,7 @@ async fn each_dialect_takes_its_own_key_and_addresses() {
         (Dialect::Azure, DRAW, "api-key", "?api-version=preview", json!({"output_format": "webp"}), 400),
         (Dialect::Azure, DRAW, "api-key", "?api-version=preview", json!({"response_format": "b64_json"}), 400),
         (Dialect::Azure, DRAW, "api-key", "?api-version=preview", json!({"prompt": "forbidden"}), 400),
+        (Dialect::Azure, "models/gpt-image-2", "api-key", "?api-version=preview", json!(null), 404),
         (Dialect::Compatible, DRAW, "authorization", "", json!({}), 200),
         (Dialect::Compatible, "models/gpt-image-2", "authorization", "", json!(null), 404),
     ] {

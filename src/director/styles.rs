@@ -58,7 +58,7 @@ pub(super) fn apply(style: &Style, prompt: &str, limit: usize) -> String {
 }
 
 /// Whether a text has these words, as words.
-fn has(text: &str, words: &str) -> bool {
+pub(super) fn has(text: &str, words: &str) -> bool {
     text.match_indices(words).any(|(at, _)| {
         let apart = |c: Option<char>| !c.is_some_and(char::is_alphanumeric);
         apart(text[..at].chars().next_back()) && apart(text[at + words.len()..].chars().next())

@@ -7,7 +7,6 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::HeaderValue;
 use axum::response::Response;
-use tracing::Instrument as _;
 
 use crate::app::App;
 use crate::suggest::{Source, Wish};
@@ -19,10 +18,7 @@ pub(super) async fn handle(
     // Whatever is asked, the answer is a prompt.
     let mut query = query.map(|Query(query)| query).unwrap_or_default();
     let wish = Wish { style: query.remove("style"), about: query.remove("about") };
-    let (suggestion, rest) = app.suggestions.suggest(&wish).await;
-    if let Some(rest) = rest {
-        app.generations.spawn(rest.in_current_span());
-    }
+    let suggestion = app.suggestions.suggest(&wish).await;
     let source = match suggestion.source {
         Source::Model => "model",
         Source::BuiltIn => "built-in",

@@ -2,6 +2,7 @@
 //! operator.
 
 use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::response::Response;
@@ -29,6 +30,9 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
     }))
 }
 
+/// Anybody may ask, as often as they like: storage and the spool are looked at once in a while.
+const LOOKED_AGAIN_AFTER: Duration = Duration::from_secs(15);
+
 /// What is known at this moment.
 struct Health {
     storage: bool,
@@ -39,10 +43,22 @@ struct Health {
 
 impl Health {
     async fn of(app: &App) -> Self {
+        let (storage, waiting) = {
+            let mut looked = app.looked.lock().await;
+            match *looked {
+                Some((at, storage, waiting)) if at.elapsed() < LOOKED_AGAIN_AFTER => (storage, waiting),
+                _ => {
+                    let (storage, left) = tokio::join!(app.gallery.is_reachable(), app.spool.left_behind());
+                    let waiting = left.ok().map(|ids| ids.len());
+                    *looked = Some((Instant::now(), storage, waiting));
+                    (storage, waiting)
+                }
+            }
+        };
         Self {
-            storage: app.gallery.is_reachable((app.clock)()).await,
+            storage,
             provider: !app.openai.is_in_trouble(),
-            waiting: app.spool.left_behind().await.ok().map(|ids| ids.len()),
+            waiting,
             models: app.models.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use reqwest::header::HeaderMap;
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{MAX_ERROR_BYTES, read_body};
 
@@ -31,6 +32,9 @@ pub enum Error {
     /// The provider does not take what the caller wished in this field of ours.
     #[error("the provider does not take the wish for {0}")]
     WishRefused(&'static str, #[source] Answer),
+    /// The model cannot be told not to reason.
+    #[error("the provider does not take the field for reasoning")]
+    ReasoningRefused(#[source] Answer),
     /// The provider did not take the request as it was.
     #[error("the provider rejected the request")]
     BadRequest(#[source] Answer),
@@ -87,15 +91,10 @@ struct Body {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct ErrorObject {
-    r#type: Option<String>,
-    code: Option<String>,
-    param: Option<String>,
-    innererror: Option<InnerError>,
-}
-
-#[derive(Deserialize)]
-struct InnerError {
-    code: Option<String>,
+    r#type: Value,
+    code: Value,
+    param: Value,
+    innererror: Value,
 }
 
 /// How each provider says that a prompt is not to be drawn.
@@ -108,9 +107,14 @@ const REFUSALS: [&str; 6] = [
     "ResponsibleAIPolicyViolation",
 ];
 
-/// What is sent only where the caller wished for it: the provider's name, and ours.
-const WISHES: [(&str, &str); 4] =
-    [("quality", "quality"), ("style", "style"), ("background", "background"), ("output_format", "outputFormat")];
+/// What callers choose: the provider's name, and ours.
+const WISHES: [(&str, &str); 5] = [
+    ("size", "size"),
+    ("quality", "quality"),
+    ("style", "style"),
+    ("background", "background"),
+    ("output_format", "outputFormat"),
+];
 
 /// How it says that there is no money; the type `insufficient_quota` comes with most of them.
 const OUT_OF_CREDIT: [&str; 6] = [
@@ -162,12 +166,11 @@ impl Error {
         let final_word = response.headers().get("x-should-retry").is_some_and(|value| value == "false");
         let body = read_body(response, MAX_ERROR_BYTES).await.unwrap_or_default();
         let error = serde_json::from_slice::<Body>(&body).unwrap_or_default().error;
-        let inner = error.innererror.and_then(|inner| inner.code);
-        let words = [error.code.as_deref(), error.r#type.as_deref(), inner.as_deref()];
+        let words = [error.code.as_str(), error.r#type.as_str(), error.innererror["code"].as_str()];
         let says = |known: &[&str]| words.iter().flatten().any(|word| known.contains(word));
         let answer =
             Answer { status, code: printable(words.into_iter().flatten().next()), request_id, retry_after, final_word };
-        let wish = WISHES.iter().find(|(theirs, _)| error.param.as_deref() == Some(theirs));
+        let wish = WISHES.iter().find(|(theirs, _)| error.param == *theirs);
         match status {
             StatusCode::BAD_REQUEST if says(&REFUSALS) => Self::PromptRefused(answer),
             _ if says(&OUT_OF_CREDIT) => Self::OutOfCredit(answer),
@@ -176,6 +179,9 @@ impl Error {
             StatusCode::TOO_MANY_REQUESTS => Self::RateLimited(answer),
             StatusCode::BAD_REQUEST => match wish {
                 Some((_, ours)) => Self::WishRefused(ours, answer),
+                None if error.param.as_str().is_some_and(|param| param.starts_with("reasoning")) => {
+                    Self::ReasoningRefused(answer)
+                }
                 None => Self::BadRequest(answer),
             },
             // 520 and 524 are Cloudflare's: https://developers.cloudflare.com/support/troubleshooting/http-status-codes/

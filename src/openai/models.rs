@@ -7,6 +7,7 @@ use time::Date;
 use time::macros::format_description;
 
 use super::{Error, MAX_ERROR_BYTES, OpenAi, endpoint, read_body};
+use crate::config::OpenAiAuth;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -42,7 +43,12 @@ impl OpenAi {
         let Ok(response) = request.send().await else { return ModelState::Unknown };
         if !response.status().is_success() {
             return match Error::from_answer(response).await {
-                Error::ModelGone(answer) if answer.code() == "model_not_found" => ModelState::Gone,
+                // Azure lists models there, and ours are its deployments.
+                Error::ModelGone(answer)
+                    if answer.code() == "model_not_found" && self.config.auth == OpenAiAuth::Bearer =>
+                {
+                    ModelState::Gone
+                }
                 _ => ModelState::Unknown,
             };
         }

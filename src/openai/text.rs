@@ -1,5 +1,6 @@
 //! A short text from a text model, on whichever of the three endpoints it has.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -25,12 +26,21 @@ impl OpenAi {
             TextApi::Auto => TextApi::Responses,
             chosen => chosen,
         };
-        let (path, body) = match api {
-            TextApi::Auto | TextApi::Responses => ("responses", responses_body(model, instruction, input)),
-            TextApi::Chat => ("chat/completions", chat_body(model, instruction, input)),
+        let body = |reasons| match api {
+            TextApi::Auto | TextApi::Responses => ("responses", responses_body(model, instruction, input, reasons)),
+            TextApi::Chat => ("chat/completions", chat_body(model, instruction, input, reasons)),
             TextApi::Completions => ("completions", completions_body(model, instruction, input)),
         };
-        let response = self.post(path, &body, timeout).await?;
+        let reasons = can_reason(model) && !self.rejects_reasoning.load(Ordering::Relaxed);
+        let (path, first) = body(reasons);
+        let response = match self.post(path, &first, timeout).await {
+            // A deployment's name says nothing of its model.
+            Err(Error::ReasoningRefused(_)) if reasons => {
+                self.rejects_reasoning.store(true, Ordering::Relaxed);
+                self.post(path, &body(false).1, timeout).await?
+            }
+            result => result?,
+        };
         let body = read_body(response, MAX_ANSWER_BYTES).await?;
         let text = match api {
             TextApi::Auto | TextApi::Responses => {
@@ -45,24 +55,24 @@ impl OpenAi {
     }
 }
 
-fn responses_body(model: &str, instruction: &str, input: &str) -> Value {
+fn responses_body(model: &str, instruction: &str, input: &str, reasons: bool) -> Value {
     let mut body = json!({
         "model": model, "instructions": instruction, "input": input,
         "max_output_tokens": MAX_TOKENS, "store": false,
     });
-    if can_reason(model) {
+    if reasons {
         body["reasoning"] = json!({"effort": "none"});
     }
     body
 }
 
-fn chat_body(model: &str, instruction: &str, input: &str) -> Value {
+fn chat_body(model: &str, instruction: &str, input: &str, reasons: bool) -> Value {
     let mut body = json!({
         "model": model,
         "messages": [{"role": "system", "content": instruction}, {"role": "user", "content": input}],
         "max_completion_tokens": MAX_TOKENS,
     });
-    if can_reason(model) {
+    if reasons {
         body["reasoning_effort"] = json!("none");
     }
     body

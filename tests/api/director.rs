@@ -222,21 +222,51 @@ async fn a_rewriting_waits_its_turn_and_a_prompt_of_a_caller_without_quota_is_no
     assert_eq!(visionary.openai.requests(Endpoint::Responses).len(), 2);
 }
 
+/// What the text model made of a prompt is not the user's fault.
+#[tokio::test]
+async fn a_rewriting_that_is_flagged_or_refused_makes_way_for_the_style() {
+    let visionary = Setup::default().set("MODERATION", "on").start().await;
+    let body = json!({"prompt": "A car", "enhance": "rewrite"});
+    visionary.openai.script(Endpoint::Responses, says("A car in a forbidden zone, neon, low camera angle"));
+    assert_eq!(visionary.generate_json(&body).await.json()["finalPrompt"], CINEMATIC);
+    assert_eq!(visionary.openai.requests(Endpoint::Moderations).len(), 2);
+    assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 1, "the flagged one is not drawn");
+
+    let visionary = Visionary::start().await;
+    visionary.openai.script(Endpoint::Responses, says("A car in a forbidden zone, neon, low camera angle"));
+    let answer = visionary.generate_json(&body).await;
+    assert_eq!((&answer.json()["finalPrompt"], &answer.json()["enhancement"]), (&json!(CINEMATIC), &json!("style")));
+    assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 2, "refused, and drawn");
+}
+
 #[tokio::test]
 async fn the_styles_are_listed_for_everybody_and_may_be_kept() {
     let visionary = Setup { keys: vec!["the-key".into()], ..Setup::default() }.start().await;
     let answer = visionary.get("/api/styles").await;
     assert_eq!((answer.status, answer.header("cache-control")), (200, "public, max-age=3600"));
+    let line = |style: &Value| format!("{}: {}", style["name"].as_str().unwrap(), style["keywords"].as_str().unwrap());
+    let listed: Vec<String> = answer.json()["styles"].as_array().unwrap().iter().map(line).collect();
+    let wanted = [
+        "cinematic: 4k, hyper-realistic, studio lighting, cinematic",
+        "oil-painting: oil painting, visible brush strokes, rich colours, canvas texture",
+        "watercolor: watercolor, soft washes, paper texture, gentle edges",
+        "photo-realistic: photo-realistic, 4k, natural light, sharp focus, 50mm lens",
+        "abstract: abstract, bold shapes, strong colours, no recognisable objects",
+        "modern: modern art, clean lines, flat colours, generous space",
+        "black-and-white: black and white photograph, high contrast, film grain",
+        "anime: anime, cel shading, clear outlines, vivid colours",
+        "pixel-art: pixel art, 16-bit, limited palette, crisp edges",
+        "isometric: isometric view, miniature, soft shadows, clean geometry",
+        "line-art: line art, black ink on white, fine lines, no shading",
+        "low-poly: low poly, faceted surfaces, simple shapes, soft light",
+        "fantasy: fantasy art, epic scale, dramatic light, intricate detail",
+    ];
+    assert_eq!(listed, wanted);
     let styles = answer.json()["styles"].as_array().unwrap().clone();
     assert_eq!(
         styles[0],
         json!({"name": "cinematic", "title": "Cinematic", "keywords": "4k, hyper-realistic, studio lighting, cinematic"})
     );
-    let names: Vec<&str> = styles.iter().map(|style| style["name"].as_str().unwrap()).collect();
-    for name in ["oil-painting", "watercolor", "photo-realistic", "abstract", "modern", "black-and-white"] {
-        assert!(names.contains(&name), "{name}");
-    }
-    assert_eq!(names.len(), 13);
     // Each that is listed can be named.
     for style in &styles {
         let answer: Answer = visionary.generate_json(&json!({"prompt": "A car", "style": style["name"]})).await;

@@ -1,6 +1,6 @@
 //! Azure OpenAI and compatible servers, by settings alone.
 
-use devkit::openai::{self, Dialect, Endpoint};
+use devkit::openai::{self, Dialect, Endpoint, Reply};
 use serde_json::json;
 
 use crate::harness::{API_KEY, Setup, Visionary};
@@ -50,6 +50,55 @@ async fn azures_refusals_are_told_as_what_they_are() {
     assert!(webp.body.contains("does not take this outputFormat"), "{}", webp.body);
     assert!(visionary.openai.pictures_drawn().is_empty());
     assert_eq!(visionary.get("/api/quota").await.json()["used"], 0, "neither counts");
+}
+
+/// The deployments' names say nothing of their models: one that cannot be told not to reason is asked
+/// without from then on, and none is believed to be gone.
+#[tokio::test]
+async fn a_deployment_of_an_older_model_writes_and_draws() {
+    let openai = openai::Options {
+        dialect: Dialect::Azure,
+        models: vec!["pictures".to_owned(), "texts-4.1".to_owned()],
+        ..openai::Options::default()
+    };
+    let visionary = Setup { openai, ..Setup::default() }
+        .set("OPENAI_AUTH", "api-key")
+        .set("OPENAI_IMAGE_MODEL", "pictures")
+        .set("OPENAI_TEXT_MODEL", "texts-4.1")
+        .start()
+        .await;
+    for _ in 0..2 {
+        let answer = visionary.get("/api/getChatGPTSuggestion?about=a%20fox").await;
+        assert_eq!(answer.header("x-suggestion-source"), "model", "{}", answer.body);
+    }
+    assert_eq!(visionary.openai.requests(Endpoint::Responses).len(), 3, "refused once");
+    visionary.openai.wait_for_requests(Endpoint::Models, 2).await;
+    assert_eq!(visionary.get("/api/health").await.json()["status"], "ok");
+    // A size that the model behind it does not draw is the caller's to change.
+    visionary.openai.script(
+        Endpoint::Images,
+        Reply::json(
+            400,
+            &json!({"error": {"code": "invalid_value", "param": "size", "type": "invalid_request_error"}}),
+        ),
+    );
+    let answer = visionary.post(&json!({"prompt": "a fox", "size": "1792x1024"})).await;
+    assert_eq!((answer.status, answer.header("x-error-code")), (400, "invalid_request"), "{}", answer.body);
+}
+
+#[tokio::test]
+async fn each_shape_of_a_content_filters_refusal_is_understood() {
+    let visionary = azure().await;
+    for error in [
+        json!({"code": "contentFilter", "param": "prompt", "type": null}),
+        json!({"code": "content_filter", "innererror": {"code": "ResponsibleAIPolicyViolation"}}),
+        json!({"code": 400, "param": ["prompt"], "innererror": {"code": "ResponsibleAIPolicyViolation"}}),
+        json!({"type": "image_generation_user_error", "code": "moderation_blocked"}),
+    ] {
+        visionary.openai.script(Endpoint::Images, Reply::json(400, &json!({"error": error})));
+        let answer = visionary.generate("a fox").await;
+        assert_eq!((answer.status, answer.header("x-error-code")), (422, "prompt_rejected"), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -101,11 +101,76 @@ async fn style_and_about_steer_the_model_as_data_and_are_bounded() {
     assert_eq!(instructions.len(), 1, "the instruction is always the same");
     // What is wished does not come from the pool, and where the model fails the style is kept.
     visionary.openai.script_always(Endpoint::Responses, Reply::error(500, "server_error", "x", ""));
-    for _ in 0..5 {
-        let answer = visionary.get("/api/getChatGPTSuggestion?style=watercolour").await;
+    for (style, words) in [
+        ("watercolour", "watercolour"),
+        ("watercolor", "watercolour"),
+        ("oil-painting", "oil painting"),
+        ("Black%20and%20white", "black and white"),
+    ] {
+        let answer = visionary.get(&format!("/api/getChatGPTSuggestion?style={style}")).await;
         usable(&answer, "built-in");
-        assert!(answer.body.contains("watercolour"), "{}", answer.body);
+        assert!(answer.body.to_lowercase().contains(words), "{style}: {}", answer.body);
     }
+}
+
+/// Else a caller could put words into the mouths of others.
+#[tokio::test]
+async fn what_one_caller_wished_for_is_given_to_nobody_else() {
+    let visionary = Visionary::start().await;
+    let wished: Vec<String> = (0..5).map(|number| format!("An advertisement, number {number}")).collect();
+    visionary.openai.script(Endpoint::Responses, says(&json!(wished).to_string()));
+    let answer = visionary.get("/api/getChatGPTSuggestion?about=advertisements").await;
+    assert_eq!(answer.body, wished[0]);
+    for _ in 0..5 {
+        let answer = visionary.get("/api/getChatGPTSuggestion").await;
+        usable(&answer, "model");
+        assert!(!wished.contains(&answer.body), "{}", answer.body);
+    }
+}
+
+/// What the model says, and what comes out; `None` is a built-in one.
+#[tokio::test]
+async fn a_suggestion_is_one_paragraph_of_10_to_300_characters() {
+    let visionary = Visionary::start().await;
+    let (just, long) = ("x".repeat(300), "A fox and a whale ".repeat(30));
+    for (said, wanted) in [
+        ("A red fox", None),
+        ("A red fox!", Some("A red fox!".to_owned())),
+        (just.as_str(), Some(just.clone())),
+        (long.as_str(), Some(long[..300].trim_end_matches(|c| c != ' ').trim().to_owned())),
+        ("A red fox in snow\n\nA blue whale", Some("A red fox in snow".to_owned())),
+        ("A red fox\nin snow", Some("A red fox in snow".to_owned())),
+        ("I'm afraid I can't help with that.", None),
+    ] {
+        visionary.openai.script(Endpoint::Responses, says(said));
+        let answer = visionary.get("/api/getChatGPTSuggestion?about=a%20fox").await;
+        match wanted {
+            Some(wanted) => assert_eq!(answer.body, wanted, "{said}"),
+            None => usable(&answer, "built-in"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn many_at_once_share_the_calls() {
+    let visionary = Visionary::start().await;
+    let hold = Hold::new();
+    visionary.openai.script_always(Endpoint::Responses, Reply::normal().held_by(&hold));
+    let all = futures_util::future::join_all((0..20).map(|_| visionary.get("/api/getChatGPTSuggestion")));
+    let release = async {
+        hold.reached(1).await;
+        hold.release();
+    };
+    let (answers, ()) = tokio::join!(all, release);
+    answers.iter().for_each(|answer| usable(answer, "model"));
+    let calls = visionary.openai.requests(Endpoint::Responses).len();
+    assert!(calls <= 6, "{calls} calls for 20 answers");
+}
+
+/// A text model's answer.
+fn says(text: &str) -> Reply {
+    let content = json!([{"type": "output_text", "text": text}]);
+    Reply::json(200, &json!({"status": "completed", "output": [{"type": "message", "content": content}]}))
 }
 
 #[tokio::test]

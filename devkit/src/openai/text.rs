@@ -103,8 +103,9 @@ fn required(body: &Map<String, Value>, field: &'static str) -> Result<(), Refusa
     if body.get(field).is_some_and(|value| !value.is_null()) { Ok(()) } else { Err(Refusal::missing(field)) }
 }
 
+/// Where the model is a deployment, its name may end like the model behind it.
 fn is_reasoning(model: &str) -> bool {
-    !(model.starts_with("gpt-4") || model.starts_with("gpt-3"))
+    !(model.ends_with("4.1") || model.starts_with("gpt-4") || model.starts_with("gpt-3"))
 }
 
 fn check_reasoning(model: &str, body: &Map<String, Value>, effort: Option<&Value>) -> Result<(), Refusal> {
