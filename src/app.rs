@@ -11,8 +11,10 @@ use crate::azure::Table;
 use crate::caller::Callers;
 use crate::config::{Config, PromptEnhancement};
 use crate::digest::Digests;
+use crate::estimate::Estimates;
 use crate::gallery::Gallery;
 use crate::idempotency::Claims;
+use crate::jobs::Jobs;
 use crate::openai::{ModelState, OpenAi};
 use crate::quota::Quota;
 use crate::spool::{self, Spool};
@@ -28,7 +30,12 @@ pub struct App {
     pub(crate) gallery: Gallery,
     pub(crate) callers: Callers,
     pub(crate) claims: Claims,
+    pub(crate) jobs: Jobs,
+    /// How long pictures take.
+    pub(crate) estimates: Estimates,
     pub(crate) quota: Quota,
+    /// So long a synchronous request is waited for.
+    pub(crate) sync_limit: Duration,
     /// Whether prompts are moderated before anything is paid.
     pub(crate) moderation: bool,
     pub(crate) suggestions: Suggestions,
@@ -99,7 +106,10 @@ impl App {
         let table = Table::new(&config.storage, http.clone());
         Ok(Self {
             callers: Callers::new(config, digests.clone()),
-            claims: Claims::new(table.clone(), digests),
+            claims: Claims::new(table.clone(), digests.clone()),
+            jobs: Jobs::new(table.clone(), digests, config.queue.as_ref(), http.clone()),
+            estimates: Estimates::default(),
+            sync_limit: config.sync_limit,
             quota: Quota::new(&config.limits, table.clone()),
             moderation: config.moderation,
             table,

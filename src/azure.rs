@@ -2,6 +2,7 @@
 //! is shown or logged as it is: its text can hold headers, signatures and whole bodies.
 
 mod container;
+mod queue;
 mod table;
 
 use std::sync::Arc;
@@ -11,11 +12,10 @@ use azure_core::error::ErrorKind;
 use azure_core::{ExponentialRetryOptions, RetryOptions, TransportOptions};
 use azure_storage::{CloudLocation, StorageCredentials};
 use reqwest::Url;
-use secrecy::ExposeSecret as _;
-
-use crate::config::StorageConfig;
+use secrecy::{ExposeSecret as _, SecretString};
 
 pub(crate) use container::{Container, Grant};
+pub(crate) use queue::Queue;
 pub(crate) use table::{Key, Table, Version};
 
 /// The storage account did not do what it was asked.
@@ -65,14 +65,14 @@ impl From<azure_core::Error> for Error {
     }
 }
 
-fn location(config: &StorageConfig, endpoint: &Url) -> CloudLocation {
+fn location(account: &str, endpoint: &Url) -> CloudLocation {
     let uri = endpoint.as_str().trim_end_matches('/').to_owned();
-    CloudLocation::Custom { account: config.account.clone(), uri }
+    CloudLocation::Custom { account: account.to_owned(), uri }
 }
 
-fn credentials(config: &StorageConfig) -> StorageCredentials {
-    let key = azure_core::auth::Secret::new(config.key.expose_secret().to_owned());
-    StorageCredentials::access_key(config.account.clone(), key)
+fn credentials(account: &str, key: &SecretString) -> StorageCredentials {
+    let key = azure_core::auth::Secret::new(key.expose_secret().to_owned());
+    StorageCredentials::access_key(account.to_owned(), key)
 }
 
 /// Ours, because the SDK's own never times out and follows redirects with the Authorization header.

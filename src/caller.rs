@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use axum::http::{HeaderMap, HeaderName};
+use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::digest::Digests;
@@ -13,7 +14,7 @@ const PRINCIPAL_ID: HeaderName = HeaderName::from_static("x-ms-client-principal-
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// One who asks, as a keyed digest: what is stored names nobody.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Caller(String);
 
 impl Caller {

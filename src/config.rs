@@ -15,7 +15,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 pub use limits::{ImagePrice, LimitsConfig, Price, TokenPrice};
-pub use storage::StorageConfig;
+pub use storage::{QueueConfig, StorageConfig};
 
 pub(crate) use limits::micro_usd;
 
@@ -49,6 +49,11 @@ pub struct Config {
     pub openai: OpenAiConfig,
     /// The storage account.
     pub storage: StorageConfig,
+    /// Where jobs are queued; `None` without a connection string in `AzureWebJobsStorage`.
+    pub queue: Option<QueueConfig>,
+    /// `SYNC_LIMIT_SECONDS` (215): a synchronous request that takes longer is answered with a job.
+    /// Azure's front end ends those that have no answer after 230 s.
+    pub sync_limit: Duration,
     /// The tokens that are handed out.
     pub sas: SasConfig,
 }
@@ -236,6 +241,10 @@ impl Config {
                 Some(_) => return Err(Error::Malformed { name: "MODERATION", expected: "off or on" }),
             },
             limits: LimitsConfig::from_vars(&vars)?,
+            queue: QueueConfig::from_vars(&vars)?,
+            sync_limit: Duration::from_secs(
+                vars.number("SYNC_LIMIT_SECONDS", "a whole number of seconds, 1 to 225", 1..=225)?.unwrap_or(215),
+            ),
             openai: OpenAiConfig::from_vars(&vars)?,
             storage,
             sas: SasConfig::from_vars(&vars)?,

@@ -2,10 +2,12 @@
 //!
 //! A caller gets no more than that; the cause goes to the log.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::http::StatusCode;
 
+use crate::jobs::Trouble;
 use crate::logs::chain;
 use crate::{gallery, generate, idempotency, openai, quota};
 
@@ -15,7 +17,7 @@ pub struct Problem {
     /// The HTTP status.
     pub status: StatusCode,
     /// Stable: a front end may test for it.
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// One sentence or two for a person.
     pub sentence: String,
     /// When another try is worth it.
@@ -27,8 +29,15 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(crate) fn new(status: StatusCode, code: &'static str, sentence: impl Into<String>) -> Self {
-        Self { status, code, sentence: sentence.into(), retry_after: None, categories: Vec::new(), cause: None }
+    pub(crate) fn new(status: StatusCode, code: impl Into<Cow<'static, str>>, sentence: impl Into<String>) -> Self {
+        Self {
+            status,
+            code: code.into(),
+            sentence: sentence.into(),
+            retry_after: None,
+            categories: Vec::new(),
+            cause: None,
+        }
     }
 
     pub(crate) fn invalid_request(sentence: impl Into<String>) -> Self {
@@ -56,6 +65,13 @@ impl Problem {
 
     fn caused_by(self, error: &dyn std::error::Error) -> Self {
         Self { cause: Some(chain(error)), ..self }
+    }
+}
+
+impl From<Trouble> for Problem {
+    fn from(trouble: Trouble) -> Self {
+        let status = StatusCode::from_u16(trouble.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self { categories: trouble.categories, ..Self::new(status, trouble.code, trouble.sentence) }
     }
 }
 
@@ -93,6 +109,8 @@ impl From<generate::Error> for Problem {
             )
             .caused_by(&error),
             generate::Error::Panicked => Self::internal("the generation panicked"),
+            generate::Error::Jobs(error) => error.into(),
+            generate::Error::Withdrawn => Self::internal("a job was cancelled while it was worked on"),
             generate::Error::Storage(error) => {
                 let sentence = "The picture was drawn but could not be saved, so it is lost. Please try again later.";
                 Self { sentence: sentence.to_owned(), ..error.into() }
@@ -178,7 +196,7 @@ impl From<gallery::Error> for Problem {
 
 impl From<openai::Error> for Problem {
     fn from(error: openai::Error) -> Self {
-        let bad_gateway = |code, sentence: &str| Self::new(StatusCode::BAD_GATEWAY, code, sentence);
+        let bad_gateway = |code: &'static str, sentence: &str| Self::new(StatusCode::BAD_GATEWAY, code, sentence);
         let misconfigured = |sentence| bad_gateway("provider_misconfigured", sentence);
         let failed = || bad_gateway("provider_failed", "The image provider failed. Please try again later.");
         let problem = match &error {
@@ -220,10 +238,12 @@ impl From<openai::Error> for Problem {
                 "The image provider's account is out of credit: the operator should look at its billing and at \
                  OPENAI_PROJECT_ID.",
             ),
-            openai::Error::BadRequest(_) | openai::Error::ReasoningRefused(_) => misconfigured(
-                "The image provider did not take the request: the operator should look at OPENAI_IMAGE_MODEL and \
+            openai::Error::BadRequest(_) | openai::Error::ReasoningRefused(_) | openai::Error::StreamRefused(_) => {
+                misconfigured(
+                    "The image provider did not take the request: the operator should look at OPENAI_IMAGE_MODEL and \
                  OPENAI_IMAGE_WIRE.",
-            ),
+                )
+            }
             openai::Error::Unreachable(_) | openai::Error::Failed(_) | openai::Error::BadAnswer(_) => failed(),
         };
         problem.caused_by(&error)

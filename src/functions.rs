@@ -4,11 +4,15 @@
 //! matched the same way here.
 
 mod accept;
+mod events;
 mod generate_image;
 mod generate_sas_token;
 mod get_chat_gpt_suggestion;
 mod get_images;
 mod health;
+mod jobs;
+mod prefer;
+mod process_image;
 mod quota;
 mod rate_limit;
 mod styles;
@@ -25,7 +29,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
-use serde_json::json;
+use serde_json::{Value, json};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument as _;
 
@@ -47,7 +51,8 @@ pub struct Function {
 pub const FUNCTIONS: [Function; 9] = [
     Function {
         name: "generateImage",
-        methods: &["post"],
+        // Its jobs are below its address.
+        methods: &["delete", "get", "post"],
         auth_level: "anonymous",
         handler: || post(generate_image::handle),
     },
@@ -74,6 +79,11 @@ pub const FUNCTIONS: [Function; 9] = [
     Function { name: "usage", methods: &["get"], auth_level: "function", handler: || get(usage::handle) },
 ];
 
+/// The functions that the queue triggers: the folder's name and the queue. The host sends them its
+/// envelope, at addresses that nobody else can reach.
+pub const QUEUE_FUNCTIONS: [(&str, &str); 2] =
+    [("processImage", jobs::QUEUE), ("processImagePoison", jobs::POISON_QUEUE)];
+
 /// The host's correlation id, on every answer.
 pub const INVOCATION_ID: HeaderName = HeaderName::from_static("x-azure-functions-invocationid");
 /// The stable code of an error, beside its sentence.
@@ -91,6 +101,9 @@ pub fn router(app: Arc<App>) -> Router {
         router = router.route(&path, (function.handler)());
     }
     router
+        .route(&jobs::path("{id}").to_ascii_lowercase(), get(jobs::look).delete(jobs::cancel))
+        .route("/processimage", post(process_image::deliver))
+        .route("/processimagepoison", post(process_image::give_up))
         .fallback(|| async { Problem::not_found() })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .layer(CatchPanicLayer::custom(panicked))
@@ -120,8 +133,7 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
     let id = invocation_id(request.headers());
     let accept = accept::Accept::of(request.headers());
     let path = request.uri().path().to_owned();
-    let name = FUNCTIONS.iter().map(|function| function.name).find(|name| path.ends_with(&name.to_ascii_lowercase()));
-    let name = name.unwrap_or("none");
+    let name = function_name(&path);
     let span = tracing::info_span!("invocation", invocation.id = %id, function.name = name);
     let mut response = next.run(request).instrument(span.clone()).await;
     let _in_span = span.enter();
@@ -129,14 +141,14 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
     let status = response.status().as_u16();
     let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     match &problem {
-        Some(Problem { code, cause: Some(cause), .. }) if OPERATOR_MUST_LOOK.contains(code) => {
-            tracing::error!(http.status = status, error.code = code, cause, duration_ms, "the request failed");
+        Some(Problem { code, cause: Some(cause), .. }) if OPERATOR_MUST_LOOK.contains(&&**code) => {
+            tracing::error!(http.status = status, error.code = &**code, cause, duration_ms, "the request failed");
         }
         Some(Problem { code, cause: Some(cause), .. }) => {
-            tracing::warn!(http.status = status, error.code = code, cause, duration_ms, "the request failed");
+            tracing::warn!(http.status = status, error.code = &**code, cause, duration_ms, "the request failed");
         }
         Some(Problem { code, .. }) => {
-            tracing::info!(http.status = status, error.code = code, duration_ms, "the request was refused");
+            tracing::info!(http.status = status, error.code = &**code, duration_ms, "the request was refused");
         }
         None if path == "/" => {}
         None => tracing::info!(http.status = status, duration_ms, "the request was answered"),
@@ -150,6 +162,18 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
         response.headers_mut().insert(INVOCATION_ID, value);
     }
     response
+}
+
+/// The function that a normalized path leads to.
+fn function_name(path: &str) -> &'static str {
+    let of_http = |path: &str| {
+        let first = path.split('/').next().unwrap_or_default();
+        FUNCTIONS.iter().map(|function| function.name).find(|name| name.eq_ignore_ascii_case(first))
+    };
+    let of_queue =
+        |path: &str| QUEUE_FUNCTIONS.iter().map(|(name, _)| *name).find(|name| name.eq_ignore_ascii_case(path));
+    let path = path.strip_prefix('/').unwrap_or(path);
+    path.strip_prefix("api/").map_or_else(|| of_queue(path), of_http).unwrap_or("none")
 }
 
 /// A problem travels in the response's extensions until `finish` knows how to write it.
@@ -166,17 +190,7 @@ impl IntoResponse for Problem {
 /// getImages always answers JSON, with `imageUrls`: there are pages that map over it unasked.
 fn render(problem: &Problem, accept: accept::Accept, get_images: bool, invocation_id: &str) -> Response {
     let mut response = if get_images || accept == accept::Accept::Json {
-        let mut body = json!({
-            "type": "about:blank",
-            "title": problem.status.canonical_reason(),
-            "status": problem.status.as_u16(),
-            "detail": problem.sentence,
-            "code": problem.code,
-            "invocationId": invocation_id,
-        });
-        if !problem.categories.is_empty() {
-            body["categories"] = json!(problem.categories);
-        }
+        let mut body = document(problem, invocation_id);
         if get_images {
             body["imageUrls"] = json!([]);
         }
@@ -186,7 +200,9 @@ fn render(problem: &Problem, accept: accept::Accept, get_images: bool, invocatio
         (problem.status, problem.sentence.clone()).into_response()
     };
     let headers = response.headers_mut();
-    headers.insert(ERROR_CODE, HeaderValue::from_static(problem.code));
+    if let Ok(code) = HeaderValue::from_str(&problem.code) {
+        headers.insert(ERROR_CODE, code);
+    }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(wait) = problem.retry_after {
         // Whole seconds, rounded up: a wait that is too short is a second refusal.
@@ -194,6 +210,22 @@ fn render(problem: &Problem, accept: accept::Accept, get_images: bool, invocatio
         headers.insert(header::RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
     }
     response
+}
+
+/// RFC 9457.
+fn document(problem: &Problem, invocation_id: &str) -> Value {
+    let mut body = json!({
+        "type": "about:blank",
+        "title": problem.status.canonical_reason(),
+        "status": problem.status.as_u16(),
+        "detail": problem.sentence,
+        "code": problem.code,
+        "invocationId": invocation_id,
+    });
+    if !problem.categories.is_empty() {
+        body["categories"] = json!(problem.categories);
+    }
+    body
 }
 
 /// The host's id; in forwarding mode a client's own comes before it. Without a host, one is made.

@@ -155,6 +155,11 @@ impl Gallery {
         Err(Error::Answered { status: 409, code: "BlobAlreadyExists".to_owned() })
     }
 
+    /// How the names of a prompt's pictures begin: what the gallery shows of it.
+    pub fn caption(prompt: &Prompt) -> String {
+        name::caption(prompt)
+    }
+
     /// The name that [`Self::store`] will take, unless another picture has it by then.
     pub fn name(image: &Image, details: &Details) -> String {
         name::blob_name(&details.prompt, name::epoch_ms(details.created_at), image.format())

@@ -2,22 +2,25 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use serde::Serialize;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tracing::Instrument as _;
 
 use crate::app::App;
+use crate::azure;
 use crate::caller::Caller;
 use crate::config::PromptEnhancement;
 use crate::director::{self, Directed, Direction};
 use crate::gallery::{self, Details, Gallery, Stored};
 use crate::idempotency::{self, Claim, Claimed, Ending, Loss, Repeatable};
+use crate::jobs::{Lease, Withdrawn};
 use crate::logs::chain;
 use crate::openai::{self, Drawing, InvalidWish, Wishes};
 use crate::price::{Bill, Cost, Order};
+use crate::progress::{Accepted, Phase, Progress, Reporter};
 use crate::prompt::{self, Prompt};
 use crate::quota::{self, Standing, Unused};
 use crate::spool;
@@ -53,6 +56,12 @@ pub enum Error {
     /// No picture can be kept safe. Nothing was asked of the provider.
     #[error(transparent)]
     Spool(#[from] spool::Error),
+    /// A job was cancelled, or has become another process's.
+    #[error("the job is nobody's, or another process's")]
+    Withdrawn,
+    /// The state of a job cannot be read or written.
+    #[error("the state of a job cannot be reached")]
+    Jobs(#[source] azure::Error),
     /// The generation panicked.
     #[error("the generation panicked")]
     Panicked,
@@ -83,6 +92,11 @@ pub enum Outcome {
         /// The blob's name.
         name: String,
     },
+    /// A job is about it.
+    Job {
+        /// The job's id.
+        id: String,
+    },
 }
 
 /// What a caller asks for.
@@ -109,15 +123,38 @@ pub struct Answered {
     pub standing: Option<Standing>,
 }
 
+/// A generation under way. It goes on when this is dropped.
+#[derive(Debug)]
+pub struct Running {
+    /// The picture's id.
+    pub id: String,
+    /// How far it has come.
+    pub progress: watch::Receiver<Progress>,
+    /// Its end.
+    pub answered: oneshot::Receiver<Answered>,
+}
+
 /// A request that can be fulfilled.
-struct Generation {
+#[derive(Debug)]
+pub(crate) struct Generation {
     /// Of the picture that is to come.
-    id: String,
-    prompt: Prompt,
-    direction: Direction,
-    drawing: Drawing,
-    caller: Caller,
-    repeatable: Option<Repeatable>,
+    pub(crate) id: String,
+    pub(crate) prompt: Prompt,
+    pub(crate) direction: Direction,
+    pub(crate) drawing: Drawing,
+    pub(crate) caller: Caller,
+    /// Where the claim of its Idempotency-Key is, if it has one.
+    pub(crate) claim: Option<String>,
+}
+
+/// What has to be told before the provider is asked, and kept up while it draws.
+pub(crate) enum Permission<'a> {
+    /// Nobody.
+    Free,
+    /// That an Idempotency-Key is being worked on.
+    Claim(&'a mut Box<Claim>),
+    /// That a job is.
+    Lease(&'a mut Lease),
 }
 
 /// What is left to do when the caller has the answer.
@@ -129,7 +166,8 @@ struct Rest {
 }
 
 /// How a reservation ends.
-enum Settlement {
+#[derive(Debug)]
+pub(crate) enum Settlement {
     /// The picture is in the gallery.
     Drawn { bill: Bill, model: String, cost: Cost },
     /// It may have been drawn and is lost.
@@ -141,20 +179,29 @@ enum Settlement {
 /// Between tries to end a reservation: each may be made again.
 const SETTLE_PAUSES_SECONDS: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
 
-/// Has the picture drawn and stores it. Goes on to its end when the caller stops waiting: the
-/// picture is paid from the moment the provider is asked.
-pub async fn generate(app: &Arc<App>, request: Request) -> Answered {
-    let generation = match Generation::of(app, request) {
-        Ok(generation) => generation,
-        Err(error) => return error.into(),
-    };
-    let (tell, told) = oneshot::channel();
-    app.generations.spawn(run(Arc::clone(app), generation, tell).in_current_span());
-    told.await.unwrap_or_else(|_| Error::Panicked.into())
+/// Has a picture drawn and stored. Goes on to its end when the caller stops waiting: the picture is
+/// paid from the moment the provider is asked.
+///
+/// # Errors
+/// The request cannot be fulfilled by anybody.
+pub fn start(app: &Arc<App>, request: Request) -> Result<Running, Error> {
+    let repeatable = request.repeatable.clone();
+    let generation = Generation::of(app, request)?;
+    let (reporter, progress) = Reporter::new();
+    let (tell, answered) = oneshot::channel();
+    let id = generation.id.clone();
+    app.generations.spawn(run(Arc::clone(app), generation, repeatable, reporter, tell).in_current_span());
+    Ok(Running { id, progress, answered })
 }
 
-async fn run(app: Arc<App>, generation: Generation, tell: oneshot::Sender<Answered>) {
-    let (answered, rest) = run_once(&app, &generation).await;
+async fn run(
+    app: Arc<App>,
+    generation: Generation,
+    repeatable: Option<Repeatable>,
+    reporter: Reporter,
+    tell: oneshot::Sender<Answered>,
+) {
+    let (answered, rest) = run_once(&app, &generation, repeatable.as_ref(), &reporter).await;
     // A caller who has left is told nothing.
     let _ = tell.send(answered);
     if let Some(settlement) = rest.settlement {
@@ -166,20 +213,22 @@ async fn run(app: Arc<App>, generation: Generation, tell: oneshot::Sender<Answer
 }
 
 /// Does the work, unless it was done before.
-async fn run_once(app: &App, generation: &Generation) -> (Answered, Rest) {
-    let Some(repeatable) = &generation.repeatable else {
-        let (answered, settlement) = reserve_and_draw(app, generation, None).await;
+async fn run_once(
+    app: &App,
+    generation: &Generation,
+    repeatable: Option<&Repeatable>,
+    reporter: &Reporter,
+) -> (Answered, Rest) {
+    let Some(repeatable) = repeatable else {
+        let (answered, settlement) = reserve_and_draw(app, generation, Permission::Free, reporter).await;
         return (answered, Rest { settlement, claim: None });
     };
-    let mut claim = match app.claims.claim(repeatable, &generation.id, (app.clock)()).await {
-        Ok(Claimed::Ours(claim)) => claim,
-        Ok(Claimed::Ended(ending)) => {
-            let result = answer_again(app, ending, generation.prompt.clone()).await;
-            return (Answered { result, standing: None }, Rest::default());
-        }
-        Err(error) => return (Error::from(error).into(), Rest::default()),
+    let mut claim = match claim(app, generation, repeatable).await {
+        Ok(Ok(claim)) => claim,
+        Ok(Err(outcome)) => return (Answered { result: Ok(outcome), standing: None }, Rest::default()),
+        Err(error) => return (error.into(), Rest::default()),
     };
-    let (answered, settlement) = reserve_and_draw(app, generation, Some(&mut claim)).await;
+    let (answered, settlement) = reserve_and_draw(app, generation, Permission::Claim(&mut claim), reporter).await;
     let told = match Ending::of(&answered.result) {
         Some(ending) => claim.end(ending).await.map_err(|error| (error, Some(claim))),
         None => claim.take_back().await.map_err(|error| (error, None)),
@@ -191,6 +240,18 @@ async fn run_once(app: &App, generation: &Generation) -> (Answered, Rest) {
     (answered, Rest { settlement, claim })
 }
 
+/// The claim of a request's Idempotency-Key, or the answer that it had the first time.
+pub(crate) async fn claim(
+    app: &App,
+    generation: &Generation,
+    repeatable: &Repeatable,
+) -> Result<Result<Box<Claim>, Outcome>, Error> {
+    match app.claims.claim(repeatable, &generation.id, (app.clock)()).await? {
+        Claimed::Ours(claim) => Ok(Ok(claim)),
+        Claimed::Ended(ending) => answer_again(app, ending, generation.prompt.clone()).await.map(Err),
+    }
+}
+
 async fn answer_again(app: &App, ending: Ending, prompt: Prompt) -> Result<Outcome, Error> {
     match ending {
         Ending::Stored(stored) => {
@@ -198,6 +259,7 @@ async fn answer_again(app: &App, ending: Ending, prompt: Prompt) -> Result<Outco
             Ok(Outcome::Stored(Box::new(Generated { url, prompt, stored })))
         }
         Ending::StoredLater { name } => Ok(Outcome::StoredLater { name }),
+        Ending::Job { id } => Ok(Outcome::Job { id }),
         Ending::Lost(Loss::Timeout) => Err(openai::Error::Timeout.into()),
         Ending::Lost(Loss::Answer) => Err(openai::Error::LostAnswer(None).into()),
         Ending::Lost(Loss::UselessAnswer) => Err(openai::Error::BadAnswer("the first one was").into()),
@@ -209,10 +271,39 @@ async fn answer_again(app: &App, ending: Ending, prompt: Prompt) -> Result<Outco
 async fn reserve_and_draw(
     app: &App,
     generation: &Generation,
-    claim: Option<&mut Box<Claim>>,
+    permission: Permission<'_>,
+    reporter: &Reporter,
 ) -> (Answered, Option<Settlement>) {
+    let (bill, standing) = match reserve(app, generation).await {
+        Ok(reserved) => reserved,
+        Err((error, settlement)) => return (error.into(), settlement),
+    };
+    reporter.accepted(Accepted {
+        name: Gallery::caption(&generation.prompt),
+        remaining: standing.map(|standing| standing.remaining()),
+        estimate: generation.estimate(app),
+    });
+    let error = match draw(app, generation, &bill, permission, reporter).await {
+        Ok((outcome, settlement)) => return (Answered { result: Ok(outcome), standing }, settlement),
+        Err(error) => error,
+    };
+    match Settlement::of(app, &error, &bill, generation).await {
+        Some(Settlement::Unused { bill, model, why }) => match app.quota.give_back(&bill, &model, why).await {
+            Ok(standing) => (Answered { result: Err(error), standing }, None),
+            Err(_) => (Answered { result: Err(error), standing }, Some(Settlement::Unused { bill, model, why })),
+        },
+        settlement => (Answered { result: Err(error), standing }, settlement),
+    }
+}
+
+/// Moderates a prompt and reserves a picture and its money; with what is left to be settled, where
+/// that failed.
+pub(crate) async fn reserve(
+    app: &App,
+    generation: &Generation,
+) -> Result<(Bill, Option<Standing>), (Error, Option<Settlement>)> {
     if let Err(error) = check(app, &generation.prompt).await {
-        return (error.into(), None);
+        return Err((error, None));
     }
     // What the director adds is not known yet.
     let added = match generation.direction.enhancement {
@@ -222,34 +313,23 @@ async fn reserve_and_draw(
     };
     let orders = generation.drawing.orders().map(|order| Order { prompt_bytes: order.prompt_bytes + added, ..order });
     let model = generation.drawing.model().to_owned();
-    let reserved = app.quota.reserve(&generation.id, &generation.caller, orders, (app.clock)()).await;
-    let (bill, standing) = match reserved {
-        Ok(reserved) => reserved,
-        Err((error, bill)) => {
-            let unused = bill.map(|bill| Settlement::Unused { bill, model, why: Unused::NotAsked });
-            return (Error::from(error).into(), unused);
-        }
-    };
-    // A panic must not leave a claim or a reservation as it is.
-    let drawing = AssertUnwindSafe(draw_in_turn(app, generation, &bill, claim)).catch_unwind().await;
-    let error = match drawing.unwrap_or(Err(Error::Panicked)) {
-        Ok((outcome, settlement)) => return (Answered { result: Ok(outcome), standing }, settlement),
-        Err(error) => error,
-    };
-    if matches!(error, Error::Panicked) && matches!(app.spool.get(&generation.id).await, Ok(Some(_))) {
-        // Whoever recovers it settles it.
-        app.spool.leave(&generation.id);
-        app.left_behind.notify_one();
-        return (Answered { result: Err(error), standing }, None);
-    }
-    if error.loss().is_some() {
-        return (Answered { result: Err(error), standing }, Some(Settlement::Lost { bill, model }));
-    }
-    let why = error.unused();
-    match app.quota.give_back(&bill, &model, why).await {
-        Ok(standing) => (Answered { result: Err(error), standing }, None),
-        Err(_) => (Answered { result: Err(error), standing }, Some(Settlement::Unused { bill, model, why })),
-    }
+    app.quota.reserve(&generation.id, &generation.caller, orders, (app.clock)()).await.map_err(|(error, bill)| {
+        let unused = bill.map(|bill| Settlement::Unused { bill, model, why: Unused::NotAsked });
+        (error.into(), unused)
+    })
+}
+
+/// Has a picture drawn that was reserved, and stores it. A panic must not leave a claim or a
+/// reservation as it is.
+pub(crate) async fn draw(
+    app: &App,
+    generation: &Generation,
+    bill: &Bill,
+    permission: Permission<'_>,
+    reporter: &Reporter,
+) -> Result<(Outcome, Option<Settlement>), Error> {
+    let drawing = AssertUnwindSafe(draw_in_turn(app, generation, bill, permission, reporter)).catch_unwind().await;
+    drawing.unwrap_or(Err(Error::Panicked))
 }
 
 /// Whether the prompt is one that the provider would rather not have. It is free advice, and the
@@ -268,23 +348,39 @@ async fn check(app: &App, prompt: &Prompt) -> Result<(), Error> {
     }
 }
 
-/// Waits until the provider may be asked, and keeps the claim while it works.
+/// Waits until the provider may be asked, and keeps the permission up while it works.
 async fn draw_in_turn(
     app: &App,
     generation: &Generation,
     bill: &Bill,
-    claim: Option<&mut Box<Claim>>,
+    permission: Permission<'_>,
+    reporter: &Reporter,
 ) -> Result<(Outcome, Option<Settlement>), Error> {
-    let _turn = app.turns.take().await?;
+    let _turn = match &permission {
+        // Nobody holds a connection open for it.
+        Permission::Lease(_) => app.turns.take_patiently().await?,
+        Permission::Free | Permission::Claim(_) => app.turns.take().await?,
+    };
     app.spool.check_room().await?;
     let limit = generation.drawing.prompt_limit();
     let (prompt, direction) = (&generation.prompt, generation.direction);
     let directed = director::direct(&app.openai, prompt, direction, limit, app.moderation).await;
-    let Some(claim) = claim else { return draw_and_store(app, generation, directed, bill).await };
-    claim.ask((app.clock)()).await?;
-    tokio::select! {
-        ended = draw_and_store(app, generation, directed, bill) => ended,
-        () = claim.renew(&*app.clock) => Err(Error::Panicked),
+    match permission {
+        Permission::Free => draw_and_store(app, generation, directed, bill, reporter).await,
+        Permission::Claim(claim) => {
+            claim.ask((app.clock)()).await?;
+            tokio::select! {
+                ended = draw_and_store(app, generation, directed, bill, reporter) => ended,
+                () = claim.renew(&*app.clock) => Err(Error::Panicked),
+            }
+        }
+        Permission::Lease(lease) => {
+            lease.ask((app.clock)()).await?;
+            tokio::select! {
+                ended = draw_and_store(app, generation, directed, bill, reporter) => ended,
+                () = lease.renew(&*app.clock, reporter.watch()) => Err(Error::Panicked),
+            }
+        }
     }
 }
 
@@ -293,19 +389,26 @@ async fn draw_and_store(
     generation: &Generation,
     mut directed: Directed,
     bill: &Bill,
+    reporter: &Reporter,
 ) -> Result<(Outcome, Option<Settlement>), Error> {
-    let mut drawn = app.openai.draw(&generation.drawing.with_prompt(&directed.prompt)).await;
+    reporter.phase(Phase::Drawing);
+    let started = Instant::now();
+    let show = |index, image| reporter.preview(index, image);
+    let mut drawn = app.openai.draw(&generation.drawing.with_prompt(&directed.prompt), &show).await;
     if matches!(drawn, Err(openai::Error::PromptRefused(_))) && directed.enhancement == PromptEnhancement::Rewrite {
         // What is refused is not the user's: it is not billed, and not for the user to put differently.
         directed = director::styled(&generation.prompt, generation.direction, generation.drawing.prompt_limit());
-        drawn = app.openai.draw(&generation.drawing.with_prompt(&directed.prompt)).await;
+        drawn = app.openai.draw(&generation.drawing.with_prompt(&directed.prompt), &show).await;
     }
     let drawn = drawn?;
+    reporter.phase(Phase::Saving);
+    generation.took(app, started.elapsed());
     let order = Order {
         model: &drawn.model,
         size: &drawn.size,
         quality: Some(&drawn.quality),
         prompt_bytes: directed.prompt.len(),
+        partial_images: 0,
     };
     let cost = app.quota.cost(order, drawn.usage, bill);
     let details = Details {
@@ -319,7 +422,7 @@ async fn draw_and_store(
         quality: drawn.quality,
         // The time of the picture and not of the request, so that the newest picture is listed first.
         created_at: (app.clock)(),
-        claim: generation.repeatable.as_ref().map(|repeatable| repeatable.row().to_owned()),
+        claim: generation.claim.clone(),
         bill: Some(bill.clone()),
         cost: Some(cost.clone()),
     };
@@ -338,9 +441,6 @@ async fn draw_and_store(
     }
     match stored {
         Ok(stored) => {
-            if let Err(error) = app.spool.remove(&details.id).await {
-                tracing::error!(cause = chain(&error), "a stored picture cannot be removed from the spool");
-            }
             // Signing is arithmetic: it has worked at the start.
             let url = app.gallery.link(&stored.name, (app.clock)()).await.unwrap_or_default();
             let settlement = Settlement::Drawn { bill: bill.clone(), model: details.model, cost };
@@ -363,17 +463,47 @@ async fn draw_and_store(
 }
 
 impl Generation {
-    fn of(app: &App, request: Request) -> Result<Self, Error> {
+    pub(crate) fn of(app: &App, request: Request) -> Result<Self, Error> {
         let prompt = Prompt::parse(&request.prompt)?;
         let drawing = app.openai.plan(&prompt, &request.wishes)?;
         let id = format!("{:032x}", fastrand::u128(..));
-        let (direction, caller, repeatable) = (request.direction, request.caller, request.repeatable);
-        Ok(Self { id, prompt, direction, drawing, caller, repeatable })
+        let claim = request.repeatable.map(|repeatable| repeatable.row().to_owned());
+        Ok(Self { id, prompt, direction: request.direction, drawing, caller: request.caller, claim })
+    }
+
+    /// How long such pictures took lately.
+    pub(crate) fn estimate(&self, app: &App) -> Option<Duration> {
+        let order = self.drawing.orders().next()?;
+        app.estimates.of(order.model, order.size)
+    }
+
+    fn took(&self, app: &App, time: Duration) {
+        if let Some(order) = self.drawing.orders().next() {
+            app.estimates.note(order.model, order.size, time);
+        }
     }
 }
 
 impl Settlement {
-    async fn settle(&self, app: &App) {
+    /// How a reservation ends whose generation failed; `None` where somebody else ends it.
+    pub(crate) async fn of(app: &App, error: &Error, bill: &Bill, generation: &Generation) -> Option<Self> {
+        if matches!(error, Error::Withdrawn) {
+            return None;
+        }
+        if matches!(error, Error::Panicked) && matches!(app.spool.get(&generation.id).await, Ok(Some(_))) {
+            // Whoever recovers it settles it.
+            app.spool.leave(&generation.id);
+            app.left_behind.notify_one();
+            return None;
+        }
+        let (bill, model) = (bill.clone(), generation.drawing.model().to_owned());
+        Some(match error.loss() {
+            Some(_) => Self::Lost { bill, model },
+            None => Self::Unused { bill, model, why: error.unused() },
+        })
+    }
+
+    pub(crate) async fn settle(&self, app: &App) {
         let mut pauses = SETTLE_PAUSES_SECONDS.into_iter();
         loop {
             let settled = match self {
@@ -381,12 +511,31 @@ impl Settlement {
                 Self::Lost { bill, model } => app.quota.keep(bill, model).await,
                 Self::Unused { bill, model, why } => app.quota.give_back(bill, model, *why).await.map(|_| ()),
             };
-            let Err(error) = settled else { return };
+            let Err(error) = settled else { break };
             let Some(seconds) = pauses.next() else {
                 tracing::error!(cause = chain(&error), "a reservation could not be ended; it counts as it was made");
+                if let Self::Drawn { bill, .. } = self {
+                    // Whoever finds it in the spool settles it.
+                    app.spool.leave(&bill.id);
+                }
                 return;
             };
             tokio::time::sleep(Duration::from_secs(seconds)).await;
+        }
+        // Only now: a process that dies before leaves it to be found, and everything is told again.
+        if let Self::Drawn { bill, .. } = self
+            && let Err(error) = app.spool.remove(&bill.id).await
+        {
+            tracing::error!(cause = chain(&error), "a stored picture cannot be removed from the spool");
+        }
+    }
+}
+
+impl From<Withdrawn> for Error {
+    fn from(error: Withdrawn) -> Self {
+        match error {
+            Withdrawn::Withdrawn => Self::Withdrawn,
+            Withdrawn::Table(error) => Self::Jobs(error),
         }
     }
 }
@@ -407,6 +556,7 @@ impl Ending {
         match result {
             Ok(Outcome::Stored(generated)) => Some(Self::Stored(generated.stored.clone())),
             Ok(Outcome::StoredLater { name }) => Some(Self::StoredLater { name: name.clone() }),
+            Ok(Outcome::Job { id }) => Some(Self::Job { id: id.clone() }),
             Err(error) => error.loss().map(Self::Lost),
         }
     }
@@ -414,7 +564,7 @@ impl Ending {
 
 impl Error {
     /// How a picture was lost that may have been drawn and billed; `None` where none was drawn.
-    fn loss(&self) -> Option<Loss> {
+    pub(crate) fn loss(&self) -> Option<Loss> {
         match self {
             Self::Provider(openai::Error::Timeout) => Some(Loss::Timeout),
             Self::Provider(openai::Error::LostAnswer(_) | openai::Error::GatewayTimeout(_)) => Some(Loss::Answer),
@@ -425,6 +575,7 @@ impl Error {
                 | openai::Error::PromptRefused(_)
                 | openai::Error::WishRefused(..)
                 | openai::Error::ReasoningRefused(_)
+                | openai::Error::StreamRefused(_)
                 | openai::Error::BadRequest(_)
                 | openai::Error::Denied(_)
                 | openai::Error::ModelGone(_)
@@ -438,11 +589,25 @@ impl Error {
             | Self::Flagged(_)
             | Self::Quota(_)
             | Self::Busy(_)
+            | Self::Withdrawn
+            | Self::Jobs(_)
             | Self::Spool(_) => None,
         }
     }
+
+    /// Whether another delivery of a job may do better. Nothing was drawn.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Self::Provider(openai::Error::Unreachable(_) | openai::Error::RateLimited(_) | openai::Error::Failed(_))
+                | Self::Busy(_)
+                | Self::Spool(_)
+                | Self::Jobs(_)
+        )
+    }
+
     /// Why nothing came of a reservation, where [`Self::loss`] knows of none.
-    fn unused(&self) -> Unused {
+    pub(crate) fn unused(&self) -> Unused {
         match self {
             Self::Provider(openai::Error::PromptRefused(_)) => Unused::Refusal,
             Self::Provider(_) => Unused::Failure,

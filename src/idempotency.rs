@@ -71,6 +71,11 @@ pub(crate) enum Ending {
         /// The blob's name.
         name: String,
     },
+    /// A job is about it, which knows more.
+    Job {
+        /// The job's id.
+        id: String,
+    },
     /// It may have been drawn and billed, and is lost.
     Lost(Loss),
 }
@@ -174,6 +179,17 @@ impl Claims {
             };
         }
         Err(Error::InProgress)
+    }
+
+    /// Frees the key of a picture that nothing was paid for.
+    pub(crate) async fn free(&self, row: &str, owner: &str) -> Result<(), azure::Error> {
+        let key = key(row.to_owned());
+        match self.table.get::<Record>(&key).await? {
+            Some((record, version)) if record.owner == owner => {
+                Claim { table: self.table.clone(), key, record, version }.take_back().await
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Says of a picture that was stored after all, by whichever process, how its request ended.

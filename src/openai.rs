@@ -8,6 +8,7 @@ mod family;
 mod images;
 mod models;
 mod moderation;
+mod stream;
 mod text;
 mod trouble;
 

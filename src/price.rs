@@ -25,6 +25,9 @@ const DALL_E: [(&str, f64, f64); 2] = [("standard", 0.04, 0.08), ("hd", 0.08, 0.
 /// they are taken at twice and four times `high`. `auto` chooses among the first three.
 const IMAGE_TOKENS: [(&str, f64); 6] =
     [("low", 280.0), ("medium", 1_800.0), ("high", 7_050.0), ("auto", 7_050.0), ("xhigh", 14_100.0), ("max", 28_200.0)];
+/// Of each partial picture
+/// (<https://platform.openai.com/docs/guides/image-generation#partial-images-cost>).
+const PARTIAL_IMAGE_TOKENS: f64 = 100.0;
 /// The largest picture of any model, which `auto` may choose.
 const MAX_PIXELS: f64 = 8_294_400.0;
 /// What a provider may add to a prompt.
@@ -47,6 +50,8 @@ pub(crate) struct Order<'a> {
     pub(crate) size: &'a str,
     pub(crate) quality: Option<&'a str>,
     pub(crate) prompt_bytes: usize,
+    /// Unfinished pictures that are sent before it.
+    pub(crate) partial_images: u8,
 }
 
 /// What a provider says that a picture took, in tokens.
@@ -171,7 +176,8 @@ fn most_by_tokens(price: TokenPrice, order: Order<'_>) -> u64 {
     let of_quality = IMAGE_TOKENS.iter().find(|(name, _)| *name == quality).map_or(dearest, |(_, tokens)| *tokens);
     // No token is shorter than a byte.
     let prompt = as_float((order.prompt_bytes + PROMPT_OVERHEAD_TOKENS) as u64);
-    micro_usd((prompt * price.text_input + of_quality * area * price.image_output) / 1_000_000.0)
+    let partial = f64::from(order.partial_images) * PARTIAL_IMAGE_TOKENS;
+    micro_usd((prompt * price.text_input + (of_quality * area + partial) * price.image_output) / 1_000_000.0)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of tokens are far below 2^53")]
@@ -194,7 +200,7 @@ mod tests {
     }
 
     fn order<'a>(model: &'a str, size: &'a str, quality: Option<&'a str>) -> Order<'a> {
-        Order { model, size, quality, prompt_bytes: 5 }
+        Order { model, size, quality, prompt_bytes: 5, partial_images: 0 }
     }
 
     #[test]
@@ -224,6 +230,13 @@ mod tests {
             let odd = Some(Usage { text_input: 0, image_input: 0, output });
             assert_eq!(prices("{}").settle(order("gpt-image-2", square, None), odd, 7).micro_usd, 7, "{output}");
         }
+    }
+
+    #[test]
+    fn partial_pictures_are_reserved_for_too() {
+        let plain = order("gpt-image-2", "1024x1024", Some("low"));
+        let two = Order { partial_images: 2, ..plain };
+        assert_eq!(prices("{}").most(two) - prices("{}").most(plain), 6_000);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::app::App;
 use crate::azure;
-use crate::gallery::Details;
+use crate::gallery::{Details, Stored};
 use crate::logs::chain;
 use crate::spool;
 
@@ -39,52 +39,57 @@ pub async fn once(app: &App) -> bool {
     };
     let mut left = false;
     for id in ids {
-        let (image, details) = match app.spool.get(&id).await {
-            Ok(Some(entry)) => entry,
-            // Another process was faster.
-            Ok(None) => continue,
-            Err(error @ spool::Error::Damaged) => {
-                tracing::error!(cause = chain(&error), image.id = id, "a file in the spool is left where it is");
-                app.spool.pass_over(&id);
-                continue;
-            }
-            Err(error) => {
-                tracing::error!(cause = chain(&error), image.id = id, "a picture in the spool cannot be read");
-                left = true;
-                continue;
-            }
-        };
-        // Stored again by another process it is still one picture: the gallery compares the id.
-        match app.gallery.store(&image, &details).await {
-            Ok(stored) => {
-                tracing::info!(image.id = id, "a picture was stored after all");
-                if let Some(claim) = &details.claim
-                    && let Err(error) = app.claims.ended_after_all(claim, &id, stored).await
-                {
-                    // The picture matters more: its entry is not kept for this.
-                    tracing::warn!(cause = chain(&error), image.id = id, "its Idempotency-Key does not know of it");
-                }
-                if let Err(error) = settle(app, &details).await {
-                    tracing::warn!(cause = chain(&error), image.id = id, "its reservation cannot be settled yet");
-                    left = true;
-                    continue;
-                }
-                if let Err(error) = app.spool.remove(&id).await {
-                    tracing::error!(
-                        cause = chain(&error),
-                        image.id = id,
-                        "a stored picture cannot be removed from the spool"
-                    );
-                    left = true;
-                }
-            }
-            Err(error) => {
-                tracing::warn!(cause = chain(&error), image.id = id, "a picture in the spool cannot be stored yet");
-                left = true;
-            }
-        }
+        left |= one(app, &id).await;
     }
     left
+}
+
+/// One try for one entry; whether it is left.
+pub(crate) async fn one(app: &App, id: &str) -> bool {
+    let (image, details) = match app.spool.get(id).await {
+        Ok(Some(entry)) => entry,
+        // Another process was faster.
+        Ok(None) => return false,
+        Err(error @ spool::Error::Damaged) => {
+            tracing::error!(cause = chain(&error), image.id = id, "a file in the spool is left where it is");
+            app.spool.pass_over(id);
+            return false;
+        }
+        Err(error) => {
+            tracing::error!(cause = chain(&error), image.id = id, "a picture in the spool cannot be read");
+            return true;
+        }
+    };
+    // Stored again by another process it is still one picture: the gallery compares the id.
+    let stored = match app.gallery.store(&image, &details).await {
+        Ok(stored) => stored,
+        Err(error) => {
+            tracing::warn!(cause = chain(&error), image.id = id, "a picture in the spool cannot be stored yet");
+            return true;
+        }
+    };
+    tracing::info!(image.id = id, "a picture was stored after all");
+    match tell(app, &details, &stored).await {
+        Ok(()) => {}
+        Err(error) => {
+            tracing::warn!(cause = chain(&error), image.id = id, "nobody knows of a recovered picture yet");
+            return true;
+        }
+    }
+    if let Err(error) = app.spool.remove(id).await {
+        tracing::error!(cause = chain(&error), image.id = id, "a stored picture cannot be removed from the spool");
+        return true;
+    }
+    false
+}
+
+/// Tells whoever waits for it, and settles its reservation.
+async fn tell(app: &App, details: &Details, stored: &Stored) -> Result<(), azure::Error> {
+    if let Some(claim) = &details.claim {
+        app.claims.ended_after_all(claim, &details.id, stored.clone()).await?;
+    }
+    app.jobs.done_after_all(&details.id, stored).await?;
+    settle(app, details).await
 }
 
 async fn settle(app: &App, details: &Details) -> Result<(), azure::Error> {

@@ -9,6 +9,15 @@ const WAITING_PER_TURN: usize = 4;
 /// Whoever waits longer is told to come back.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
+/// A job has ten minutes in all, the provider's time in them.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(4 * 60);
+
+/// The right to ask the provider.
+pub(crate) struct Turn<'a> {
+    _working: SemaphorePermit<'a>,
+    _inside: Option<SemaphorePermit<'a>>,
+}
+
 /// Hands out turns, in the order in which they were asked for.
 #[derive(Debug)]
 pub(crate) struct Turns {
@@ -34,12 +43,22 @@ impl Turns {
         self.working.close();
     }
 
-    /// Waits for a turn, which lasts until the permits are dropped.
-    pub(crate) async fn take(&self) -> Result<[SemaphorePermit<'_>; 2], Busy> {
+    /// Waits for a turn, which lasts until this is dropped.
+    pub(crate) async fn take(&self) -> Result<Turn<'_>, Busy> {
         // Everybody inside has one of these, whether working or waiting.
         let inside = self.waiting.try_acquire().map_err(|_| Busy)?;
-        match tokio::time::timeout(LONGEST_WAIT, self.working.acquire()).await {
-            Ok(Ok(turn)) => Ok([turn, inside]),
+        let working = self.wait(LONGEST_WAIT).await?;
+        Ok(Turn { _working: working, _inside: Some(inside) })
+    }
+
+    /// The same for work that comes through a queue of its own: however many wait, and for longer.
+    pub(crate) async fn take_patiently(&self) -> Result<Turn<'_>, Busy> {
+        Ok(Turn { _working: self.wait(LONGEST_PATIENCE).await?, _inside: None })
+    }
+
+    async fn wait(&self, limit: Duration) -> Result<SemaphorePermit<'_>, Busy> {
+        match tokio::time::timeout(limit, self.working.acquire()).await {
+            Ok(Ok(turn)) => Ok(turn),
             Ok(Err(_)) | Err(_) => Err(Busy),
         }
     }

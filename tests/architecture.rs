@@ -9,20 +9,23 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use visionary::config::Config;
-use visionary::functions::FUNCTIONS;
+use visionary::functions::{FUNCTIONS, QUEUE_FUNCTIONS};
 
 /// Top to bottom. A module uses those on lines below its own, and itself.
-const LAYERS: [&[&str]; 15] = [
+const LAYERS: [&[&str]; 18] = [
     &["main"],
     &["server"],
     &["functions"],
+    &["work"],
     &["error"],
     &["generate", "recover", "cleanup", "lifecycle"],
     &["app"],
     &["director", "suggest"],
-    &["idempotency", "quota"],
+    &["idempotency", "quota", "jobs"],
     &["spool"],
     &["openai", "gallery"],
+    &["progress"],
+    &["preview", "estimate"],
     &["ledger"],
     &["azure"],
     &["prompt", "image", "turns", "logs", "caller", "price", "wording"],
@@ -91,7 +94,10 @@ fn sdk_types_stay_in_one_folder() {
     let src = root().join("src");
     let with_sdk: BTreeSet<_> =
         rust_files(&src).into_iter().filter(|file| fs::read_to_string(file).unwrap().contains("azure_")).collect();
-    assert_eq!(with_sdk, ["azure.rs", "azure/container.rs", "azure/table.rs"].map(|file| src.join(file)).into());
+    assert_eq!(
+        with_sdk,
+        ["azure.rs", "azure/container.rs", "azure/queue.rs", "azure/table.rs"].map(|file| src.join(file)).into()
+    );
 }
 
 #[test]
@@ -105,6 +111,7 @@ fn each_function_folder_agrees_with_the_route_table() {
     }
     folders.sort();
     let mut names: Vec<&str> = FUNCTIONS.iter().map(|function| function.name).collect();
+    names.extend(QUEUE_FUNCTIONS.map(|(name, _)| name));
     names.sort_unstable();
     assert_eq!(folders, names);
     for function in &FUNCTIONS {
@@ -113,8 +120,24 @@ fn each_function_folder_agrees_with_the_route_table() {
         let trigger = &json["bindings"][0];
         assert_eq!(trigger["type"], "httpTrigger", "{}", function.name);
         assert_eq!(trigger["authLevel"], function.auth_level, "{}", function.name);
-        assert_eq!(trigger["methods"], serde_json::json!(function.methods), "{}", function.name);
-        assert_eq!(trigger["route"], Value::Null, "the address is the folder's name: {}", function.name);
+        let mut methods: Vec<&str> =
+            trigger["methods"].as_array().unwrap().iter().map(|method| method.as_str().unwrap()).collect();
+        methods.sort_unstable();
+        assert_eq!(methods, function.methods, "{}", function.name);
+        let below = format!("{}/{{*rest}}", function.name);
+        let route = trigger["route"].as_str();
+        assert!(route.is_none_or(|route| route == below), "the address is the folder's name: {}", function.name);
+    }
+    for (name, queue) in QUEUE_FUNCTIONS {
+        let text = fs::read_to_string(root().join(name).join("function.json")).unwrap();
+        let trigger = serde_json::from_str::<Value>(&text).unwrap()["bindings"][0].clone();
+        assert_eq!(
+            trigger,
+            serde_json::json!({
+                "type": "queueTrigger", "direction": "in", "name": "job", "queueName": queue,
+                "connection": "AzureWebJobsStorage",
+            })
+        );
     }
 }
 

@@ -54,6 +54,7 @@ pub(crate) async fn run(arguments: &[&str]) -> anyhow::Result<()> {
         settings: app_settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         port: arguments.port.or(local_port).unwrap_or(7071),
         echo: true,
+        queues: true,
         cors: cors.split(',').map(|origin| origin.trim().to_owned()).filter(|origin| !origin.is_empty()).collect(),
         ..Options::new(root, Wire::Proxying)
     })

@@ -6,7 +6,9 @@
 mod manifest;
 mod process;
 mod proxy;
+mod trigger;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -20,9 +22,13 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::response::{IntoResponse as _, Response};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 
 use manifest::{Function, Manifest};
 use process::{Handler, Launch};
+use trigger::Handlers;
+
+use crate::queue::Queue;
 
 /// How requests reach the handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +60,8 @@ pub struct Options {
     pub keys: Vec<String>,
     /// How many handlers are alive at once, as while a host restarts; they take turns.
     pub handlers: usize,
+    /// Whether queue triggers are driven; an account of its own is what they want then.
+    pub queues: bool,
 }
 
 impl Options {
@@ -69,6 +77,7 @@ impl Options {
             cors: Vec::new(),
             keys: Vec::new(),
             handlers: 1,
+            queues: false,
         }
     }
 }
@@ -102,6 +111,7 @@ pub struct FunctionsHost {
     logs: watch::Receiver<Vec<LogLine>>,
     port: u16,
     _stop: oneshot::Sender<()>,
+    _listeners: JoinSet<()>,
 }
 
 #[derive(Debug)]
@@ -110,8 +120,7 @@ struct Shared {
     wire: Wire,
     cors: Vec<String>,
     keys: Vec<String>,
-    states: Vec<watch::Receiver<process::State>>,
-    turn: AtomicUsize,
+    handlers: Arc<Handlers>,
     invocations: AtomicU64,
 }
 
@@ -128,6 +137,7 @@ impl FunctionsHost {
             settings: options.settings,
             echo: options.echo,
         };
+        let settings: HashMap<String, String> = launch.settings.iter().cloned().collect();
         let (written, logs) = watch::channel(Vec::new());
         let mut handlers = Vec::new();
         for _ in 0..options.handlers {
@@ -137,13 +147,24 @@ impl FunctionsHost {
             .await
             .with_context(|| format!("port {} cannot be bound: is another host running?", options.port))?;
         let port = listener.local_addr()?.port();
+        let places = Arc::new(Handlers {
+            states: handlers.iter().map(|handler| handler.state.clone()).collect(),
+            turn: AtomicUsize::new(0),
+        });
+        let mut listeners = JoinSet::new();
+        for trigger in manifest.triggers.iter().filter(|_| options.queues) {
+            let connection = settings.get(&trigger.connection).map_or("", String::as_str);
+            let queue = Queue::open(connection, &trigger.queue).context(trigger.connection.clone())?;
+            let poison = Queue::open(connection, &format!("{}-poison", trigger.queue))?;
+            let (places, written) = (Arc::clone(&places), written.clone());
+            listeners.spawn(trigger::listen(trigger.clone(), (queue, poison), manifest.queues, places, written));
+        }
         let shared = Arc::new(Shared {
             manifest,
             wire: options.wire,
             cors: options.cors,
             keys: options.keys,
-            states: handlers.iter().map(|handler| handler.state.clone()).collect(),
-            turn: AtomicUsize::new(0),
+            handlers: places,
             invocations: AtomicU64::new(1),
         });
         let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
@@ -152,7 +173,7 @@ impl FunctionsHost {
         tokio::spawn(async move {
             tokio::select! { _ = axum::serve(listener, service) => {}, _ = stopped => {} }
         });
-        Ok(Self { shared, handlers, logs, port, _stop: stop })
+        Ok(Self { shared, handlers, logs, port, _stop: stop, _listeners: listeners })
     }
 
     /// Where clients find it.
@@ -269,8 +290,8 @@ impl Shared {
         if function.needs_key && !self.keys.is_empty() && !self.has_key(request.uri().query(), request.headers()) {
             return StatusCode::UNAUTHORIZED.into_response();
         }
-        let ports: Vec<u16> = self.states.iter().filter_map(|state| state.borrow().port).collect();
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let ports: Vec<u16> = self.handlers.states.iter().filter_map(|state| state.borrow().port).collect();
+        let turn = self.handlers.turn.fetch_add(1, Ordering::Relaxed);
         let Some(port) = ports.get(turn % ports.len().max(1)).copied() else {
             return StatusCode::SERVICE_UNAVAILABLE.into_response();
         };

@@ -271,6 +271,12 @@ impl Server {
         };
         self.received.send_modify(|all| all.push(received.clone()));
         let reply = self.next_reply(endpoint).unwrap_or_else(Reply::normal);
+        if endpoint == Endpoint::Images && received.body["stream"] == true && reply.canned.is_none() {
+            return Ok(match self.normal(&received, &path) {
+                Ok(picture) => images::stream(&received.body, picture, reply, self.options.delay),
+                Err(refusal) => refusal.respond(),
+            });
+        }
         if endpoint == Endpoint::Images {
             tokio::time::sleep(self.options.delay).await;
         }

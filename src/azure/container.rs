@@ -42,11 +42,13 @@ pub(crate) struct Container {
 
 impl Container {
     pub(crate) fn new(config: &StorageConfig, http: reqwest::Client) -> Self {
-        let client =
-            ClientBuilder::with_location(super::location(config, &config.blob_endpoint), super::credentials(config))
-                .transport(super::transport(http))
-                .retry(super::retry())
-                .container_client(&config.container);
+        let client = ClientBuilder::with_location(
+            super::location(&config.account, &config.blob_endpoint),
+            super::credentials(&config.account, &config.key),
+        )
+        .transport(super::transport(http))
+        .retry(super::retry())
+        .container_client(&config.container);
         Self { client, https: config.blob_endpoint.scheme() == "https" }
     }
 

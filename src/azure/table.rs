@@ -82,12 +82,13 @@ struct Listed {
 
 impl Table {
     pub(crate) fn new(config: &StorageConfig, http: reqwest::Client) -> Self {
-        let location = super::location(config, &config.table_endpoint);
-        let client = TableServiceClientBuilder::with_location(location, super::credentials(config))
-            .transport(super::transport(http))
-            .retry(super::retry())
-            .build()
-            .table_client(NAME);
+        let location = super::location(&config.account, &config.table_endpoint);
+        let client =
+            TableServiceClientBuilder::with_location(location, super::credentials(&config.account, &config.key))
+                .transport(super::transport(http))
+                .retry(super::retry())
+                .build()
+                .table_client(NAME);
         Self { client, container: config.container.clone(), added: Arc::default() }
     }
 

@@ -23,6 +23,17 @@ pub struct StorageConfig {
     pub container: String,
 }
 
+/// The account that jobs are queued in: the one that the Functions host listens to.
+#[derive(Debug, Clone)]
+pub struct QueueConfig {
+    /// `AccountName` of `AzureWebJobsStorage`.
+    pub account: String,
+    /// `AccountKey` of `AzureWebJobsStorage`.
+    pub key: SecretString,
+    /// The account's queue endpoint, without a trailing slash.
+    pub endpoint: Url,
+}
+
 /// The setting that holds the connection string; the Functions host itself uses it too.
 const CONNECTION_STRING: &str = "AzureWebJobsStorage";
 
@@ -71,13 +82,48 @@ impl StorageConfig {
         })
     }
 
-    /// See <https://learn.microsoft.com/azure/storage/common/storage-configure-connection-string>.
     fn from_connection_string(text: &str, container: String) -> Result<Self, Error> {
+        let parsed = ConnectionString::parse(text)?;
+        Ok(Self {
+            blob_endpoint: parsed.endpoint("blob")?,
+            table_endpoint: parsed.endpoint("table")?,
+            account: parsed.account,
+            key: parsed.key,
+            container,
+        })
+    }
+}
+
+impl QueueConfig {
+    /// `None` without a connection string that has the account's key; where pictures are kept in
+    /// another account nothing else needs it.
+    pub(super) fn from_vars(vars: &Vars) -> Result<Option<Self>, Error> {
+        let Some(text) = vars.get(CONNECTION_STRING)? else { return Ok(None) };
+        let Ok(parsed) = ConnectionString::parse(&text) else { return Ok(None) };
+        let endpoint = match parsed.endpoint("queue") {
+            Ok(endpoint) => endpoint,
+            Err(error) if parsed.parts.contains_key("queueendpoint") => return Err(error),
+            // The others are named and are enough.
+            Err(_) => return Ok(None),
+        };
+        Ok(Some(Self { account: parsed.account, key: parsed.key, endpoint }))
+    }
+}
+
+/// See <https://learn.microsoft.com/azure/storage/common/storage-configure-connection-string>.
+struct ConnectionString {
+    account: String,
+    key: SecretString,
+    parts: HashMap<String, String>,
+}
+
+impl ConnectionString {
+    fn parse(text: &str) -> Result<Self, Error> {
         let malformed = |expected| Error::Malformed { name: CONNECTION_STRING, expected };
         let parts = connection_string_parts(text)
             .ok_or(malformed("a connection string: Name=value pairs with semicolons between them"))?;
         if parts.get("usedevelopmentstorage").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
-            return Self::from_connection_string(DEVELOPMENT_STORAGE, container);
+            return Self::parse(DEVELOPMENT_STORAGE);
         }
         let (Some(name), Some(key)) = (parts.get("accountname"), parts.get("accountkey")) else {
             return Err(malformed(
@@ -85,21 +131,19 @@ impl StorageConfig {
             ));
         };
         let account = account_name(CONNECTION_STRING, name)?;
-        let endpoint = |explicit: &str, service: &str| match parts.get(explicit) {
-            Some(endpoint) => service_url(CONNECTION_STRING, endpoint.trim_end_matches('/')),
-            None => {
-                let scheme = parts.get("defaultendpointsprotocol").map_or("https", String::as_str);
-                let suffix = parts.get("endpointsuffix").map_or("core.windows.net", String::as_str);
-                service_url(CONNECTION_STRING, &format!("{scheme}://{account}.{service}.{suffix}"))
-            }
-        };
-        Ok(Self {
-            key: account_key(CONNECTION_STRING, key.clone())?,
-            blob_endpoint: endpoint("blobendpoint", "blob")?,
-            table_endpoint: endpoint("tableendpoint", "table")?,
-            account,
-            container,
-        })
+        let key = account_key(CONNECTION_STRING, key.clone())?;
+        Ok(Self { account, key, parts })
+    }
+
+    /// The one that is named, or Azure's.
+    fn endpoint(&self, service: &str) -> Result<Url, Error> {
+        let part = |name: &str| self.parts.get(name).map(String::as_str);
+        if let Some(endpoint) = part(&format!("{service}endpoint")) {
+            return service_url(CONNECTION_STRING, endpoint.trim_end_matches('/'));
+        }
+        let scheme = part("defaultendpointsprotocol").unwrap_or("https");
+        let suffix = part("endpointsuffix").unwrap_or("core.windows.net");
+        service_url(CONNECTION_STRING, &format!("{scheme}://{}.{service}.{suffix}", self.account))
     }
 }
 

@@ -19,9 +19,23 @@ impl Accept {
         if ranges.is_empty() || accepts(&ranges, "text", "plain") {
             return Self::Text;
         }
-        let json = accepts(&ranges, "application", "json") || accepts(&ranges, "application", "problem+json");
+        // Who watches events reads JSON inside of them.
+        let json = wants_events(headers)
+            || accepts(&ranges, "application", "json")
+            || accepts(&ranges, "application", "problem+json");
         if json { Self::Json } else { Self::Text }
     }
+}
+
+/// Whether the caller names server-sent events.
+pub(super) fn wants_events(headers: &HeaderMap) -> bool {
+    let mut ranges = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(Range::parse);
+    ranges.any(|range| !range.refused && range.kind == "text" && range.subtype == "event-stream")
 }
 
 /// Whether the caller names CSV and does not name JSON before it.
@@ -78,6 +92,8 @@ mod tests {
             (Some("application/json, text/plain;q=0, */*"), Accept::Json),
             (Some("text/html"), Accept::Text),
             (Some("nonsense"), Accept::Text),
+            (Some("text/event-stream"), Accept::Json),
+            (Some("text/event-stream, */*"), Accept::Text),
         ] {
             let mut headers = HeaderMap::new();
             if let Some(Ok(value)) = accept.map(str::parse) {

@@ -1,56 +1,151 @@
 //! `POST /api/generateImage`:
-//! `{prompt, size?, quality?, style?, enhance?, background?, outputFormat?}`.
+//! `{prompt, size?, quality?, style?, enhance?, background?, outputFormat?, partialImages?}`.
+//!
+//! The caller waits for the answer, watches events, or takes a job; it is one and the same generation.
 
 use std::sync::Arc;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Map, Value, json};
 
-use super::accept::Accept;
-use super::rate_limit;
+use super::accept::{self, Accept};
+use super::prefer::Asynchronous;
+use super::{events, jobs, rate_limit};
 use crate::app::App;
 use crate::caller::Caller;
 use crate::config::PromptEnhancement;
 use crate::director::{self, Direction};
 use crate::error::Problem;
-use crate::generate::{self, Outcome, Request, generate};
+use crate::generate::{self, Answered, Outcome, Request, Running};
+use crate::jobs::Job;
+use crate::logs::chain;
 use crate::openai::Wishes;
-use crate::quota;
+use crate::prompt::Prompt;
+use crate::quota::{self, Standing};
+use crate::work;
 
 const STORED_LATER: &str =
     "The image was drawn and is safe. It will appear in the gallery as soon as storage can be reached again.";
+/// Unfinished pictures that are shown to who watches.
+const PARTIAL_IMAGES: u8 = 2;
 /// The longest prompt of any model fits, in any script.
 const MAX_BODY_KIB: usize = 64;
 
 pub(super) async fn handle(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Response {
     let caller = app.callers.identify(&headers);
-    let mut unavailable = false;
-    let (mut response, standing) = match read(&app, &headers, &caller, body).await {
-        Ok(request) => {
-            let answered = generate(&app, request).await;
-            unavailable = matches!(&answered.result, Err(generate::Error::Quota(quota::Error::Unavailable(_))));
-            let answer = answered.result.map(|outcome| answer(Accept::of(&headers), outcome));
-            (answer.unwrap_or_else(|error| Problem::from(error).into_response()), answered.standing)
-        }
-        Err(problem) => (problem.into_response(), None),
-    };
+    let (mut response, standing) = respond(&app, &headers, &caller, body).await;
     let now = (app.clock)();
     let standing = match standing {
         // The day may have ended while the picture was drawn.
-        Some(standing) if standing.resets_in(now).is_some() => Some(standing),
+        Known::Standing(standing) if standing.resets_in(now).is_some() => Some(standing),
         // It was asked for a moment ago.
-        _ if unavailable => None,
+        Known::Unavailable => None,
         // An answer that has not counted: how the caller stands is found out for it alone.
-        _ => app.quota.standing(&caller, now).await.ok().flatten(),
+        Known::Standing(_) | Known::Nothing => app.quota.standing(&caller, now).await.ok().flatten(),
     };
     rate_limit::insert(response.headers_mut(), app.quota.daily_images(), standing, now);
     response
 }
 
-async fn read(app: &App, headers: &HeaderMap, caller: &Caller, body: Body) -> Result<Request, Problem> {
+/// What is known of how the caller stands.
+enum Known {
+    Standing(Standing),
+    Nothing,
+    Unavailable,
+}
+
+async fn respond(app: &Arc<App>, headers: &HeaderMap, caller: &Caller, body: Body) -> (Response, Known) {
+    let accept = Accept::of(headers);
+    let asynchronous = Asynchronous::of(headers);
+    if asynchronous.is_some() && !app.jobs.can_queue() {
+        return (jobs_unavailable().into_response(), Known::Nothing);
+    }
+    let watched = asynchronous.is_none() && accept::wants_events(headers) && events::pass_through(headers);
+    let request = match read(app, headers, caller, watched, body).await {
+        Ok(request) => request,
+        Err(problem) => return (problem.into_response(), Known::Nothing),
+    };
+    if let Some(asynchronous) = asynchronous {
+        let answered = work::accept(app, request).await;
+        let known = Known::of(&answered);
+        let response = match (answered.result, asynchronous.wait) {
+            (Ok(Outcome::Job { id }), Some(wait)) => jobs::ended_within(app, accept, &id, wait).await,
+            (result, _) => answer_any(app, accept, result).await,
+        };
+        return (applied(response, asynchronous), known);
+    }
+    let prompt = request.prompt.clone();
+    let mut running = match generate::start(app, request) {
+        Ok(running) => running,
+        Err(error) => return (Problem::from(error).into_response(), Known::Nothing),
+    };
+    if watched {
+        return match events::of_generation(running, super::invocation_id(headers)).await {
+            Ok(response) => (response, Known::Nothing),
+            Err(answered) => conclude(app, accept, answered).await,
+        };
+    }
+    let answered = match tokio::time::timeout(app.sync_limit, &mut running.answered).await {
+        Ok(answered) => answered,
+        Err(_) => match hand_over(app, running, &prompt).await {
+            Ok(response) => return (response, Known::Nothing),
+            // It is not known as a job, so its end is waited for.
+            Err(running) => running.answered.await,
+        },
+    };
+    let answered = answered.unwrap_or_else(|_| generate::Error::Panicked.into());
+    conclude(app, accept, answered).await
+}
+
+async fn conclude(app: &App, accept: Accept, answered: Answered) -> (Response, Known) {
+    let known = Known::of(&answered);
+    (answer_any(app, accept, answered.result).await, known)
+}
+
+impl Known {
+    fn of(answered: &Answered) -> Self {
+        match (&answered.result, answered.standing) {
+            (_, Some(standing)) => Self::Standing(standing),
+            (Err(generate::Error::Quota(quota::Error::Unavailable(_))), None) => Self::Unavailable,
+            (_, None) => Self::Nothing,
+        }
+    }
+}
+
+/// 202 with a job, for a generation whose caller would be cut off.
+async fn hand_over(app: &Arc<App>, running: Running, prompt: &str) -> Result<Response, Box<Running>> {
+    // It was one when the generation began.
+    let Ok(prompt) = Prompt::parse(prompt) else { return Err(Box::new(running)) };
+    let job = Job::new(&running.id, prompt, None, (app.clock)());
+    match work::adopt(app, running, job).await {
+        Ok(id) => Ok(jobs::accepted(app, &id).await),
+        Err((error, running)) => {
+            tracing::warn!(cause = chain(&error), "a generation that takes long could not be made a job");
+            Err(running)
+        }
+    }
+}
+
+fn applied(mut response: Response, asynchronous: Asynchronous) -> Response {
+    if let Ok(value) = HeaderValue::from_str(&asynchronous.applied()) {
+        response.headers_mut().insert("preference-applied", value);
+    }
+    response
+}
+
+fn jobs_unavailable() -> Problem {
+    Problem::new(
+        StatusCode::NOT_IMPLEMENTED,
+        "jobs_unavailable",
+        "Jobs need a queue: the operator should set AzureWebJobsStorage to a connection string with an account key. \
+         Leave the Prefer header out.",
+    )
+}
+
+async fn read(app: &App, headers: &HeaderMap, caller: &Caller, watched: bool, body: Body) -> Result<Request, Problem> {
     let bytes = to_bytes(body, MAX_BODY_KIB * 1024).await.map_err(|_| Problem::too_large(MAX_BODY_KIB))?;
     let request = parse(&bytes)?;
     let Some(Value::String(prompt)) = request.get("prompt") else {
@@ -69,27 +164,57 @@ async fn read(app: &App, headers: &HeaderMap, caller: &Caller, body: Body) -> Re
             style,
             background: wish(&request, "background")?,
             output_format: wish(&request, "outputFormat")?,
+            partial_images: partial_images(&request)?.filter(|_| watched).unwrap_or(0),
         },
         caller: caller.clone(),
         repeatable: key.map(|key| app.claims.repeatable(key, caller, &bytes)),
     })
 }
 
-fn answer(accept: Accept, outcome: Outcome) -> Response {
-    match outcome {
-        Outcome::Stored(generated) => match accept {
-            Accept::Text => super::text("Image uploaded successfully"),
-            Accept::Json => super::json(&generated),
-        },
+async fn answer_any(app: &App, accept: Accept, result: Result<Outcome, generate::Error>) -> Response {
+    match result {
+        Ok(outcome) => answer(app, accept, outcome).await,
+        Err(error) => Problem::from(error).into_response(),
+    }
+}
+
+/// In the form that the caller reads.
+pub(super) async fn answer(app: &App, accept: Accept, outcome: Outcome) -> Response {
+    let (text, status) = match &outcome {
+        Outcome::Stored(_) => ("Image uploaded successfully", StatusCode::OK),
         // Not an error, which would invite a second, paid try.
-        Outcome::StoredLater { name } => {
-            let mut response = match accept {
-                Accept::Text => super::text(STORED_LATER),
-                Accept::Json => super::json(&json!({"code": "stored_later", "name": name, "detail": STORED_LATER})),
-            };
-            *response.status_mut() = StatusCode::ACCEPTED;
-            response
-        }
+        Outcome::StoredLater { .. } => (STORED_LATER, StatusCode::ACCEPTED),
+        Outcome::Job { id } => return answer_job(app, accept, id).await,
+    };
+    let mut response = match accept {
+        Accept::Text => super::text(text),
+        Accept::Json => super::json(&details(&outcome)),
+    };
+    *response.status_mut() = status;
+    response
+}
+
+/// A job that a request led to, then or the first time: its end, if it has one that is good.
+async fn answer_job(app: &App, accept: Accept, id: &str) -> Response {
+    let job = work::look(app, id, (app.clock)()).await.ok().flatten();
+    match job {
+        Some(job) if let Some(end) = job.end.clone() => match jobs::outcome(app, job, end).await {
+            Ok(outcome @ (Outcome::Stored(_) | Outcome::StoredLater { .. })) => {
+                Box::pin(answer(app, accept, outcome)).await
+            }
+            Ok(Outcome::Job { .. }) => jobs::accepted(app, id).await,
+            Err(problem) => problem.into_response(),
+        },
+        _ => jobs::accepted(app, id).await,
+    }
+}
+
+/// As JSON.
+pub(super) fn details(outcome: &Outcome) -> Value {
+    match outcome {
+        Outcome::Stored(generated) => json!(generated),
+        Outcome::StoredLater { name } => json!({"code": "stored_later", "name": name, "detail": STORED_LATER}),
+        Outcome::Job { id } => json!({"id": id, "statusUrl": jobs::path(id)}),
     }
 }
 
@@ -141,6 +266,17 @@ fn direction(app: &App, request: &Map<String, Value>) -> Result<(Direction, Opti
         None => app.enhancement,
     };
     Ok((Direction { enhancement, style: preset }, style))
+}
+
+/// Two where nothing is said.
+fn partial_images(request: &Map<String, Value>) -> Result<Option<u8>, Problem> {
+    match request.get("partialImages") {
+        None | Some(Value::Null) => Ok(Some(PARTIAL_IMAGES)),
+        Some(count) => match count.as_u64().and_then(|count| u8::try_from(count).ok()).filter(|count| *count <= 3) {
+            Some(count) => Ok(Some(count)),
+            None => Err(Problem::invalid_request("partialImages must be a number from 0 to 3, or left out.")),
+        },
+    }
 }
 
 fn wish(request: &Map<String, Value>, field: &str) -> Result<Option<String>, Problem> {

@@ -24,9 +24,13 @@ const SUFFIX: usize = 24;
 
 /// The name that a prompt's picture is stored under.
 pub(crate) fn blob_name(prompt: &Prompt, created_at_ms: i64, format: ImageFormat) -> String {
-    let caption = caption(prompt.as_str());
-    let caption = if caption.is_empty() { "picture" } else { &caption };
-    format!("{caption}_{created_at_ms}.{}", format.extension())
+    format!("{}_{created_at_ms}.{}", caption(prompt), format.extension())
+}
+
+/// What a name begins with, up to its `_`.
+pub(crate) fn caption(prompt: &Prompt) -> String {
+    let caption = shortened(prompt.as_str());
+    if caption.is_empty() { "picture".to_owned() } else { caption }
 }
 
 /// The time in a name: whole milliseconds since 1970, in the last `_` segment up to its first `.`.
@@ -52,7 +56,7 @@ pub(crate) fn epoch_ms(at: OffsetDateTime) -> i64 {
 
 /// The prompt on one line, without the characters that mean something in a name, path or URL,
 /// cut between what a reader sees as characters.
-fn caption(prompt: &str) -> String {
+fn shortened(prompt: &str) -> String {
     let safe: String = prompt.chars().filter_map(safe).collect();
     let mut caption = String::new();
     let mut characters = 0;

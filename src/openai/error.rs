@@ -35,6 +35,9 @@ pub enum Error {
     /// The model cannot be told not to reason.
     #[error("the provider does not take the field for reasoning")]
     ReasoningRefused(#[source] Answer),
+    /// The provider does not stream pictures.
+    #[error("the provider does not stream pictures")]
+    StreamRefused(#[source] Answer),
     /// The provider did not take the request as it was.
     #[error("the provider rejected the request")]
     BadRequest(#[source] Answer),
@@ -158,6 +161,31 @@ impl Error {
         Some(answer.and_then(|answer| answer.retry_after).unwrap_or_else(|| backoff(tries)))
     }
 
+    /// An error that came inside of an answer whose status was success.
+    pub(super) fn from_event(data: &[u8]) -> Self {
+        // An event of type `error` has it inside, or is it.
+        let event: Value = serde_json::from_slice(data).unwrap_or_default();
+        let inside = if event["error"].is_object() { event["error"].clone() } else { event };
+        let error: ErrorObject = serde_json::from_value(inside).unwrap_or_default();
+        let answer = Answer {
+            status: StatusCode::OK,
+            code: error.code(),
+            request_id: "unknown".to_owned(),
+            retry_after: None,
+            // It may have begun to draw.
+            final_word: true,
+        };
+        if error.says(&REFUSALS) {
+            Self::PromptRefused(answer)
+        } else if error.says(&OUT_OF_CREDIT) {
+            Self::OutOfCredit(answer)
+        } else if error.says(&["rate_limit_exceeded", "slow_down"]) {
+            Self::RateLimited(answer)
+        } else {
+            Self::Failed(answer)
+        }
+    }
+
     /// Reads an unsuccessful answer; a body that is no JSON (a proxy's page) counts as empty.
     pub(super) async fn from_answer(response: Response) -> Self {
         let status = response.status();
@@ -166,10 +194,8 @@ impl Error {
         let final_word = response.headers().get("x-should-retry").is_some_and(|value| value == "false");
         let body = read_body(response, MAX_ERROR_BYTES).await.unwrap_or_default();
         let error = serde_json::from_slice::<Body>(&body).unwrap_or_default().error;
-        let words = [error.code.as_str(), error.r#type.as_str(), error.innererror["code"].as_str()];
-        let says = |known: &[&str]| words.iter().flatten().any(|word| known.contains(word));
-        let answer =
-            Answer { status, code: printable(words.into_iter().flatten().next()), request_id, retry_after, final_word };
+        let (code, says) = (error.code(), |known| error.says(known));
+        let answer = Answer { status, code, request_id, retry_after, final_word };
         let wish = WISHES.iter().find(|(theirs, _)| error.param == *theirs);
         match status {
             StatusCode::BAD_REQUEST if says(&REFUSALS) => Self::PromptRefused(answer),
@@ -179,15 +205,30 @@ impl Error {
             StatusCode::TOO_MANY_REQUESTS => Self::RateLimited(answer),
             StatusCode::BAD_REQUEST => match wish {
                 Some((_, ours)) => Self::WishRefused(ours, answer),
-                None if error.param.as_str().is_some_and(|param| param.starts_with("reasoning")) => {
-                    Self::ReasoningRefused(answer)
-                }
-                None => Self::BadRequest(answer),
+                None => match error.param.as_str() {
+                    Some("stream" | "partial_images") => Self::StreamRefused(answer),
+                    Some(param) if param.starts_with("reasoning") => Self::ReasoningRefused(answer),
+                    _ => Self::BadRequest(answer),
+                },
             },
             // 520 and 524 are Cloudflare's: https://developers.cloudflare.com/support/troubleshooting/http-status-codes/
             _ if matches!(status.as_u16(), 504 | 520 | 524) => Self::GatewayTimeout(answer),
             _ => Self::Failed(answer),
         }
+    }
+}
+
+impl ErrorObject {
+    fn words(&self) -> impl Iterator<Item = &str> {
+        [self.code.as_str(), self.r#type.as_str(), self.innererror["code"].as_str()].into_iter().flatten()
+    }
+
+    fn code(&self) -> String {
+        printable(self.words().next())
+    }
+
+    fn says(&self, known: &[&str]) -> bool {
+        self.words().any(|word| known.contains(&word))
     }
 }
 

@@ -1,14 +1,14 @@
 //! The dialects of the image endpoint: what each family of models takes, and how a wish that was
 //! made for another family is translated.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::ImageWire;
 use crate::price::Order;
 use crate::prompt::Prompt;
 
 /// What the caller asked for besides the prompt, as typed.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Wishes {
     /// `1024x1024` when not given.
     pub size: Option<String>,
@@ -20,6 +20,9 @@ pub struct Wishes {
     pub background: Option<String>,
     /// `png`, `jpeg` or `webp`; only gpt-image knows them.
     pub output_format: Option<String>,
+    /// How many unfinished pictures are wanted while the model draws, 0 to 3; only gpt-image has them.
+    #[serde(default)]
+    pub partial_images: u8,
 }
 
 /// A wish that the model cannot fulfil. Its text is for the caller.
@@ -44,6 +47,10 @@ pub(super) struct Body {
     background: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     output_format: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partial_images: Option<u8>,
 }
 
 /// Models that take the same requests.
@@ -67,8 +74,26 @@ impl Body {
         Self { prompt: prompt.to_owned(), ..self.clone() }
     }
 
+    /// Asks for so many partial pictures, where the model knows of them.
+    pub(super) fn with_partial_images(self, count: u8) -> Self {
+        let dall_e = self.response_format.is_some();
+        let count = (count > 0 && !dall_e).then_some(count);
+        Self { stream: count.map(|_| true), partial_images: count, ..self }
+    }
+
+    /// Whether partial pictures are asked for.
+    pub(super) fn streams(&self) -> bool {
+        self.stream == Some(true)
+    }
+
     pub(super) fn order(&self) -> Order<'_> {
-        Order { model: &self.model, size: &self.size, quality: self.quality, prompt_bytes: self.prompt.len() }
+        Order {
+            model: &self.model,
+            size: &self.size,
+            quality: self.quality,
+            prompt_bytes: self.prompt.len(),
+            partial_images: self.partial_images.unwrap_or(0),
+        }
     }
 }
 
@@ -110,7 +135,7 @@ impl Family {
         if dall_e && output_format.is_some_and(|format| format != "png") {
             return Err(InvalidWish("This model draws PNG only: leave outputFormat out.".to_owned()));
         }
-        Ok(Body {
+        let body = Body {
             model: model.to_owned(),
             prompt: prompt.as_str().to_owned(),
             n: 1,
@@ -120,7 +145,10 @@ impl Family {
             style: style.filter(|_| dall_e),
             background: background.filter(|_| !dall_e),
             output_format: output_format.filter(|_| !dall_e),
-        })
+            stream: None,
+            partial_images: None,
+        };
+        Ok(body.with_partial_images(wishes.partial_images))
     }
 
     /// <https://platform.openai.com/docs/api-reference/images/create>

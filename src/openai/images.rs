@@ -6,11 +6,13 @@ use std::time::Instant;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
+use reqwest::Response;
+use reqwest::header::CONTENT_TYPE;
 use serde::Deserialize;
 
 use super::family::{Body, Family, InvalidWish, Wishes};
 use super::trouble::Trouble;
-use super::{Error, MAX_ANSWER_BYTES, OpenAi, read_body};
+use super::{Error, MAX_ANSWER_BYTES, OpenAi, read_body, stream};
 use crate::image::Image;
 use crate::logs::chain;
 use crate::price::{Order, Usage};
@@ -61,6 +63,24 @@ struct Item<'a> {
     url: Option<String>,
     revised_prompt: Option<String>,
 }
+
+/// Of a streamed answer.
+#[derive(Deserialize)]
+struct Event<'a> {
+    #[serde(borrow)]
+    r#type: Option<Cow<'a, str>>,
+    error: Option<serde_json::Value>,
+    partial_image_index: Option<u64>,
+    #[serde(borrow)]
+    b64_json: Option<Base64<'a>>,
+    revised_prompt: Option<String>,
+    size: Option<String>,
+    quality: Option<String>,
+    usage: Option<serde_json::Value>,
+}
+
+/// Is shown partial pictures, each with its number.
+pub(crate) type Show<'a> = dyn Fn(u64, Image) + Send + Sync + 'a;
 
 /// Borrowed: megabytes are decoded from where they were received. (In an `Option` itself, serde
 /// would copy the text.)
@@ -115,10 +135,10 @@ impl OpenAi {
     ///
     /// # Errors
     /// See [`Error`]; after `Timeout` and `LostAnswer` the picture may have been drawn and billed.
-    pub async fn draw(&self, drawing: &Drawing) -> Result<Drawn, Error> {
+    pub async fn draw(&self, drawing: &Drawing, show: &Show<'_>) -> Result<Drawn, Error> {
         let deadline = Instant::now() + self.config.timeout;
         self.trouble().check(Instant::now())?;
-        let drawn = tokio::time::timeout_at(deadline.into(), self.draw_with_first_that_exists(drawing, deadline));
+        let drawn = tokio::time::timeout_at(deadline.into(), self.draw_with_first_that_exists(drawing, show, deadline));
         let drawn = drawn.await.unwrap_or(Err(Error::Timeout));
         if let Err(error) = &drawn {
             self.trouble().note(error, Instant::now());
@@ -126,10 +146,15 @@ impl OpenAi {
         drawn
     }
 
-    async fn draw_with_first_that_exists(&self, drawing: &Drawing, deadline: Instant) -> Result<Drawn, Error> {
+    async fn draw_with_first_that_exists(
+        &self,
+        drawing: &Drawing,
+        show: &Show<'_>,
+        deadline: Instant,
+    ) -> Result<Drawn, Error> {
         let mut result = Err(Error::BadAnswer("no model is configured"));
         for (index, body) in drawing.bodies.iter().enumerate() {
-            result = self.draw_patiently(body, deadline).await;
+            result = self.draw_patiently(body, show, deadline).await;
             let Err(error @ Error::ModelGone(_)) = &result else { return result };
             let setting = if index == 0 { "OPENAI_IMAGE_MODEL" } else { "OPENAI_IMAGE_FALLBACKS" };
             tracing::error!(setting, model = body.model, cause = chain(error), "the provider does not have this model");
@@ -137,11 +162,16 @@ impl OpenAi {
         result
     }
 
-    async fn draw_patiently(&self, body: &Body, deadline: Instant) -> Result<Drawn, Error> {
+    async fn draw_patiently(&self, body: &Body, show: &Show<'_>, deadline: Instant) -> Result<Drawn, Error> {
         let mut tries = 0;
+        let mut body = Cow::Borrowed(body);
         loop {
-            let error = match self.draw_and_fetch(body).await {
+            let error = match self.draw_and_fetch(&body, show).await {
                 Ok(drawn) => return Ok(drawn),
+                Err(Error::StreamRefused(_)) if body.streams() => {
+                    body = Cow::Owned(body.into_owned().with_partial_images(0));
+                    continue;
+                }
                 Err(error) => error,
             };
             tries += 1;
@@ -159,9 +189,15 @@ impl OpenAi {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn draw_and_fetch(&self, request: &Body) -> Result<Drawn, Error> {
+    async fn draw_and_fetch(&self, request: &Body, show: &Show<'_>) -> Result<Drawn, Error> {
         let response = self.post("images/generations", request, self.config.timeout).await?;
-        let answer = Picture::read(&read_body(response, MAX_ANSWER_BYTES).await?)?;
+        let content_type = response.headers().get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+        // Who does not know the field may leave it alone.
+        let answer = if content_type.starts_with(b"text/event-stream") {
+            follow(response, show).await?
+        } else {
+            Picture::read(&read_body(response, MAX_ANSWER_BYTES).await?)?
+        };
         let bytes = match answer.source {
             Source::Bytes(bytes) => bytes,
             Source::Url(url) => self.fetch(&url).await?,
@@ -178,8 +214,37 @@ impl OpenAi {
     }
 }
 
+/// Shows what comes before the picture, then gives back the picture.
+async fn follow(response: Response, show: &Show<'_>) -> Result<Picture, Error> {
+    let mut events = stream::events(response);
+    while let Some(data) = events.next().await? {
+        let event: Event = match serde_json::from_slice(&data) {
+            Ok(event) => event,
+            // `[DONE]`, perhaps.
+            Err(_) => continue,
+        };
+        let kind = event.r#type.as_deref().unwrap_or_default();
+        if event.error.is_some_and(|error| !error.is_null()) || kind == "error" {
+            return Err(Error::from_event(&data));
+        }
+        if kind.ends_with(".completed") {
+            let item = Item { b64_json: event.b64_json, url: None, revised_prompt: event.revised_prompt };
+            return Picture::of(item, event.size, event.quality, event.usage.as_ref());
+        }
+        if kind.ends_with(".partial_image")
+            && let Some(text) = event.b64_json
+            && let Ok(bytes) = BASE64_STANDARD.decode(text.0.as_bytes())
+            && let Ok(image) = Image::recognise(bytes.into())
+        {
+            show(event.partial_image_index.unwrap_or_default(), image);
+        }
+    }
+    // It was being drawn.
+    Err(Error::LostAnswer(None))
+}
+
 /// `usage` in tokens; without the details all that was sent counts as text.
-fn usage(json: &serde_json::Value) -> Option<Usage> {
+fn tokens(json: &serde_json::Value) -> Option<Usage> {
     let details = &json["input_tokens_details"];
     let image_input = details["image_tokens"].as_u64().unwrap_or_default();
     let text_input =
@@ -206,6 +271,15 @@ impl Picture {
         let answer: Answer =
             serde_json::from_slice(body).map_err(|_| Error::BadAnswer("it is not the JSON we know"))?;
         let item = answer.data.into_iter().next().ok_or(Error::BadAnswer("it has no picture"))?;
+        Self::of(item, answer.size, answer.quality, answer.usage.as_ref())
+    }
+
+    fn of(
+        item: Item<'_>,
+        size: Option<String>,
+        quality: Option<String>,
+        usage: Option<&serde_json::Value>,
+    ) -> Result<Self, Error> {
         let source = match (item.b64_json, item.url) {
             (Some(text), _) => {
                 let bytes = BASE64_STANDARD
@@ -216,7 +290,6 @@ impl Picture {
             (None, Some(url)) => Source::Url(url),
             (None, None) => return Err(Error::BadAnswer("it has no picture")),
         };
-        let usage = answer.usage.as_ref().and_then(usage);
-        Ok(Self { source, revised_prompt: item.revised_prompt, size: answer.size, quality: answer.quality, usage })
+        Ok(Self { source, revised_prompt: item.revised_prompt, size, quality, usage: usage.and_then(tokens) })
     }
 }

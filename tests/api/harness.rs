@@ -35,6 +35,8 @@ pub(crate) struct Visionary {
     pub(crate) host: FunctionsHost,
     pub(crate) openai: OpenAi,
     pub(crate) settings: Vec<(String, String)>,
+    /// Where its queue is, if it has an account of its own.
+    pub(crate) azurite: Option<Azurite>,
     http: reqwest::Client,
     // Removed when the test ends.
     _spool: TempDir,
@@ -48,6 +50,8 @@ pub(crate) struct Setup {
     pub(crate) keys: Vec<String>,
     pub(crate) cors: Vec<String>,
     pub(crate) handlers: usize,
+    /// With an account of its own, whose queue the host listens to.
+    pub(crate) queues: bool,
 }
 
 impl Default for Setup {
@@ -59,6 +63,7 @@ impl Default for Setup {
             keys: Vec::new(),
             cors: Vec::new(),
             handlers: 1,
+            queues: false,
         }
     }
 }
@@ -75,9 +80,14 @@ impl Setup {
 
     pub(crate) async fn start(self) -> Visionary {
         let spool = TempDir::new().expect("a temporary folder");
+        let own = if self.queues {
+            Some(tokio::task::spawn_blocking(Azurite::start).await.expect("a thread").expect("Azurite starts"))
+        } else {
+            None
+        };
         let openai = OpenAi::start_with(self.openai).await.expect("the stand-in for OpenAI starts");
         let mut settings: Vec<(String, String)> = vec![
-            ("AzureWebJobsStorage".into(), azurite().connection_string()),
+            ("AzureWebJobsStorage".into(), own.as_ref().unwrap_or_else(|| azurite()).connection_string()),
             ("IMAGE_CONTAINER".into(), new_container()),
             ("SPOOL_DIR".into(), spool.path().join("spool").to_str().expect("UTF-8").into()),
             // Far away, so that each test passes the reservations and few meet a limit.
@@ -96,10 +106,11 @@ impl Setup {
             keys: self.keys,
             cors: self.cors,
             handlers: self.handlers,
+            queues: self.queues,
             ..Options::new(root(), self.wire)
         };
         let host = FunctionsHost::start(options).await.expect("the host and the handler start");
-        Visionary { host, openai, settings, http: http(), _spool: spool }
+        Visionary { host, openai, settings, azurite: own, http: http(), _spool: spool }
     }
 }
 

@@ -85,6 +85,10 @@ async fn a_picture_of_a_killed_process_is_recovered_once_by_whoever_starts() {
 async fn the_spool_is_empty_after_a_picture_was_stored_and_its_folder_is_private() {
     let (visionary, _faults) = start(1).await;
     assert_eq!(visionary.generate("a fox").await.status, 200);
+    // A stop waits until everything is told, which comes after the answer.
+    let pid = visionary.host.handler_pid(0).unwrap().to_string();
+    std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+    visionary.host.wait_for_exits(0, 1).await;
     assert_eq!(entries(&visionary), 0);
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(spool(&visionary)).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o700);

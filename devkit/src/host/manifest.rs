@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Wire;
+use super::trigger::{Limits, Trigger};
 
 /// What the folder of an app says.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub(super) struct Manifest {
     pub(super) executable: String,
     route_prefix: String,
     pub(super) functions: Vec<Function>,
+    pub(super) triggers: Vec<Trigger>,
+    pub(super) queues: Limits,
 }
 
 /// A function with an HTTP trigger.
@@ -47,6 +50,9 @@ struct Binding {
     auth_level: Option<String>,
     methods: Option<Vec<String>>,
     route: Option<String>,
+    name: Option<String>,
+    queue_name: Option<String>,
+    connection: Option<String>,
 }
 
 impl Manifest {
@@ -71,13 +77,16 @@ impl Manifest {
         );
         let executable = custom["description"]["defaultExecutablePath"].as_str();
         let prefix = host["extensions"]["http"]["routePrefix"].as_str().unwrap_or("api");
-        let mut functions = Vec::new();
+        let (mut functions, mut triggers) = (Vec::new(), Vec::new());
         for entry in fs::read_dir(root)? {
             let folder = entry?.path();
             if folder.join("function.json").is_file() {
                 functions.extend(Function::read(&folder).with_context(|| folder.display().to_string())?);
+                triggers.extend(read_trigger(&folder).with_context(|| folder.display().to_string())?);
             }
         }
+        let bundle = host["extensionBundle"]["id"] == "Microsoft.Azure.Functions.ExtensionBundle";
+        ensure!(bundle || triggers.is_empty(), "a queue trigger needs the extensionBundle in host.json");
         ensure!(!functions.is_empty(), "no function.json with an HTTP trigger below {}", root.display());
         Ok(Self {
             executable: executable
@@ -85,6 +94,8 @@ impl Manifest {
                 .to_owned(),
             route_prefix: prefix.trim_matches('/').to_owned(),
             functions,
+            triggers,
+            queues: Limits::of(&host)?,
         })
     }
 
@@ -148,6 +159,20 @@ impl Function {
     pub(super) fn name(&self) -> &str {
         &self.name
     }
+}
+
+/// `None` for a function with another trigger.
+fn read_trigger(folder: &Path) -> anyhow::Result<Option<Trigger>> {
+    let function = folder.file_name().and_then(|name| name.to_str()).context("the folder's name")?.to_owned();
+    let Bindings { bindings } = serde_json::from_str(&fs::read_to_string(folder.join("function.json"))?)?;
+    let Some(binding) = bindings.into_iter().find(|binding| binding.r#type == "queueTrigger") else { return Ok(None) };
+    ensure!(binding.direction == "in", "a trigger has the direction in");
+    Ok(Some(Trigger {
+        function,
+        binding: binding.name.context("the trigger has no name")?,
+        queue: binding.queue_name.context("the trigger has no queueName")?,
+        connection: binding.connection.unwrap_or_else(|| "AzureWebJobsStorage".to_owned()),
+    }))
 }
 
 impl Segment {

@@ -1,10 +1,17 @@
 //! `POST /v1/images/generations`, with the rules of both families.
 
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::header;
+use axum::response::{IntoResponse as _, Response};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use serde_json::{Map, Value, json};
 
-use super::{Dialect, Painting, Refusal, Server};
+use super::script::{Fault, Reply};
+use super::{Cut, Dialect, Painting, Refusal, Server};
 use crate::artist;
 
 /// A picture that was drawn, which is what a provider bills.
@@ -83,8 +90,13 @@ pub(super) fn generate(server: &Server, body: &Map<String, Value>) -> Result<Val
     if body.contains_key("output_compression") && format == "png" {
         return Err(Refusal::value("output_compression", "invalid_value"));
     }
-    if body.contains_key("stream") || body.contains_key("partial_images") {
+    let streams = body.get("stream").is_some_and(|stream| stream == true);
+    if body.contains_key("stream") && (!body["stream"].is_boolean() || server.options.dialect == Dialect::Compatible) {
         return Err(Refusal::value("stream", "unsupported_value"));
+    }
+    let partial_images = body.get("partial_images").map_or(Some(0), Value::as_u64).filter(|count| *count <= 3);
+    if partial_images.is_none_or(|count| count > 0 && !streams) {
+        return Err(Refusal::value("partial_images", "invalid_value"));
     }
     if server.options.dialect == Dialect::Azure {
         if format == "webp" {
@@ -134,6 +146,48 @@ pub(super) fn generate(server: &Server, body: &Map<String, Value>) -> Result<Val
             "total_tokens": text_tokens + image_tokens,
         },
     }))
+}
+
+/// The same picture as events: partial ones at once, or in the time that drawing takes, and the whole
+/// one when the reply says so.
+pub(super) fn stream(asked: &Value, picture: Value, reply: Reply, delay: Duration) -> Response {
+    let count = asked["partial_images"].as_u64().unwrap_or(0);
+    let pause = delay / u32::try_from(count + 1).unwrap_or(1);
+    let item = picture["data"][0].clone();
+    let partial = move |index: u64| {
+        let event = json!({
+            "type": "image_generation.partial_image", "b64_json": item["b64_json"], "partial_image_index": index,
+        });
+        format!("event: image_generation.partial_image\ndata: {event}\n\n")
+    };
+    let partials = stream::iter(0..count).then(move |index| {
+        let event = partial(index);
+        async move {
+            tokio::time::sleep(pause).await;
+            Ok(event)
+        }
+    });
+    let whole = stream::once(async move {
+        tokio::time::sleep(pause + reply.delay).await;
+        if let Some(hold) = &reply.hold {
+            hold.wait().await;
+        }
+        match reply.fault {
+            Fault::None | Fault::Endless => {}
+            Fault::Hang => std::future::pending().await,
+            Fault::CutBeforeAnswer | Fault::CutAfterHeaders | Fault::CutInsideBody => return Err(Cut),
+        }
+        let mut event = picture;
+        event["b64_json"] = event["data"][0]["b64_json"].clone();
+        event["type"] = json!("image_generation.completed");
+        event.as_object_mut().map(|event| event.remove("data"));
+        if let Some(patch) = &reply.patch {
+            patch(&mut event);
+        }
+        Ok(format!("event: image_generation.completed\ndata: {event}\n\n"))
+    });
+    let content_type = [(header::CONTENT_TYPE, "text/event-stream; charset=utf-8")];
+    (content_type, Body::from_stream(partials.chain(whole))).into_response()
 }
 
 fn paint(server: &Server, prompt: &str, size: &str, format: &str) -> Result<Bytes, Refusal> {

@@ -1,0 +1,180 @@
+//! Queue triggers: messages become envelopes, and come back until they are done or poison.
+//!
+//! The real one: <https://github.com/Azure/azure-functions-host> and
+//! <https://learn.microsoft.com/azure/azure-functions/functions-bindings-storage-queue-trigger>.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+
+use super::{Level, LogLine, process};
+use crate::queue::{Queue, Taken};
+
+/// Between looks at an empty queue.
+const LOOKED_AFTER: Duration = Duration::from_millis(50);
+/// Said of an answer that would have the real host wait.
+pub(super) const EMPTY_ANSWER: &str = "a queue function's answer was empty: the host would wait for functionTimeout";
+
+/// A function with a queue trigger.
+#[derive(Debug, Clone)]
+pub(super) struct Trigger {
+    pub(super) function: String,
+    pub(super) binding: String,
+    pub(super) queue: String,
+    /// The app setting that holds the connection string.
+    pub(super) connection: String,
+}
+
+/// `extensions.queues` of host.json.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) batch_size: usize,
+    pub(super) new_batch_threshold: usize,
+    pub(super) max_dequeue_count: u64,
+    pub(super) visibility_timeout: Duration,
+}
+
+impl Limits {
+    /// With the host's own defaults.
+    pub(super) fn of(host: &Value) -> anyhow::Result<Self> {
+        let queues = &host["extensions"]["queues"];
+        let encoding = queues["messageEncoding"].as_str().unwrap_or("base64");
+        anyhow::ensure!(encoding.eq_ignore_ascii_case("base64"), "messageEncoding is not base64");
+        let number = |name: &str| queues[name].as_u64();
+        let batch_size = number("batchSize").unwrap_or(16).clamp(1, 32);
+        Ok(Self {
+            batch_size: usize::try_from(batch_size)?,
+            new_batch_threshold: usize::try_from(number("newBatchThreshold").unwrap_or(batch_size / 2))?,
+            max_dequeue_count: number("maxDequeueCount").unwrap_or(5),
+            visibility_timeout: duration(queues["visibilityTimeout"].as_str().unwrap_or("00:00:00"))?,
+        })
+    }
+}
+
+/// `HH:MM:SS`
+fn duration(text: &str) -> anyhow::Result<Duration> {
+    let mut seconds = 0;
+    for part in text.split(':') {
+        seconds = seconds * 60 + part.parse::<u64>()?;
+    }
+    Ok(Duration::from_secs(seconds))
+}
+
+/// Where the handlers are.
+#[derive(Debug)]
+pub(super) struct Handlers {
+    pub(super) states: Vec<watch::Receiver<process::State>>,
+    pub(super) turn: AtomicUsize,
+}
+
+impl Handlers {
+    /// The next one that is alive.
+    async fn port(&self) -> u16 {
+        loop {
+            let ports: Vec<u16> = self.states.iter().filter_map(|state| state.borrow().port).collect();
+            let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+            if let Some(port) = ports.get(turn % ports.len().max(1)) {
+                return *port;
+            }
+            tokio::time::sleep(LOOKED_AFTER).await;
+        }
+    }
+}
+
+/// Goes on until it is dropped.
+pub(super) async fn listen(
+    trigger: Trigger,
+    (queue, poison): (Queue, Queue),
+    limits: Limits,
+    handlers: Arc<Handlers>,
+    logs: watch::Sender<Vec<LogLine>>,
+) {
+    let http = reqwest::Client::new();
+    // Each message under way holds a sender.
+    let (under_way, mut done) = mpsc::unbounded_channel::<()>();
+    let mut count = 0;
+    loop {
+        while done.try_recv().is_ok() {
+            count -= 1;
+        }
+        let batch = if count > limits.new_batch_threshold {
+            Vec::new()
+        } else {
+            queue.take(u8::try_from(limits.batch_size).unwrap_or(32)).await
+        };
+        if batch.is_empty() {
+            tokio::select! {
+                () = tokio::time::sleep(LOOKED_AFTER) => {}
+                Some(()) = done.recv() => count -= 1,
+            }
+            continue;
+        }
+        for taken in batch {
+            count += 1;
+            let (trigger, queue, poison, http) = (trigger.clone(), queue.clone(), poison.clone(), http.clone());
+            let (handlers, logs, under_way) = (Arc::clone(&handlers), logs.clone(), under_way.clone());
+            tokio::spawn(async move {
+                match invoke(&http, &handlers, &trigger, &taken).await {
+                    Answer::Done => queue.delete(&taken).await,
+                    Answer::Empty => {
+                        let line = LogLine { level: Level::Error, text: EMPTY_ANSWER.to_owned() };
+                        logs.send_modify(|all| all.push(line));
+                        std::future::pending::<()>().await;
+                    }
+                    Answer::Failed if taken.deliveries >= limits.max_dequeue_count => {
+                        if poison.put(&taken.text).await.is_ok() {
+                            queue.delete(&taken).await;
+                        }
+                    }
+                    Answer::Failed => queue.give_back(&taken, limits.visibility_timeout).await,
+                }
+                let _ = under_way.send(());
+            });
+        }
+    }
+}
+
+enum Answer {
+    Done,
+    Empty,
+    Failed,
+}
+
+async fn invoke(http: &reqwest::Client, handlers: &Handlers, trigger: &Trigger, taken: &Taken) -> Answer {
+    // A text, encoded as JSON, is the value of a string.
+    let data = json!({trigger.binding.as_str(): json!(taken.text).to_string()});
+    let metadata = json!({
+        "DequeueCount": taken.deliveries.to_string(),
+        "Id": json!(taken.message.message_id).to_string(),
+        "QueueTrigger": json!(taken.text).to_string(),
+        "sys": {"MethodName": trigger.function},
+    });
+    let envelope = json!({"Data": data, "Metadata": metadata});
+    let id = format!("00000000-0000-4000-9000-{:012x}", fastrand::u32(..));
+    let answer = loop {
+        let url = format!("http://127.0.0.1:{}/{}", handlers.port().await, trigger.function);
+        match http.post(url).header("x-azure-functions-invocationid", &id).json(&envelope).send().await {
+            Ok(answer) => break answer,
+            // It has just died. Without a handler the host delivers nothing.
+            Err(error) if error.is_connect() => tokio::time::sleep(LOOKED_AFTER).await,
+            Err(_) => return Answer::Failed,
+        }
+    };
+    if !answer.status().is_success() {
+        return Answer::Failed;
+    }
+    let is_json = answer
+        .headers()
+        .get("content-type")
+        .is_some_and(|content_type| content_type.as_bytes().starts_with(b"application/json"));
+    let Ok(body) = answer.bytes().await else { return Answer::Failed };
+    match serde_json::from_slice::<Value>(&body) {
+        Ok(Value::Null) => Answer::Empty,
+        Ok(Value::Object(_)) if is_json => Answer::Done,
+        Err(_) if body.is_empty() => Answer::Empty,
+        _ => Answer::Failed,
+    }
+}

@@ -1,0 +1,51 @@
+//! A queue of short texts.
+
+use std::time::Duration;
+
+use azure_core::StatusCode;
+use azure_storage_queues::{QueueClient, QueueServiceClientBuilder};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+
+use super::{Error, timely};
+use crate::config::QueueConfig;
+
+/// For one operation, the SDK's retries included, because somebody waits.
+const TIMEOUT: Duration = Duration::from_secs(4);
+
+/// One queue.
+#[derive(Debug, Clone)]
+pub(crate) struct Queue(QueueClient);
+
+impl Queue {
+    pub(crate) fn new(config: &QueueConfig, name: &str, http: reqwest::Client) -> Self {
+        let location = super::location(&config.account, &config.endpoint);
+        let client =
+            QueueServiceClientBuilder::with_location(location, super::credentials(&config.account, &config.key))
+                .transport(super::transport(http))
+                .retry(super::retry())
+                .build();
+        Self(client.queue_client(name))
+    }
+
+    /// Puts a message at the end, in base64 as the Functions host wants it; makes the queue if it is
+    /// missing.
+    pub(crate) async fn put(&self, text: &str) -> Result<(), Error> {
+        let text = BASE64_STANDARD.encode(text);
+        let put = || async { Ok(self.0.put_message(text.clone()).await.map(|_| ())?) };
+        match timely(TIMEOUT, put()).await {
+            Err(error) if error.is("QueueNotFound") => {
+                timely(TIMEOUT, self.create()).await?;
+                timely(TIMEOUT, put()).await
+            }
+            result => result,
+        }
+    }
+
+    async fn create(&self) -> Result<(), Error> {
+        match self.0.create().await {
+            Ok(_) => Ok(()),
+            Err(error) if error.as_http_error().is_some_and(|answer| answer.status() == StatusCode::Conflict) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

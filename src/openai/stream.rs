@@ -1,0 +1,96 @@
+//! A streamed picture: server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>)
+//! of JSON, each with its `type` inside
+//! (<https://platform.openai.com/docs/api-reference/images-streaming>).
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use reqwest::Response;
+
+use super::{Error, MAX_ANSWER_BYTES};
+
+/// The data of one event after the other.
+pub(super) struct Events<S> {
+    chunks: S,
+    buffer: BytesMut,
+    /// So far there is no end of an event.
+    searched: usize,
+}
+
+/// The events of an answer whose status was success.
+pub(super) fn events(response: Response) -> Events<impl futures_util::Stream<Item = reqwest::Result<Bytes>> + Unpin> {
+    Events { chunks: Box::pin(response.bytes_stream()), buffer: BytesMut::new(), searched: 0 }
+}
+
+impl<S: futures_util::Stream<Item = reqwest::Result<Bytes>> + Unpin> Events<S> {
+    /// The next event's data; `None` at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        loop {
+            while let Some(end) = end_of_event(&self.buffer, self.searched) {
+                let event = self.buffer.split_to(end);
+                self.searched = 0;
+                let data = data(&event);
+                // A comment, or an event without data.
+                if !data.is_empty() {
+                    return Ok(Some(data));
+                }
+            }
+            self.searched = self.buffer.len().saturating_sub(3);
+            let Some(chunk) = self.chunks.next().await else { return Ok(None) };
+            let chunk = chunk.map_err(Error::from_reading)?;
+            if self.buffer.len() + chunk.len() > MAX_ANSWER_BYTES {
+                return Err(Error::BadAnswer("an event of it is too large"));
+            }
+            self.buffer.extend_from_slice(&chunk);
+        }
+    }
+}
+
+/// Behind the blank line that ends the first event.
+fn end_of_event(buffer: &[u8], from: usize) -> Option<usize> {
+    (from..buffer.len()).find_map(|at| {
+        let rest = &buffer[at..];
+        [&b"\n\n"[..], b"\r\n\r\n", b"\r\r", b"\n\r\n"]
+            .into_iter()
+            .find(|end| rest.starts_with(end))
+            .map(|end| at + end.len())
+    })
+}
+
+/// The `data:` lines of an event, joined.
+fn data(event: &[u8]) -> Vec<u8> {
+    let mut data = Vec::new();
+    for line in event.split(|byte| matches!(byte, b'\n' | b'\r')) {
+        let Some(value) = line.strip_prefix(b"data:") else { continue };
+        if !data.is_empty() {
+            data.push(b'\n');
+        }
+        data.extend_from_slice(value.strip_prefix(b" ").unwrap_or(value));
+    }
+    data
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However the bytes are cut, the events are the same.
+    #[tokio::test]
+    async fn events_are_found_across_chunks_and_line_ends() {
+        for text in [
+            ": hello\n\nevent: a\ndata: {\"one\":\ndata: 1}\n\ndata:two\n\n\nid: 7\n\ndata: lost",
+            ": hello\r\n\r\nevent: a\r\ndata: {\"one\":\r\ndata: 1}\r\n\r\ndata:two\r\n\r\n\r\nid: 7\r\n\r\ndata: lost",
+        ] {
+            for size in 1..=text.len() {
+                let chunks: Vec<_> =
+                    text.as_bytes().chunks(size).map(|part| Ok(Bytes::copy_from_slice(part))).collect();
+                let chunks = futures_util::stream::iter(chunks);
+                let mut events = Events { chunks, buffer: BytesMut::new(), searched: 0 };
+                let mut found = Vec::new();
+                while let Some(data) = events.next().await.expect("nothing breaks") {
+                    found.push(String::from_utf8(data).expect("text"));
+                }
+                assert_eq!(found, ["{\"one\":\n1}", "two"], "in pieces of {size}");
+            }
+        }
+    }
+}

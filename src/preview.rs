@@ -1,0 +1,87 @@
+//! Previews: pictures made small enough to be sent while the real one is being drawn.
+
+use std::io::Cursor;
+
+use ::image::codecs::jpeg::JpegEncoder;
+use ::image::{DynamicImage, ImageReader, Limits};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+
+use crate::image::Image;
+
+/// A file that is not larger is sent as it is; in base64 it is a third larger.
+const MAX_BYTES: usize = 96 * 1024;
+/// Else it is made to fit into a square of so many pixels.
+const SIDE: u32 = 512;
+const JPEG_QUALITY: u8 = 70;
+/// What decodes to more is no preview.
+const MAX_SIDE: u32 = 8_192;
+const MAX_MEMORY: u64 = 256 * 1024 * 1024;
+
+/// As a `data:` URL (RFC 2397) of at most 128 KiB; `None` where the picture cannot be decoded. Takes
+/// some hundredths of a second of a processor where it has to be made smaller.
+pub(crate) fn data_url(image: &Image) -> Option<String> {
+    if image.bytes().len() <= MAX_BYTES {
+        return Some(url(image.format().content_type(), image.bytes()));
+    }
+    let mut reader = ImageReader::new(Cursor::new(image.bytes())).with_guessed_format().ok()?;
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
+    limits.max_alloc = Some(MAX_MEMORY);
+    reader.limits(limits);
+    let small = reader.decode().ok()?.thumbnail(SIDE, SIDE);
+    let mut file = Vec::new();
+    // JPEG has no transparency.
+    DynamicImage::from(small.into_rgb8())
+        .write_with_encoder(JpegEncoder::new_with_quality(&mut file, JPEG_QUALITY))
+        .ok()?;
+    (file.len() <= MAX_BYTES).then(|| url("image/jpeg", &file))
+}
+
+fn url(content_type: &str, bytes: &[u8]) -> String {
+    format!("data:{content_type};base64,{}", BASE64_STANDARD.encode(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use ::image::{ImageFormat, RgbaImage};
+
+    use super::*;
+
+    /// Of noise, which nothing compresses.
+    fn noise(width: u32, height: u32, format: ImageFormat) -> Image {
+        let mut random = fastrand::Rng::with_seed(7);
+        let picture =
+            RgbaImage::from_fn(width, height, |_, _| ::image::Rgba([random.u8(..), random.u8(..), random.u8(..), 255]));
+        let mut file = Cursor::new(Vec::new());
+        DynamicImage::from(picture).into_rgb8().write_to(&mut file, format).expect("it can be written");
+        Image::recognise(file.into_inner().into()).expect("a picture")
+    }
+
+    #[test]
+    fn a_small_picture_is_sent_as_it_is_and_a_large_one_made_smaller() {
+        let small = noise(64, 64, ImageFormat::Png);
+        let url = data_url(&small).expect("a preview");
+        assert_eq!(url, format!("data:image/png;base64,{}", BASE64_STANDARD.encode(small.bytes())));
+        for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP] {
+            let large = noise(1_024, 1_536, format);
+            assert!(large.bytes().len() > MAX_BYTES);
+            let url = data_url(&large).expect("a preview");
+            assert!(url.len() <= 128 * 1024 + 32, "{} bytes", url.len());
+            let file =
+                BASE64_STANDARD.decode(url.strip_prefix("data:image/jpeg;base64,").expect("a JPEG")).expect("base64");
+            let made = ::image::load_from_memory(&file).expect("a picture");
+            assert_eq!((made.width(), made.height()), (341, 512));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_or_would_be_huge_is_no_preview() {
+        let broken = [noise(1_024, 1_024, ImageFormat::Png).bytes()[..200_000].to_vec(), vec![0; 10]].concat();
+        assert_eq!(data_url(&Image::recognise(broken.into()).expect("it begins like one")), None);
+        // A header that promises 60,000 x 60,000 pixels.
+        let mut bomb = noise(1_024, 1_024, ImageFormat::Png).bytes().to_vec();
+        bomb[16..24].copy_from_slice(&[0, 0, 0xEA, 0x60, 0, 0, 0xEA, 0x60]);
+        assert_eq!(data_url(&Image::recognise(bomb.into()).expect("it begins like one")), None);
+    }
+}

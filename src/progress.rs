@@ -1,0 +1,102 @@
+//! How far a generation has come, for whoever wants to watch.
+//!
+//! Only the latest state is kept, so that one who watches slowly, or has left, costs nothing: of two
+//! previews in a row such a one may miss the first.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::image::Image;
+use crate::preview;
+
+/// What a generation is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// It waits for a turn, or for its prompt to be enhanced.
+    Queued,
+    /// The provider is asked.
+    Drawing,
+    /// The picture has come, and is stored.
+    Saving,
+}
+
+/// A request that was let in.
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    /// The caption that the picture will have in the gallery; its name begins with it.
+    pub name: String,
+    /// Pictures that the caller may still have today, if there is a quota.
+    pub remaining: Option<u32>,
+    /// How long such pictures took lately, if there were any.
+    pub estimate: Option<Duration>,
+}
+
+/// A picture that is not finished.
+#[derive(Debug, Clone)]
+pub struct Preview {
+    /// Counted from 0.
+    pub index: u64,
+    /// Of bounded size.
+    pub data_url: Arc<str>,
+}
+
+/// How far a generation has come.
+#[derive(Debug, Clone)]
+pub struct Progress {
+    /// When it began.
+    pub started: Instant,
+    /// Once it was let in.
+    pub accepted: Option<Accepted>,
+    /// What it is doing.
+    pub phase: Phase,
+    /// The last that has come.
+    pub preview: Option<Preview>,
+}
+
+/// Tells whoever watches.
+#[derive(Debug, Clone)]
+pub(crate) struct Reporter(watch::Sender<Progress>);
+
+impl Reporter {
+    pub(crate) fn new() -> (Self, watch::Receiver<Progress>) {
+        let progress = Progress { started: Instant::now(), accepted: None, phase: Phase::Queued, preview: None };
+        let (sender, receiver) = watch::channel(progress);
+        (Self(sender), receiver)
+    }
+
+    pub(crate) fn accepted(&self, accepted: Accepted) {
+        self.0.send_modify(|progress| progress.accepted = Some(accepted));
+    }
+
+    pub(crate) fn phase(&self, phase: Phase) {
+        self.0.send_modify(|progress| progress.phase = phase);
+    }
+
+    /// Shows a picture that is not finished; in the background, because nobody waits for it.
+    pub(crate) fn preview(&self, index: u64, image: Image) {
+        if self.0.is_closed() {
+            return;
+        }
+        let sender = self.0.clone();
+        tokio::task::spawn_blocking(move || {
+            let Some(data_url) = preview::data_url(&image) else { return };
+            sender.send_if_modified(|progress| {
+                // A small one may overtake a large one.
+                let newer = progress.preview.as_ref().is_none_or(|shown| shown.index < index);
+                if newer {
+                    progress.preview = Some(Preview { index, data_url: data_url.into() });
+                }
+                newer
+            });
+        });
+    }
+
+    /// Follows what is told.
+    pub(crate) fn watch(&self) -> watch::Receiver<Progress> {
+        self.0.subscribe()
+    }
+}
