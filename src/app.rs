@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::azure::Table;
@@ -53,6 +54,8 @@ pub struct App {
     pub(crate) spool: Spool,
     /// Told when a picture was left in the spool.
     pub(crate) left_behind: Notify,
+    /// Cancelled when the server stops taking requests.
+    pub(crate) stopping: CancellationToken,
     /// Generations, which go on when their caller has left. The server waits for them.
     pub(crate) generations: TaskTracker,
 }
@@ -124,6 +127,7 @@ impl App {
             turns: Turns::new(config.max_concurrent_generations),
             spool: Spool::open(&config.spool_dir)?,
             left_behind: Notify::new(),
+            stopping: CancellationToken::new(),
             generations: TaskTracker::new(),
         })
     }

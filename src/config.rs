@@ -24,7 +24,7 @@ pub(crate) use limits::micro_usd;
 pub struct Config {
     /// `FUNCTIONS_CUSTOMHANDLER_PORT` (3000): the port on 127.0.0.1, given by the Functions host.
     pub port: u16,
-    /// `RUST_LOG` (`info`): what is logged, in `tracing_subscriber::EnvFilter`'s syntax.
+    /// `RUST_LOG` (`info`): what is logged, in the syntax of `tracing_subscriber::filter::Targets`.
     pub log_filter: String,
     /// `MAX_CONCURRENT_GENERATIONS` (16): how many pictures one process has drawn at a time.
     pub max_concurrent_generations: usize,
@@ -243,7 +243,7 @@ impl Config {
             limits: LimitsConfig::from_vars(&vars)?,
             queue: QueueConfig::from_vars(&vars)?,
             sync_limit: Duration::from_secs(
-                vars.number("SYNC_LIMIT_SECONDS", "a whole number of seconds, 1 to 225", 1..=225)?.unwrap_or(215),
+                vars.number("SYNC_LIMIT_SECONDS", "a whole number of seconds, 1 to 215", 1..=215)?.unwrap_or(215),
             ),
             openai: OpenAiConfig::from_vars(&vars)?,
             storage,

@@ -164,6 +164,17 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
     response
 }
 
+/// Of a request whose answer had begun when it failed.
+fn log_failure(problem: &Problem, invocation_id: &str) {
+    let Problem { code, cause: Some(cause), .. } = problem else { return };
+    let _span = tracing::info_span!("invocation", invocation.id = invocation_id).entered();
+    if OPERATOR_MUST_LOOK.contains(&&**code) {
+        tracing::error!(error.code = &**code, cause, "a watched request failed");
+    } else {
+        tracing::warn!(error.code = &**code, cause, "a watched request failed");
+    }
+}
+
 /// The function that a normalized path leads to.
 fn function_name(path: &str) -> &'static str {
     let of_http = |path: &str| {

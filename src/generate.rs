@@ -154,7 +154,7 @@ pub(crate) enum Permission<'a> {
     /// That an Idempotency-Key is being worked on.
     Claim(&'a mut Box<Claim>),
     /// That a job is.
-    Lease(&'a mut Lease),
+    Lease(&'a Lease),
 }
 
 /// What is left to do when the caller has the answer.
@@ -176,6 +176,8 @@ pub(crate) enum Settlement {
     Unused { bill: Bill, model: String, why: Unused },
 }
 
+/// A clock is a little ahead of another one.
+const HANDED_OVER_BEFORE: Duration = Duration::from_secs(1);
 /// Between tries to end a reservation: each may be made again.
 const SETTLE_PAUSES_SECONDS: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
 
@@ -201,14 +203,40 @@ async fn run(
     reporter: Reporter,
     tell: oneshot::Sender<Answered>,
 ) {
+    let began = Instant::now();
     let (answered, rest) = run_once(&app, &generation, repeatable.as_ref(), &reporter).await;
+    let stored = match &answered.result {
+        Ok(Outcome::Stored(generated)) => Some(generated.stored.clone()),
+        _ => None,
+    };
+    // Who watches sees that nothing more will come.
+    drop(reporter);
     // A caller who has left is told nothing.
     let _ = tell.send(answered);
-    if let Some(settlement) = rest.settlement {
-        settlement.settle(&app).await;
+    let mut told = true;
+    if let Some(settlement) = &rest.settlement {
+        told &= settlement.settle(&app).await;
     }
     if let Some(claim) = rest.claim {
-        claim.end_after_all().await;
+        told &= claim.end_after_all().await;
+    }
+    if let Some(stored) = stored.filter(|_| matches!(rest.settlement, Some(Settlement::Drawn { .. }))) {
+        if began.elapsed() + HANDED_OVER_BEFORE >= app.sync_limit {
+            // It may have become a job meanwhile.
+            told &= app.jobs.done_after_all(&generation.id, &stored).await.is_ok();
+        }
+        finish(&app, &generation.id, told).await;
+    }
+}
+
+/// Ends a stored picture's time in the spool: it is the last to go, so that a process that dies before
+/// leaves it to be found. Where somebody was not told, whoever finds it does that.
+pub(crate) async fn finish(app: &App, id: &str, told: bool) {
+    if !told {
+        app.spool.leave(id);
+        app.left_behind.notify_one();
+    } else if let Err(error) = app.spool.remove(id).await {
+        tracing::error!(cause = chain(&error), "a stored picture cannot be removed from the spool");
     }
 }
 
@@ -230,7 +258,7 @@ async fn run_once(
     };
     let (answered, settlement) = reserve_and_draw(app, generation, Permission::Claim(&mut claim), reporter).await;
     let told = match Ending::of(&answered.result) {
-        Some(ending) => claim.end(ending).await.map_err(|error| (error, Some(claim))),
+        Some(ending) => claim.end(ending).await.map(|_| ()).map_err(|error| (error, Some(claim))),
         None => claim.take_back().await.map_err(|error| (error, None)),
     };
     let claim = told.err().and_then(|(error, claim)| {
@@ -356,17 +384,17 @@ async fn draw_in_turn(
     permission: Permission<'_>,
     reporter: &Reporter,
 ) -> Result<(Outcome, Option<Settlement>), Error> {
-    let _turn = match &permission {
-        // Nobody holds a connection open for it.
-        Permission::Lease(_) => app.turns.take_patiently().await?,
-        Permission::Free | Permission::Claim(_) => app.turns.take().await?,
-    };
-    app.spool.check_room().await?;
-    let limit = generation.drawing.prompt_limit();
-    let (prompt, direction) = (&generation.prompt, generation.direction);
-    let directed = director::direct(&app.openai, prompt, direction, limit, app.moderation).await;
+    if let Permission::Lease(lease) = permission {
+        // A job's lease is kept while it waits, too.
+        return tokio::select! {
+            ended = draw_job(app, generation, bill, lease, reporter) => ended,
+            () = lease.renew(&*app.clock, reporter.watch()) => Err(Error::Panicked),
+        };
+    }
+    let _turn = app.turns.take().await?;
+    let directed = direct(app, generation).await?;
     match permission {
-        Permission::Free => draw_and_store(app, generation, directed, bill, reporter).await,
+        Permission::Free | Permission::Lease(_) => draw_and_store(app, generation, directed, bill, reporter).await,
         Permission::Claim(claim) => {
             claim.ask((app.clock)()).await?;
             tokio::select! {
@@ -374,14 +402,29 @@ async fn draw_in_turn(
                 () = claim.renew(&*app.clock) => Err(Error::Panicked),
             }
         }
-        Permission::Lease(lease) => {
-            lease.ask((app.clock)()).await?;
-            tokio::select! {
-                ended = draw_and_store(app, generation, directed, bill, reporter) => ended,
-                () = lease.renew(&*app.clock, reporter.watch()) => Err(Error::Panicked),
-            }
-        }
     }
+}
+
+async fn draw_job(
+    app: &App,
+    generation: &Generation,
+    bill: &Bill,
+    lease: &Lease,
+    reporter: &Reporter,
+) -> Result<(Outcome, Option<Settlement>), Error> {
+    // Nobody holds a connection open for it.
+    let _turn = app.turns.take_patiently().await?;
+    let directed = direct(app, generation).await?;
+    lease.ask((app.clock)()).await?;
+    draw_and_store(app, generation, directed, bill, reporter).await
+}
+
+/// The prompt to be sent, if there is room for what comes back.
+async fn direct(app: &App, generation: &Generation) -> Result<Directed, Error> {
+    app.spool.check_room().await?;
+    let limit = generation.drawing.prompt_limit();
+    let (prompt, direction) = (&generation.prompt, generation.direction);
+    Ok(director::direct(&app.openai, prompt, direction, limit, app.moderation).await)
 }
 
 async fn draw_and_store(
@@ -503,7 +546,8 @@ impl Settlement {
         })
     }
 
-    pub(crate) async fn settle(&self, app: &App) {
+    /// Whether that was written, in the end.
+    pub(crate) async fn settle(&self, app: &App) -> bool {
         let mut pauses = SETTLE_PAUSES_SECONDS.into_iter();
         loop {
             let settled = match self {
@@ -511,22 +555,12 @@ impl Settlement {
                 Self::Lost { bill, model } => app.quota.keep(bill, model).await,
                 Self::Unused { bill, model, why } => app.quota.give_back(bill, model, *why).await.map(|_| ()),
             };
-            let Err(error) = settled else { break };
+            let Err(error) = settled else { return true };
             let Some(seconds) = pauses.next() else {
                 tracing::error!(cause = chain(&error), "a reservation could not be ended; it counts as it was made");
-                if let Self::Drawn { bill, .. } = self {
-                    // Whoever finds it in the spool settles it.
-                    app.spool.leave(&bill.id);
-                }
-                return;
+                return false;
             };
             tokio::time::sleep(Duration::from_secs(seconds)).await;
-        }
-        // Only now: a process that dies before leaves it to be found, and everything is told again.
-        if let Self::Drawn { bill, .. } = self
-            && let Err(error) = app.spool.remove(&bill.id).await
-        {
-            tracing::error!(cause = chain(&error), "a stored picture cannot be removed from the spool");
         }
     }
 }
@@ -597,13 +631,11 @@ impl Error {
 
     /// Whether another delivery of a job may do better. Nothing was drawn.
     pub(crate) fn is_passing(&self) -> bool {
-        matches!(
-            self,
-            Self::Provider(openai::Error::Unreachable(_) | openai::Error::RateLimited(_) | openai::Error::Failed(_))
-                | Self::Busy(_)
-                | Self::Spool(_)
-                | Self::Jobs(_)
-        )
+        match self {
+            Self::Provider(error) => error.may_be_repeated(),
+            Self::Busy(_) | Self::Spool(_) | Self::Jobs(_) => true,
+            _ => false,
+        }
     }
 
     /// Why nothing came of a reservation, where [`Self::loss`] knows of none.

@@ -198,7 +198,7 @@ impl Claims {
         match self.table.get::<Record>(&key).await? {
             Some((record, version)) if record.owner == owner => {
                 let mut claim = Claim { table: self.table.clone(), key, record, version };
-                claim.end(Ending::Stored(stored)).await
+                claim.end(Ending::Stored(stored)).await.map(|_| ())
             }
             // Its key is free, or another picture's.
             _ => Ok(()),
@@ -240,21 +240,22 @@ impl Claim {
         }
     }
 
-    /// Says how the work ended.
-    pub(crate) async fn end(&mut self, ending: Ending) -> Result<(), azure::Error> {
+    /// Says how the work ended; whether the claim was still ours.
+    pub(crate) async fn end(&mut self, ending: Ending) -> Result<bool, azure::Error> {
         self.record.ending = Some(ending);
-        self.write().await.map(|_| ())
+        self.write().await
     }
 
-    /// Says it again, where that failed; for some time.
-    pub(crate) async fn end_after_all(mut self) {
+    /// Says it again, where that failed; for some time. Whether it is said.
+    pub(crate) async fn end_after_all(mut self) -> bool {
         for seconds in END_PAUSES_SECONDS {
             tokio::time::sleep(Duration::from_secs(seconds)).await;
             if self.write().await.is_ok() {
-                return;
+                return true;
             }
         }
         tracing::error!("the claim of an Idempotency-Key could not be ended; its picture counts as lost to it");
+        false
     }
 
     /// Takes the claim back: nothing was paid, and the key may be used again.

@@ -27,10 +27,14 @@ use crate::prompt::Prompt;
 pub(crate) const QUEUE: &str = "visionary-jobs";
 /// So long a job can be asked for.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
-/// Short, because a message that is delivered again waits for its end. One that ends too early does no
-/// harm: what is done in the end is done.
-const LEASE: Duration = Duration::from_secs(15);
+/// One that ends too early does no harm: what is done in the end is done.
+const LEASE: Duration = Duration::from_secs(30);
 const RENEWED_EVERY: Duration = Duration::from_secs(5);
+const RENEWED_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// So often a job is taken up; after that many failures it is given up, however its messages came.
+const MAX_ATTEMPTS: u32 = 5;
+/// A message that has not come by then was perhaps never written.
+const QUEUED_AGAIN_AFTER: Duration = Duration::from_secs(2 * 60);
 /// Others may come in between, but each time somebody gets on.
 const MAX_TRIES: usize = 10;
 
@@ -53,9 +57,14 @@ pub(crate) struct Job {
     /// How long it may take, in seconds.
     pub(crate) estimate: Option<u64>,
     pub(crate) phase: Phase,
-    /// What whoever works on it needs; `None` where a process does that already.
+    /// What whoever works on it needs, until its reservation and its key have been ended, too; `None`
+    /// where a process does that already.
     pub(crate) work: Option<Work>,
+    /// When a message was put into the queue.
+    #[serde(with = "time::serde::rfc3339")]
+    queued_at: OffsetDateTime,
     attempt: Option<String>,
+    attempts: u32,
     #[serde(with = "time::serde::rfc3339::option")]
     lease_ends: Option<OffsetDateTime>,
     /// Why it could not be done so far.
@@ -89,7 +98,11 @@ pub(crate) enum End {
         name: String,
     },
     /// There is none.
-    Failed(Trouble),
+    Failed {
+        trouble: Trouble,
+        /// Whether one may have been drawn and billed.
+        lost: bool,
+    },
     /// Nobody wanted it any more.
     Cancelled,
 }
@@ -109,10 +122,12 @@ pub(crate) enum Begun {
     Ours(Box<(Lease, Job)>),
     /// The provider was asked by a process that has died.
     Orphan(Box<(Lease, Job)>),
-    /// Somebody works on it.
-    Busy,
+    /// It was taken up too often.
+    Spent(Box<(Lease, Job)>),
+    /// Somebody works on it, for so long at least.
+    Busy(Duration),
     /// It has ended.
-    Ended,
+    Ended(Box<Job>),
     /// There is no such job.
     Unknown,
 }
@@ -155,7 +170,9 @@ impl Job {
             estimate: estimate.map(|estimate| estimate.as_secs_f64().ceil() as u64),
             phase: Phase::Queued,
             work: None,
+            queued_at: now,
             attempt: None,
+            attempts: 0,
             lease_ends: None,
             trouble: None,
             end: None,
@@ -166,7 +183,7 @@ impl Job {
     pub(crate) fn status(&self) -> &'static str {
         match (&self.end, self.phase) {
             (Some(End::Stored(_) | End::StoredLater { .. }), _) => "done",
-            (Some(End::Failed(_)), _) => "failed",
+            (Some(End::Failed { .. }), _) => "failed",
             (Some(End::Cancelled), _) => "cancelled",
             (None, Phase::Queued) => "queued",
             (None, Phase::Drawing) => "drawing",
@@ -179,11 +196,6 @@ impl Job {
         self.end.is_none() && self.work.is_none() && !self.is_leased(now)
     }
 
-    /// Whether nobody works on it yet.
-    pub(crate) fn waits(&self, now: OffsetDateTime) -> bool {
-        self.end.is_none() && self.work.is_some() && !self.is_leased(now)
-    }
-
     fn is_leased(&self, now: OffsetDateTime) -> bool {
         self.lease_ends.is_some_and(|ends| ends > now)
     }
@@ -193,8 +205,7 @@ impl Job {
         if !matches!(self.end, Some(End::Stored(_))) {
             self.end = Some(end);
         }
-        // What was typed is kept with the picture and with the answer.
-        (self.work, self.attempt, self.lease_ends) = (None, None, None);
+        (self.attempt, self.lease_ends) = (None, None);
     }
 }
 
@@ -221,9 +232,28 @@ impl Jobs {
     }
 
     /// Has a job delivered, once or more often.
-    pub(crate) async fn enqueue(&self, id: &str) -> Result<(), azure::Error> {
+    pub(crate) async fn enqueue(&self, id: &str, delay: Duration) -> Result<(), azure::Error> {
         let queue = self.queue.as_ref().ok_or(azure::Error::Unreachable)?;
-        queue.put(&serde_json::json!({"job": id}).to_string()).await
+        queue.put(&serde_json::json!({"job": id}).to_string(), delay).await
+    }
+
+    /// Has a job delivered that nobody has taken up for long: two messages do no harm.
+    pub(crate) async fn enqueue_again(&self, id: &str, job: &Job, now: OffsetDateTime) -> Result<(), azure::Error> {
+        let forgotten = |job: &Job| {
+            job.end.is_none() && job.work.is_some() && !job.is_leased(now) && now - job.queued_at > QUEUED_AGAIN_AFTER
+        };
+        if !forgotten(job) {
+            return Ok(());
+        }
+        // Of several who look, one does.
+        let ours = self.change(id, |job| {
+            let ours = forgotten(job);
+            if ours {
+                job.queued_at = now;
+            }
+            (ours, ours)
+        });
+        if ours.await? == Some(true) { self.enqueue(id, Duration::ZERO).await } else { Ok(()) }
     }
 
     /// What is known of a job.
@@ -238,15 +268,25 @@ impl Jobs {
     pub(crate) async fn begin(&self, id: &str, attempt: &str, now: OffsetDateTime) -> Result<Begun, azure::Error> {
         let begun = self.change(id, |job| {
             if job.end.is_some() {
-                return (Begun::Ended, false);
+                return (Begun::Ended(Box::new(job.clone())), false);
             }
-            if job.is_leased(now) && job.attempt.as_deref() != Some(attempt) {
-                return (Begun::Busy, false);
+            let ours = job.attempt.as_deref() == Some(attempt);
+            if let Some(left) = job.lease_ends.and_then(|ends| Duration::try_from(ends - now).ok())
+                && !ours
+            {
+                return (Begun::Busy(left), false);
             }
+            // Written already, and the answer lost, it is ours.
+            job.attempts += u32::from(!ours);
             job.attempt = Some(attempt.to_owned());
             job.lease_ends = Some(now + LEASE);
             let ours = Box::new((self.lease(id, attempt), job.clone()));
-            (if job.phase == Phase::Queued { Begun::Ours(ours) } else { Begun::Orphan(ours) }, true)
+            let begun = match job.phase {
+                Phase::Queued if job.attempts > MAX_ATTEMPTS => Begun::Spent(ours),
+                Phase::Queued => Begun::Ours(ours),
+                Phase::Drawing | Phase::Saving => Begun::Orphan(ours),
+            };
+            (begun, true)
         });
         Ok(begun.await?.unwrap_or(Begun::Unknown))
     }
@@ -265,16 +305,15 @@ impl Jobs {
         let cancelled = self.change(id, |job| match &job.end {
             Some(End::Cancelled) => (Cancelled::Yes(Box::new(job.clone())), false),
             None if job.phase == Phase::Queued && job.work.is_some() => {
-                let before = job.clone();
                 job.finish(End::Cancelled);
-                (Cancelled::Yes(Box::new(Job { end: job.end.clone(), ..before })), true)
+                (Cancelled::Yes(Box::new(job.clone())), true)
             }
             _ => (Cancelled::TooLate, false),
         });
         Ok(cancelled.await?.unwrap_or(Cancelled::Unknown))
     }
 
-    /// Says of a job how it ended that nobody works on any more.
+    /// Says of a job how it ended.
     pub(crate) async fn end(&self, id: &str, end: &End) -> Result<(), azure::Error> {
         self.change(id, |job| {
             job.finish(end.clone());
@@ -282,6 +321,23 @@ impl Jobs {
         })
         .await
         .map(|_| ())
+    }
+
+    /// Ends a job that a process worked on which has died, unless it lives; the job as it is then.
+    pub(crate) async fn abandon(&self, id: &str, end: &End, now: OffsetDateTime) -> Result<Option<Job>, azure::Error> {
+        self.change(id, |job| {
+            let abandoned = job.is_abandoned(now);
+            if abandoned {
+                job.finish(end.clone());
+            }
+            (job.clone(), abandoned)
+        })
+        .await
+    }
+
+    /// Forgets what a job was about: its reservation and its key have been ended.
+    pub(crate) async fn settled(&self, id: &str) -> Result<(), azure::Error> {
+        self.change(id, |job| ((), job.end.is_some() && job.work.take().is_some())).await.map(|_| ())
     }
 
     /// Says of a picture that was stored after all, by whichever process, that its job is done, if it
@@ -318,7 +374,7 @@ impl Lease {
     }
 
     /// Says that the provider is about to be asked.
-    pub(crate) async fn ask(&mut self, now: OffsetDateTime) -> Result<(), Withdrawn> {
+    pub(crate) async fn ask(&self, now: OffsetDateTime) -> Result<(), Withdrawn> {
         let asked = self.jobs.change(&self.id, |job| {
             let ours = job.end.is_none() && job.attempt.as_deref() == Some(&self.attempt);
             if ours {
@@ -332,11 +388,11 @@ impl Lease {
 
     /// Renews the lease and says how far the work has come, until it is dropped.
     pub(crate) async fn renew(
-        &mut self,
+        &self,
         clock: &(dyn Fn() -> OffsetDateTime + Send + Sync),
         mut progress: watch::Receiver<Progress>,
     ) {
-        let mut told = Phase::Drawing;
+        let mut told = Phase::Queued;
         loop {
             let changed = async {
                 if progress.wait_for(|progress| progress.phase != told).await.is_err() {
@@ -350,14 +406,18 @@ impl Lease {
             let renewed = self.jobs.change(&self.id, |job| {
                 let ours = job.end.is_none() && job.attempt.as_deref() == Some(&self.attempt);
                 if ours {
-                    job.phase = phase;
+                    // Never back: that the provider is asked is not to be forgotten.
+                    job.phase = job.phase.max(phase);
                     job.lease_ends = Some(lease_ends);
                 }
                 ((), ours)
             });
             match renewed.await {
                 Ok(_) => told = phase,
-                Err(error) => tracing::warn!(cause = chain(&error), "the lease of a job could not be renewed"),
+                Err(error) => {
+                    tracing::warn!(cause = chain(&error), "the lease of a job could not be renewed");
+                    tokio::time::sleep(RENEWED_AGAIN_AFTER).await;
+                }
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The log: one JSON object a line on stdout, which the Functions host takes as Information.
 
 use tracing::Level;
-use tracing_subscriber::filter::{EnvFilter, FilterExt as _, filter_fn};
+use tracing_subscriber::filter::{FilterExt as _, Targets, filter_fn};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -24,7 +24,7 @@ pub enum Error {
 /// # Errors
 /// See [`Error`].
 pub fn start(filter: &str) -> Result<(), Error> {
-    let wanted = EnvFilter::try_new(filter).map_err(|_| Error::Filter)?;
+    let wanted: Targets = filter.parse().map_err(|_| Error::Filter)?;
     let ours = |target: &str| target == "visionary" || target == "handler" || target.starts_with("visionary::");
     let harmless = filter_fn(move |metadata| *metadata.level() <= Level::INFO || ours(metadata.target()));
     let lines = tracing_subscriber::fmt::layer()

@@ -3,7 +3,8 @@
 use std::io::Cursor;
 
 use ::image::codecs::jpeg::JpegEncoder;
-use ::image::{DynamicImage, ImageReader, Limits};
+use ::image::imageops::thumbnail;
+use ::image::{ImageReader, Limits};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 
 use crate::image::Image;
@@ -14,8 +15,8 @@ const MAX_BYTES: usize = 96 * 1024;
 const SIDE: u32 = 512;
 const JPEG_QUALITY: u8 = 70;
 /// What decodes to more is no preview.
-const MAX_SIDE: u32 = 8_192;
-const MAX_MEMORY: u64 = 256 * 1024 * 1024;
+const MAX_SIDE: u32 = 4_096;
+const MAX_MEMORY: u64 = 64 * 1024 * 1024;
 
 /// As a `data:` URL (RFC 2397) of at most 128 KiB; `None` where the picture cannot be decoded. Takes
 /// some hundredths of a second of a processor where it has to be made smaller.
@@ -29,12 +30,13 @@ pub(crate) fn data_url(image: &Image) -> Option<String> {
     limits.max_image_height = Some(MAX_SIDE);
     limits.max_alloc = Some(MAX_MEMORY);
     reader.limits(limits);
-    let small = reader.decode().ok()?.thumbnail(SIDE, SIDE);
-    let mut file = Vec::new();
     // JPEG has no transparency.
-    DynamicImage::from(small.into_rgb8())
-        .write_with_encoder(JpegEncoder::new_with_quality(&mut file, JPEG_QUALITY))
-        .ok()?;
+    let whole = reader.decode().ok()?.into_rgb8();
+    let longest = whole.width().max(whole.height()).max(1);
+    let side = |side: u32| (side * SIDE.min(longest) / longest).max(1);
+    let small = thumbnail(&whole, side(whole.width()), side(whole.height()));
+    let mut file = Vec::new();
+    small.write_with_encoder(JpegEncoder::new_with_quality(&mut file, JPEG_QUALITY)).ok()?;
     (file.len() <= MAX_BYTES).then(|| url("image/jpeg", &file))
 }
 
@@ -44,7 +46,7 @@ fn url(content_type: &str, bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use ::image::{ImageFormat, RgbaImage};
+    use ::image::{DynamicImage, ImageFormat, RgbaImage};
 
     use super::*;
 

@@ -4,16 +4,17 @@
 //! previews in a row such a one may miss the first.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::image::Image;
 use crate::preview;
 
 /// What a generation is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// It waits for a turn, or for its prompt to be enhanced.
@@ -57,15 +58,18 @@ pub struct Progress {
     pub preview: Option<Preview>,
 }
 
+/// One at a time in a process: each takes memory for a whole picture.
+static MAKING: Semaphore = Semaphore::const_new(1);
+
 /// Tells whoever watches.
 #[derive(Debug, Clone)]
-pub(crate) struct Reporter(watch::Sender<Progress>);
+pub(crate) struct Reporter(watch::Sender<Progress>, Arc<AtomicU64>);
 
 impl Reporter {
     pub(crate) fn new() -> (Self, watch::Receiver<Progress>) {
         let progress = Progress { started: Instant::now(), accepted: None, phase: Phase::Queued, preview: None };
         let (sender, receiver) = watch::channel(progress);
-        (Self(sender), receiver)
+        (Self(sender, Arc::default()), receiver)
     }
 
     pub(crate) fn accepted(&self, accepted: Accepted) {
@@ -81,17 +85,18 @@ impl Reporter {
         if self.0.is_closed() {
             return;
         }
-        let sender = self.0.clone();
-        tokio::task::spawn_blocking(move || {
-            let Some(data_url) = preview::data_url(&image) else { return };
-            sender.send_if_modified(|progress| {
-                // A small one may overtake a large one.
-                let newer = progress.preview.as_ref().is_none_or(|shown| shown.index < index);
-                if newer {
-                    progress.preview = Some(Preview { index, data_url: data_url.into() });
-                }
-                newer
-            });
+        self.1.fetch_max(index, Ordering::Relaxed);
+        let Self(sender, latest) = self.clone();
+        tokio::spawn(async move {
+            let Ok(_turn) = MAKING.acquire().await else { return };
+            // A newer one has come meanwhile, or nobody is left.
+            if latest.load(Ordering::Relaxed) > index || sender.is_closed() {
+                return;
+            }
+            let made = tokio::task::spawn_blocking(move || preview::data_url(&image)).await;
+            if let Ok(Some(data_url)) = made {
+                sender.send_modify(|progress| progress.preview = Some(Preview { index, data_url: data_url.into() }));
+            }
         });
     }
 

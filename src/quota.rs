@@ -89,10 +89,10 @@ impl Day {
     }
 }
 
-/// A property of an entity holds 32,000 characters: of what comes after the last so many, the oldest
-/// goes.
+/// Entities are read and written whole: of what comes after the last so many, the oldest goes.
 const REMEMBERED: usize = 100;
-const MAX_OPEN: usize = 400;
+/// Jobs that wait have theirs open, too.
+const MAX_OPEN: usize = 2_000;
 
 fn remember(ids: &mut VecDeque<String>, id: &str) {
     ids.push_back(id.to_owned());

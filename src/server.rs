@@ -34,6 +34,7 @@ pub async fn run(
     let shutdown = async move {
         shutdown.await;
         closing.turns.close();
+        closing.stopping.cancel();
     };
     let serving =
         axum::serve(listener, ServiceExt::<Request>::into_make_service(service)).with_graceful_shutdown(shutdown);

@@ -14,26 +14,20 @@ use crate::app::App;
 use crate::director::{self, Direction};
 use crate::error::Problem;
 use crate::generate::{self, Answered, Error, Generation, Outcome, Permission, Request, Running, Settlement};
-use crate::idempotency::{Claim, Ending};
+use crate::idempotency::{self, Claim, Ending};
 use crate::jobs::{Begun, Cancelled, End, Job, Lease, Trouble, Work};
 use crate::logs::chain;
 use crate::progress::Reporter;
 use crate::quota::Unused;
-use crate::{azure, openai, recover};
+use crate::{azure, openai, recover, spool};
 
-/// While another process works on the same job.
+/// After the end of a lease.
 const LOOKED_AFTER: Duration = Duration::from_secs(1);
-/// The host ends a delivery, and the whole process with it, after ten minutes.
-const LONGEST_WAIT: Duration = Duration::from_secs(8 * 60);
+/// The host ends a delivery, and the whole process with it, after ten minutes: the work goes on
+/// without it, and its next delivery finds that out.
+const LONGEST_DELIVERY: Duration = Duration::from_secs(9 * 60);
 /// Between tries to write how a job ended.
 const END_PAUSES_SECONDS: [u64; 5] = [1, 2, 4, 8, 16];
-
-/// Whether a picture that did not come may have been paid.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Paid {
-    No,
-    Perhaps,
-}
 
 /// Accepts a request as a job: [`Outcome::Job`], or the answer that it had the first time. Goes on
 /// when the caller leaves.
@@ -43,91 +37,77 @@ pub(crate) async fn accept(app: &Arc<App>, request: Request) -> Answered {
 }
 
 async fn accept_once(app: Arc<App>, request: Request) -> Answered {
-    let app = &*app;
     let (wishes, direction) = (request.wishes.clone(), request.direction);
     let repeatable = request.repeatable.clone();
-    let generation = match Generation::of(app, request) {
+    let generation = match Generation::of(&app, request) {
         Ok(generation) => generation,
         Err(error) => return error.into(),
     };
     let claim = match &repeatable {
         None => None,
-        Some(repeatable) => match generate::claim(app, &generation, repeatable).await {
+        Some(repeatable) => match generate::claim(&app, &generation, repeatable).await {
             Ok(Ok(claim)) => Some(claim),
             Ok(Err(outcome)) => {
-                if let Outcome::Job { id } = &outcome {
-                    deliver_after_all(app, id).await;
-                }
                 return Answered { result: Ok(outcome), standing: None };
             }
             Err(error) => return error.into(),
         },
     };
-    let (bill, standing) = match generate::reserve(app, &generation).await {
+    let (bill, standing) = match generate::reserve(&app, &generation).await {
         Ok(reserved) => reserved,
         Err((error, settlement)) => {
-            let answered = error.into();
-            finish(app, settlement, claim).await;
-            return answered;
+            if let Some(settlement) = settlement {
+                let app = Arc::clone(&app);
+                later(&Arc::clone(&app), async move {
+                    settlement.settle(&app).await;
+                });
+            }
+            if let Some(claim) = claim
+                && let Err(error) = claim.take_back().await
+            {
+                tracing::warn!(cause = chain(&error), "the claim of an Idempotency-Key could not be taken back");
+            }
+            return error.into();
         }
     };
-    let mut job = Job::new(&generation.id, generation.prompt.clone(), generation.estimate(app), (app.clock)());
-    let model = generation.drawing.model().to_owned();
+    let mut job = Job::new(&generation.id, generation.prompt.clone(), generation.estimate(&app), (app.clock)());
     job.work = Some(Work {
         wishes,
         enhancement: direction.enhancement,
         style: direction.style.map(|style| style.name.to_owned()),
         caller: generation.caller.clone(),
         claim: generation.claim.clone(),
-        bill: bill.clone(),
-        model: model.clone(),
+        bill,
+        model: generation.drawing.model().to_owned(),
     });
     let id = app.jobs.id(&generation.id);
-    let queued = async {
-        app.jobs.insert(&job).await?;
-        // The key leads to the job before anybody works on it: no second job is ever made for it.
-        let mut claim = claim;
-        if let Some(claim) = &mut claim {
-            claim.end(Ending::Job { id: id.clone() }).await?;
+    let Err(error) = queue(&app, &id, &job, claim).await else {
+        return Answered { result: Ok(Outcome::Job { id }), standing };
+    };
+    // It may be written all the same, and its message, too; then it may have begun.
+    match app.jobs.cancel(&id).await {
+        Ok(Cancelled::Yes(job)) => settle_later(&app, &id, *job),
+        // It was never written.
+        Ok(Cancelled::Unknown) => {
+            job.end = Some(End::Cancelled);
+            settle_later(&app, &id, job);
         }
-        app.jobs.enqueue(&id).await
-    };
-    let error = match queued.await {
-        Ok(()) => return Answered { result: Ok(Outcome::Job { id }), standing },
-        Err(error) => error,
-    };
-    // Its message may be in the queue all the same: it finds a job that is cancelled, or none.
-    if let Err(error) = app.jobs.end(&id, &End::Cancelled).await {
-        tracing::warn!(cause = chain(&error), "a job that could not be queued could not be cancelled");
+        // It has begun; or nobody knows, and whoever asks for it will find out.
+        Ok(Cancelled::TooLate) | Err(_) => return Answered { result: Ok(Outcome::Job { id }), standing },
     }
-    let unused = Settlement::Unused { bill, model, why: Unused::NotAsked };
-    unused.settle(app).await;
-    if let Some(row) = &generation.claim
-        && let Err(error) = app.claims.free(row, &generation.id).await
-    {
-        tracing::warn!(cause = chain(&error), "the claim of an Idempotency-Key could not be taken back");
-    }
-    Error::Jobs(error).into()
+    error.into()
 }
 
-/// Ends what was begun for a request that was refused.
-async fn finish(app: &App, settlement: Option<Settlement>, claim: Option<Box<Claim>>) {
-    if let Some(claim) = claim
-        && let Err(error) = claim.take_back().await
+/// Writes a job, and puts its message into the queue.
+async fn queue(app: &App, id: &str, job: &Job, claim: Option<Box<Claim>>) -> Result<(), Error> {
+    app.jobs.insert(job).await.map_err(Error::Jobs)?;
+    // The key leads to the job before anybody works on it: no second job is ever made for it.
+    if let Some(mut claim) = claim
+        && !claim.end(Ending::Job { id: id.to_owned() }).await.map_err(Error::Jobs)?
     {
-        tracing::warn!(cause = chain(&error), "the claim of an Idempotency-Key could not be taken back");
+        return Err(idempotency::Error::InProgress.into());
     }
-    if let Some(settlement) = settlement {
-        settlement.settle(app).await;
-    }
-}
-
-/// A message for a job that waits, whose first one may never have been written: two do no harm.
-async fn deliver_after_all(app: &App, id: &str) {
-    let waits = matches!(app.jobs.get(id).await, Ok(Some(job)) if job.waits((app.clock)()));
-    if waits && let Err(error) = app.jobs.enqueue(id).await {
-        tracing::warn!(cause = chain(&error), "a job could not be queued again");
-    }
+    app.jobs.enqueue(id, Duration::ZERO).await.map_err(Error::Jobs)
 }
 
 /// Works on a job that a message has come for. Goes on when the host leaves.
@@ -135,8 +115,7 @@ async fn deliver_after_all(app: &App, id: &str) {
 /// # Errors
 /// Another delivery may do better.
 pub(crate) async fn deliver(app: &Arc<App>, id: &str) -> Result<(), Problem> {
-    let delivery = take_up(Arc::clone(app), id.to_owned(), Purpose::Draw).in_current_span();
-    app.generations.spawn(delivery).await.unwrap_or_else(|_| Err(Problem::internal("a delivery panicked")))
+    run(app, id, Purpose::Draw).await
 }
 
 /// Ends a job whose deliveries have all failed.
@@ -144,8 +123,15 @@ pub(crate) async fn deliver(app: &Arc<App>, id: &str) -> Result<(), Problem> {
 /// # Errors
 /// Its end could not be written.
 pub(crate) async fn give_up(app: &Arc<App>, id: &str) -> Result<(), Problem> {
-    let delivery = take_up(Arc::clone(app), id.to_owned(), Purpose::GiveUp).in_current_span();
-    app.generations.spawn(delivery).await.unwrap_or_else(|_| Err(Problem::internal("a delivery panicked")))
+    run(app, id, Purpose::GiveUp).await
+}
+
+async fn run(app: &Arc<App>, id: &str, purpose: Purpose) -> Result<(), Problem> {
+    let delivery = take_up(Arc::clone(app), id.to_owned(), purpose).in_current_span();
+    match tokio::time::timeout(LONGEST_DELIVERY, app.generations.spawn(delivery)).await {
+        Ok(delivered) => delivered.unwrap_or_else(|_| Err(Problem::internal("a delivery panicked"))),
+        Err(_) => Err(Problem::internal("a delivery takes too long")),
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,44 +142,58 @@ enum Purpose {
 
 async fn take_up(app: Arc<App>, id: String, purpose: Purpose) -> Result<(), Problem> {
     let attempt = format!("{:032x}", fastrand::u128(..));
-    let began = (app.clock)();
-    loop {
-        match app.jobs.begin(&id, &attempt, (app.clock)()).await? {
-            Begun::Ended => return Ok(()),
-            Begun::Unknown => {
-                tracing::warn!("a message is about a job that is not known here; it is dropped");
-                return Ok(());
-            }
-            // Delivered twice; or its process has died, which shows when the lease ends.
-            Begun::Busy if (app.clock)() - began < LONGEST_WAIT => tokio::time::sleep(LOOKED_AFTER).await,
-            Begun::Busy => return Err(Problem::internal("a job is worked on for too long by another process")),
-            Begun::Orphan(begun) => return settle_orphan(&app, begun.0, begun.1).await,
-            Begun::Ours(begun) if purpose == Purpose::Draw => return draw(&app, begun.0, begun.1).await,
-            Begun::Ours(begun) => {
-                let (lease, job) = *begun;
-                let trouble = job.trouble.clone().unwrap_or_else(|| Trouble::from(&given_up()));
-                return fail(&app, &lease, &job, trouble, Paid::No).await;
-            }
+    match app.jobs.begin(&id, &attempt, (app.clock)()).await? {
+        Begun::Ended(job) => settle_later(&app, &id, *job),
+        Begun::Unknown => tracing::warn!("a message is about a job that is not known here; it is dropped"),
+        // Delivered twice; or its process has died, which shows when the lease ends. Nobody waits for
+        // it in a place that others need.
+        Begun::Busy(left) => app.jobs.enqueue(&id, left + LOOKED_AFTER).await?,
+        Begun::Orphan(begun) => {
+            let (lease, job) = *begun;
+            return settle_orphan(&app, lease, job).await;
+        }
+        Begun::Ours(begun) if purpose == Purpose::Draw => {
+            let (lease, job) = *begun;
+            return draw(&app, lease, job).await;
+        }
+        Begun::Ours(begun) | Begun::Spent(begun) => {
+            let (lease, job) = *begun;
+            let trouble = job.trouble.clone().unwrap_or_else(|| Trouble::from(&given_up()));
+            fail(&app, &lease, job, End::Failed { trouble, lost: false }).await?;
         }
     }
+    Ok(())
 }
 
-async fn draw(app: &App, mut lease: Lease, job: Job) -> Result<(), Problem> {
+async fn draw(app: &Arc<App>, lease: Lease, job: Job) -> Result<(), Problem> {
     let Some(work) = job.work.clone() else { return Ok(()) };
+    let failed = |problem: &Problem, lost| End::Failed { trouble: Trouble::from(problem), lost };
     let generation = match generation(app, &job, &work) {
         Ok(generation) => generation,
         // Settings have changed since.
-        Err(error) => return fail(app, &lease, &job, Trouble::from(&error.into()), Paid::No).await,
+        Err(error) => {
+            let end = failed(&error.into(), false);
+            return Ok(fail(app, &lease, job, end).await?);
+        }
     };
     let (reporter, _progress) = Reporter::new();
-    let drawn = generate::draw(app, &generation, &work.bill, Permission::Lease(&mut lease), &reporter).await;
+    let drawn = generate::draw(app, &generation, &work.bill, Permission::Lease(&lease), &reporter).await;
     let error = match drawn {
         Ok((outcome, settlement)) => {
-            end(&lease, &End::of(outcome)).await?;
+            let end = End::of(outcome);
+            let ended = patiently(|| lease.end(&end)).await;
+            let (told, picture, id) = (ended.is_ok(), job.picture, lease.id().to_owned());
             if let Some(settlement) = settlement {
-                settlement.settle(app).await;
+                let settling = Arc::clone(app);
+                later(app, async move {
+                    let settled = settlement.settle(&settling).await;
+                    if told && settled {
+                        let _ = settling.jobs.settled(&id).await;
+                    }
+                    generate::finish(&settling, &picture, told && settled).await;
+                });
             }
-            return Ok(());
+            return Ok(ended?);
         }
         // Whoever has it now does the rest.
         Err(Error::Withdrawn) => return Ok(()),
@@ -201,67 +201,91 @@ async fn draw(app: &App, mut lease: Lease, job: Job) -> Result<(), Problem> {
     };
     if error.is_passing() {
         let problem = Problem::from(error);
-        lease.release(Trouble::from(&problem)).await?;
+        let trouble = Trouble::from(&problem);
+        patiently(|| lease.release(trouble.clone())).await?;
         return Err(problem);
     }
-    let Some(settlement) = Settlement::of(app, &error, &work.bill, &generation).await else {
+    if Settlement::of(app, &error, &work.bill, &generation).await.is_none() {
         // It is in the spool, and whoever recovers it tells of it.
-        lease.let_go().await?;
+        patiently(|| lease.let_go()).await?;
         return Err(Problem::from(error));
-    };
-    let paid = if error.loss().is_some() { Paid::Perhaps } else { Paid::No };
-    end(&lease, &End::Failed(Trouble::from(&Problem::from(error)))).await?;
-    if paid == Paid::No {
-        free(app, &job, &work).await;
     }
-    settlement.settle(app).await;
-    Ok(())
+    let lost = error.loss().is_some();
+    Ok(fail(app, &lease, job, failed(&Problem::from(error), lost)).await?)
 }
 
 /// The provider was asked by a process that has died: what it has drawn is in the spool or lost.
-async fn settle_orphan(app: &App, lease: Lease, job: Job) -> Result<(), Problem> {
-    if matches!(app.spool.get(&job.picture).await, Ok(Some(_))) {
-        let left = recover::one(app, &job.picture).await;
-        if left {
-            lease.let_go().await?;
+async fn settle_orphan(app: &Arc<App>, lease: Lease, job: Job) -> Result<(), Problem> {
+    let is_there = match app.spool.get(&job.picture).await {
+        Ok(entry) => entry.is_some(),
+        Err(spool::Error::Damaged) => false,
+        Err(error) => {
+            patiently(|| lease.let_go()).await?;
+            return Err(Problem::from(Error::Spool(error)));
+        }
+    };
+    if is_there {
+        if recover::one(app, &job.picture).await {
+            patiently(|| lease.let_go()).await?;
             return Err(azure::Error::Unreachable.into());
         }
         return Ok(());
     }
-    let lost = Error::Provider(openai::Error::LostAnswer(None));
-    fail(app, &lease, &job, Trouble::from(&lost.into()), Paid::Perhaps).await
+    let trouble = Trouble::from(&Error::Provider(openai::Error::LostAnswer(None)).into());
+    Ok(fail(app, &lease, job, End::Failed { trouble, lost: true }).await?)
 }
 
-async fn fail(app: &App, lease: &Lease, job: &Job, trouble: Trouble, paid: Paid) -> Result<(), Problem> {
-    end(lease, &End::Failed(trouble)).await?;
-    let Some(work) = &job.work else { return Ok(()) };
-    let (bill, model) = (work.bill.clone(), work.model.clone());
-    match paid {
-        Paid::Perhaps => Settlement::Lost { bill, model }.settle(app).await,
-        Paid::No => {
-            free(app, job, work).await;
-            Settlement::Unused { bill, model, why: Unused::Failure }.settle(app).await;
-        }
-    }
+async fn fail(app: &Arc<App>, lease: &Lease, mut job: Job, end: End) -> Result<(), azure::Error> {
+    patiently(|| lease.end(&end)).await?;
+    job.end = Some(end);
+    settle_later(app, lease.id(), job);
     Ok(())
 }
 
-/// Frees the Idempotency-Key of a job that nothing was paid for.
-async fn free(app: &App, job: &Job, work: &Work) {
-    if let Some(row) = &work.claim
-        && let Err(error) = app.claims.free(row, &job.picture).await
-    {
-        tracing::warn!(cause = chain(&error), "the claim of an Idempotency-Key could not be taken back");
-    }
+/// Ends what was reserved for a job that has ended, and frees its key where nothing was paid. May be
+/// done again, and is, by whoever meets the job, until it is written that it was done.
+fn settle_later(app: &Arc<App>, id: &str, job: Job) {
+    let Some(work) = &job.work else { return };
+    let (bill, model) = (work.bill.clone(), work.model.clone());
+    let settlement = match &job.end {
+        Some(End::Cancelled) => Settlement::Unused { bill, model, why: Unused::NotAsked },
+        Some(End::Failed { lost: false, .. }) => Settlement::Unused { bill, model, why: Unused::Failure },
+        Some(End::Failed { lost: true, .. }) => Settlement::Lost { bill, model },
+        // Whoever stored it does that, or finds it in the spool.
+        None | Some(End::Stored(_) | End::StoredLater { .. }) => return,
+    };
+    let (id, settling) = (id.to_owned(), Arc::clone(app));
+    later(app, async move {
+        let freed = matches!(settlement, Settlement::Lost { .. }) || free(&settling, &job).await;
+        if settlement.settle(&settling).await && freed {
+            // If not, whoever meets it does it all again.
+            let _ = settling.jobs.settled(&id).await;
+        }
+    });
 }
 
-/// Writes how a job ended; for some time, because the work is done.
-async fn end(lease: &Lease, end: &End) -> Result<(), azure::Error> {
+/// Frees the Idempotency-Key of a job that nothing was paid for; whether it is free.
+async fn free(app: &App, job: &Job) -> bool {
+    let Some(row) = job.work.as_ref().and_then(|work| work.claim.as_ref()) else { return true };
+    let freed = app.claims.free(row, &job.picture).await;
+    if let Err(error) = &freed {
+        tracing::warn!(cause = chain(error), "the claim of an Idempotency-Key could not be taken back");
+    }
+    freed.is_ok()
+}
+
+/// Does what nobody but a stop has to wait for.
+fn later(app: &Arc<App>, work: impl Future<Output = ()> + Send + 'static) {
+    app.generations.spawn(work.in_current_span());
+}
+
+/// Writes what has to be written; for some time.
+async fn patiently<F: Future<Output = Result<(), azure::Error>>>(write: impl Fn() -> F) -> Result<(), azure::Error> {
     let mut pauses = END_PAUSES_SECONDS.into_iter();
     loop {
-        let Err(error) = lease.end(end).await else { return Ok(()) };
+        let Err(error) = write().await else { return Ok(()) };
         let Some(seconds) = pauses.next() else {
-            tracing::error!(cause = chain(&error), "the end of a job could not be written");
+            tracing::error!(cause = chain(&error), "the state of a job could not be written");
             return Err(error);
         };
         tokio::time::sleep(Duration::from_secs(seconds)).await;
@@ -285,14 +309,10 @@ fn generation(app: &App, job: &Job, work: &Work) -> Result<Generation, Error> {
 ///
 /// # Errors
 /// It is not known whether it is.
-pub(crate) async fn cancel(app: &App, id: &str) -> Result<Cancelled, azure::Error> {
+pub(crate) async fn cancel(app: &Arc<App>, id: &str) -> Result<Cancelled, azure::Error> {
     let cancelled = app.jobs.cancel(id).await?;
-    if let Cancelled::Yes(job) = &cancelled
-        && let Some(work) = &job.work
-    {
-        free(app, job, work).await;
-        let (bill, model) = (work.bill.clone(), work.model.clone());
-        Settlement::Unused { bill, model, why: Unused::NotAsked }.settle(app).await;
+    if let Cancelled::Yes(job) = &cancelled {
+        settle_later(app, id, (**job).clone());
     }
     Ok(cancelled)
 }
@@ -308,7 +328,7 @@ pub(crate) async fn adopt(
     mut job: Job,
 ) -> Result<String, (azure::Error, Box<Running>)> {
     job.phase = running.progress.borrow().phase;
-    let mut lease = match app.jobs.adopt(job, (app.clock)()).await {
+    let lease = match app.jobs.adopt(job, (app.clock)()).await {
         Ok(lease) => lease,
         Err(error) => return Err((error, Box::new(running))),
     };
@@ -322,10 +342,13 @@ pub(crate) async fn adopt(
         };
         let how = match answered.result {
             Ok(outcome) => End::of(outcome),
-            Err(error) => End::Failed(Trouble::from(&Problem::from(error))),
+            Err(error) => {
+                let lost = error.loss().is_some();
+                End::Failed { trouble: Trouble::from(&Problem::from(error)), lost }
+            }
         };
         // It has told why it could not be.
-        let _ = end(&lease, &how).await;
+        let _ = patiently(|| lease.end(&how)).await;
     };
     app.generations.spawn(keep.in_current_span());
     Ok(id)
@@ -335,13 +358,16 @@ pub(crate) async fn adopt(
 ///
 /// # Errors
 /// It is not known how it stands.
-pub(crate) async fn look(app: &App, id: &str, now: OffsetDateTime) -> Result<Option<Job>, azure::Error> {
-    let Some(mut job) = app.jobs.get(id).await? else { return Ok(None) };
+pub(crate) async fn look(app: &Arc<App>, id: &str, now: OffsetDateTime) -> Result<Option<Job>, azure::Error> {
+    let Some(job) = app.jobs.get(id).await? else { return Ok(None) };
     if job.is_abandoned(now) {
-        let lost = Error::Provider(openai::Error::LostAnswer(None));
-        let end = End::Failed(Trouble::from(&lost.into()));
-        app.jobs.end(id, &end).await?;
-        job.end = Some(end);
+        let trouble = Trouble::from(&Error::Provider(openai::Error::LostAnswer(None)).into());
+        return app.jobs.abandon(id, &End::Failed { trouble, lost: true }, now).await;
+    }
+    if job.end.is_some() {
+        settle_later(app, id, job.clone());
+    } else if let Err(error) = app.jobs.enqueue_again(id, &job, now).await {
+        tracing::warn!(cause = chain(&error), "a job could not be queued again");
     }
     Ok(Some(job))
 }

@@ -11,9 +11,10 @@ use bytes::Bytes;
 use devkit::azurite::Azurite;
 use devkit::leash::{self, Held};
 use devkit::memory;
-use devkit::openai::{self, OpenAi, Painting};
+use devkit::openai::{self, Endpoint, Hold, OpenAi, Painting, Reply};
 use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
+use tiny_skia::{ColorU8, Pixmap};
 
 use crate::package::{self, mb};
 
@@ -22,12 +23,15 @@ const GENERATIONS: usize = 101;
 const LISTINGS: usize = 21;
 const BLOBS: usize = 5_000;
 const CALLERS: usize = 200;
-const PICTURE_BYTES: usize = 1_500_000;
+const PREVIEWS: usize = 41;
+const STREAMS: usize = 64;
+/// Of a picture, in pixels: 1.5 MB.
+const SIDE: u32 = 700;
 
 pub(crate) async fn run() -> anyhow::Result<()> {
     let package = package::release()?;
     let azurite = tokio::task::spawn_blocking(Azurite::start).await??;
-    let painting = Painting::Fixed(picture());
+    let painting = Painting::Fixed(picture()?);
     let provider = OpenAi::start_with(openai::Options { painting, ..openai::Options::default() }).await?;
     // Without limits nothing is reserved: what reservations add is told apart.
     let limits = |images: &'static str, usd: &'static str| [("DAILY_IMAGE_QUOTA", images), ("DAILY_BUDGET_USD", usd)];
@@ -46,6 +50,7 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     let (added, reservation, bare_generation) = generation(&handler, &reserving, &provider).await?;
     let (listing, bare_listing) = listing(&handler).await?;
     drop((handler, reserving));
+    let (preview, open_streams) = streams(&start(unlimited).await?.0, &provider).await?;
     let others = Handler::start(&package.handler, &azurite, &provider, limited).await?.0;
     let reservations = reservations(&[start(limited).await?.0, others]).await?;
 
@@ -67,6 +72,8 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     println!(
         "| generations a second through one budget, {CALLERS} callers at once over 2 processes | {reservations:.0} | |"
     );
+    println!("| the provider's first partial picture, at 1.5 MB, to the client's `preview` | {} | |", ms(preview));
+    println!("| resident memory with {STREAMS} open streams, previews shown | {:.1} MB | |", mb(open_streams));
     println!("| getImages over {BLOBS} blobs, beside a bare listing ({}) | {} | |", ms(bare_listing), ms(listing));
     Ok(())
 }
@@ -177,6 +184,62 @@ async fn reservations(handlers: &[Handler; 2]) -> anyhow::Result<f64> {
     Ok(f64::from(u32::try_from(CALLERS)?) / started.elapsed().as_secs_f64())
 }
 
+/// From a partial picture to its preview, and the memory while many streams are open.
+async fn streams(handler: &Handler, provider: &OpenAi) -> anyhow::Result<(Duration, u64)> {
+    let mut took = Vec::new();
+    for _ in 0..PREVIEWS {
+        let (partials, whole) = (Hold::new(), Hold::new());
+        provider.script(Endpoint::Images, Reply::normal().partials_held_by(&partials).held_by(&whole));
+        let mut stream = Watched::open(handler).await?;
+        partials.reached(1).await;
+        let started = Instant::now();
+        partials.release();
+        stream.until("event: preview").await?;
+        took.push(started.elapsed());
+        whole.release();
+        stream.until("event: image").await?;
+    }
+    let hold = Hold::new();
+    provider.script_always(Endpoint::Images, Reply::normal().held_by(&hold));
+    let mut open = Vec::new();
+    for _ in 0..STREAMS {
+        let mut stream = Watched::open(handler).await?;
+        stream.until("event: preview").await?;
+        open.push(stream);
+    }
+    let resident = memory::resident_bytes(handler.process.id())?;
+    hold.release();
+    for stream in &mut open {
+        stream.until("event: image").await?;
+    }
+    provider.script_always(Endpoint::Images, Reply::normal());
+    Ok((median(&mut took), resident))
+}
+
+/// An answer in events.
+struct Watched {
+    answer: reqwest::Response,
+    text: String,
+}
+
+impl Watched {
+    async fn open(handler: &Handler) -> anyhow::Result<Self> {
+        let request = handler.http.post(format!("{}/api/generateImage", handler.url));
+        let request = request.header("accept", "text/event-stream").json(&json!({"prompt": "a fox"}));
+        let answer = request.send().await?;
+        ensure!(answer.status() == 200, "generateImage answered {}", answer.status());
+        Ok(Self { answer, text: String::new() })
+    }
+
+    async fn until(&mut self, wanted: &str) -> anyhow::Result<()> {
+        while !self.text.contains(wanted) {
+            let chunk = self.answer.chunk().await?.context("the stream ended early")?;
+            self.text.push_str(&String::from_utf8_lossy(&chunk));
+        }
+        Ok(())
+    }
+}
+
 /// getImages, and the same page of blobs fetched bare; taken in turns.
 async fn listing(handler: &Handler) -> anyhow::Result<(Duration, Duration)> {
     let token: Value = token(handler).await?;
@@ -227,15 +290,14 @@ async fn put(http: &reqwest::Client, url: &str, bytes: Bytes) -> anyhow::Result<
     Ok(())
 }
 
-/// Begins as a PNG does, and cannot be compressed.
-fn picture() -> Bytes {
-    let mut bytes = b"\x89PNG\r\n\x1a\n".to_vec();
-    let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
-    while bytes.len() < PICTURE_BYTES {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        bytes.extend_from_slice(&state.to_be_bytes()[..4]);
+/// Of noise, which cannot be compressed: as large as a provider's.
+fn picture() -> anyhow::Result<Bytes> {
+    let mut picture = Pixmap::new(SIDE, SIDE).context("a picture")?;
+    let mut random = fastrand::Rng::with_seed(7);
+    for pixel in picture.pixels_mut() {
+        *pixel = ColorU8::from_rgba(random.u8(..), random.u8(..), random.u8(..), 255).premultiply();
     }
-    bytes.into()
+    Ok(picture.encode_png()?.into())
 }
 
 fn median<T: Ord + Copy + Default>(values: &mut [T]) -> T {

@@ -27,11 +27,11 @@ impl Queue {
         Self(client.queue_client(name))
     }
 
-    /// Puts a message at the end, in base64 as the Functions host wants it; makes the queue if it is
-    /// missing.
-    pub(crate) async fn put(&self, text: &str) -> Result<(), Error> {
+    /// Puts a message at the end, in base64 as the Functions host wants it, to be seen after `delay`;
+    /// makes the queue if it is missing.
+    pub(crate) async fn put(&self, text: &str, delay: Duration) -> Result<(), Error> {
         let text = BASE64_STANDARD.encode(text);
-        let put = || async { Ok(self.0.put_message(text.clone()).await.map(|_| ())?) };
+        let put = || async { Ok(self.0.put_message(text.clone()).visibility_timeout(delay).await.map(|_| ())?) };
         match timely(TIMEOUT, put()).await {
             Err(error) if error.is("QueueNotFound") => {
                 timely(TIMEOUT, self.create()).await?;

@@ -122,8 +122,10 @@ impl Watcher {
 
 /// The events of a job, by whichever process it is worked on: looked up in the table.
 pub(super) fn of_job(app: Arc<App>, id: String, invocation_id: String) -> Response {
-    let watcher = JobWatcher { app, id, invocation_id, told: None, waiting: VecDeque::new(), is_over: false };
-    respond(stream::unfold(watcher, JobWatcher::next))
+    let watcher =
+        JobWatcher { app: Arc::clone(&app), id, invocation_id, told: None, waiting: VecDeque::new(), is_over: false };
+    let stopping = app.stopping.clone().cancelled_owned();
+    respond(stream::unfold(watcher, JobWatcher::next).take_until(stopping))
 }
 
 struct JobWatcher {
@@ -181,9 +183,7 @@ fn last(result: Result<Outcome, Problem>, invocation_id: &str) -> Event {
     match result {
         Ok(outcome) => event("image", &generate_image::details(&outcome)),
         Err(problem) => {
-            if let Some(cause) = &problem.cause {
-                tracing::warn!(error.code = &*problem.code, cause, "a watched request failed");
-            }
+            super::log_failure(&problem, invocation_id);
             event("error", &super::document(&problem, invocation_id))
         }
     }

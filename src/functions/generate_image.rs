@@ -100,7 +100,7 @@ async fn respond(app: &Arc<App>, headers: &HeaderMap, caller: &Caller, body: Bod
     conclude(app, accept, answered).await
 }
 
-async fn conclude(app: &App, accept: Accept, answered: Answered) -> (Response, Known) {
+async fn conclude(app: &Arc<App>, accept: Accept, answered: Answered) -> (Response, Known) {
     let known = Known::of(&answered);
     (answer_any(app, accept, answered.result).await, known)
 }
@@ -171,7 +171,7 @@ async fn read(app: &App, headers: &HeaderMap, caller: &Caller, watched: bool, bo
     })
 }
 
-async fn answer_any(app: &App, accept: Accept, result: Result<Outcome, generate::Error>) -> Response {
+async fn answer_any(app: &Arc<App>, accept: Accept, result: Result<Outcome, generate::Error>) -> Response {
     match result {
         Ok(outcome) => answer(app, accept, outcome).await,
         Err(error) => Problem::from(error).into_response(),
@@ -179,7 +179,7 @@ async fn answer_any(app: &App, accept: Accept, result: Result<Outcome, generate:
 }
 
 /// In the form that the caller reads.
-pub(super) async fn answer(app: &App, accept: Accept, outcome: Outcome) -> Response {
+pub(super) async fn answer(app: &Arc<App>, accept: Accept, outcome: Outcome) -> Response {
     let (text, status) = match &outcome {
         Outcome::Stored(_) => ("Image uploaded successfully", StatusCode::OK),
         // Not an error, which would invite a second, paid try.
@@ -195,7 +195,7 @@ pub(super) async fn answer(app: &App, accept: Accept, outcome: Outcome) -> Respo
 }
 
 /// A job that a request led to, then or the first time: its end, if it has one that is good.
-async fn answer_job(app: &App, accept: Accept, id: &str) -> Response {
+async fn answer_job(app: &Arc<App>, accept: Accept, id: &str) -> Response {
     let job = work::look(app, id, (app.clock)()).await.ok().flatten();
     match job {
         Some(job) if let Some(end) = job.end.clone() => match jobs::outcome(app, job, end).await {

@@ -61,7 +61,7 @@ pub(super) fn path(id: &str) -> String {
 }
 
 /// 202: the work goes on, and the answer is to be fetched.
-pub(super) async fn accepted(app: &App, id: &str) -> Response {
+pub(super) async fn accepted(app: &Arc<App>, id: &str) -> Response {
     let job = work::look(app, id, (app.clock)()).await.ok().flatten();
     let status = job.as_ref().map_or("queued", Job::status);
     let estimate = job.and_then(|job| job.estimate);
@@ -76,7 +76,7 @@ pub(super) async fn accepted(app: &App, id: &str) -> Response {
 }
 
 /// What the request would have been answered, if the job ends within that time; else 202.
-pub(super) async fn ended_within(app: &App, accept: Accept, id: &str, wait: Duration) -> Response {
+pub(super) async fn ended_within(app: &Arc<App>, accept: Accept, id: &str, wait: Duration) -> Response {
     let ended = async {
         let mut pause = FIRST_LOOK_AFTER;
         loop {
@@ -87,7 +87,12 @@ pub(super) async fn ended_within(app: &App, accept: Accept, id: &str, wait: Dura
             pause = (pause * 2).min(LOOKED_AFTER);
         }
     };
-    let Ok((prompt, end)) = tokio::time::timeout(wait, ended).await else { return accepted(app, id).await };
+    let ended = tokio::select! {
+        ended = tokio::time::timeout(wait, ended) => ended.ok(),
+        // Another process, or the next one, tells the rest.
+        () = app.stopping.cancelled() => None,
+    };
+    let Some((prompt, end)) = ended else { return accepted(app, id).await };
     match outcome(app, Job::new("", prompt, None, (app.clock)()), end).await {
         Ok(outcome) => generate_image::answer(app, accept, outcome).await,
         Err(problem) => problem.into_response(),
@@ -102,7 +107,7 @@ pub(super) async fn outcome(app: &App, job: Job, end: End) -> Result<Outcome, Pr
             Ok(Outcome::Stored(Box::new(Generated { url, prompt: job.prompt, stored })))
         }
         End::StoredLater { name } => Ok(Outcome::StoredLater { name }),
-        End::Failed(trouble) => Err(trouble.into()),
+        End::Failed { trouble, .. } => Err(trouble.into()),
         End::Cancelled => {
             Err(Problem::new(StatusCode::CONFLICT, "job_cancelled", "The job was cancelled. Nothing was drawn."))
         }

@@ -145,6 +145,11 @@ impl Error {
         if error.is_timeout() { Self::Timeout } else { Self::LostAnswer(Some(error.without_url())) }
     }
 
+    /// Whether the same request may be sent again later: nothing was drawn, and it may pass.
+    pub(crate) fn may_be_repeated(&self) -> bool {
+        self.pause(0).is_some()
+    }
+
     /// How long to wait before the request may be sent again, after so many tries; `None` where it
     /// may not be: only what was certainly not done is worth a second try, because a picture that
     /// was drawn is billed whether its answer arrived or not.

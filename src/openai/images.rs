@@ -18,6 +18,8 @@ use crate::logs::chain;
 use crate::price::{Order, Usage};
 use crate::prompt::Prompt;
 
+/// More are not asked for.
+const MAX_PARTIAL_IMAGES: u64 = 3;
 /// How often the provider is asked for one picture at the most.
 const MAX_TRIES: u32 = 3;
 
@@ -217,6 +219,7 @@ impl OpenAi {
 /// Shows what comes before the picture, then gives back the picture.
 async fn follow(response: Response, show: &Show<'_>) -> Result<Picture, Error> {
     let mut events = stream::events(response);
+    let mut shown = 0;
     while let Some(data) = events.next().await? {
         let event: Event = match serde_json::from_slice(&data) {
             Ok(event) => event,
@@ -232,11 +235,13 @@ async fn follow(response: Response, show: &Show<'_>) -> Result<Picture, Error> {
             return Picture::of(item, event.size, event.quality, event.usage.as_ref());
         }
         if kind.ends_with(".partial_image")
+            && shown < MAX_PARTIAL_IMAGES
             && let Some(text) = event.b64_json
             && let Ok(bytes) = BASE64_STANDARD.decode(text.0.as_bytes())
             && let Ok(image) = Image::recognise(bytes.into())
         {
-            show(event.partial_image_index.unwrap_or_default(), image);
+            show(event.partial_image_index.unwrap_or(shown), image);
+            shown += 1;
         }
     }
     // It was being drawn.

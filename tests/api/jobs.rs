@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use devkit::faults::{Faults, Line};
 use devkit::host::LogLine;
 use devkit::openai::{self, Endpoint, Hold, Reply};
 use devkit::queue::Queue;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Setup, Visionary, caption, http};
+use crate::harness::{Answer, Setup, Visionary, azurite, caption, http};
 use crate::sse::Events;
 
 const FOX: &str = r#"{"prompt":"a fox"}"#;
@@ -299,12 +300,13 @@ async fn a_message_that_is_delivered_twice_is_paid_once_in_whatever_form_it_come
 #[tokio::test]
 async fn a_job_that_fails_five_times_is_given_up_and_does_not_count() {
     let visionary = setup().set("DAILY_IMAGE_QUOTA", "5").start().await;
-    let overloaded = Reply::error(503, "server_error", "server_is_overloaded", "no").header("x-should-retry", "false");
+    let overloaded = Reply::error(503, "server_error", "server_is_overloaded", "no");
     visionary.openai.script_always(Endpoint::Images, overloaded);
     let job = post(&visionary, "respond-async", &[("idempotency-key", "fox")], FOX).await;
     let failed = status(&visionary, job.header("location"), "failed").await;
     assert_eq!((&failed["status"], &failed["problem"]["code"]), (&json!("failed"), &json!("provider_failed")));
-    assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 5);
+    // Three times by each of five deliveries, and nothing was drawn by any.
+    assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 15);
     used(&visionary, 0).await;
     visionary.openai.script_always(Endpoint::Images, Reply::normal());
     let again = post(&visionary, "wait=60", &[("idempotency-key", "fox")], FOX).await;
@@ -312,13 +314,97 @@ async fn a_job_that_fails_five_times_is_given_up_and_does_not_count() {
 }
 
 #[tokio::test]
-async fn a_passing_failure_is_tried_again_by_the_queue() {
+async fn a_passing_failure_is_tried_again_by_the_queue_and_a_final_one_is_not() {
     let visionary = setup().start().await;
-    let overloaded = Reply::error(503, "server_error", "server_is_overloaded", "no").header("x-should-retry", "false");
-    visionary.openai.script(Endpoint::Images, overloaded);
+    let overloaded = || Reply::error(503, "server_error", "server_is_overloaded", "no").header("retry-after-ms", "1");
+    for _ in 0..3 {
+        visionary.openai.script(Endpoint::Images, overloaded());
+    }
     let job = accept(&visionary, FOX).await;
     assert_eq!(status(&visionary, &job, "done").await["status"], "done");
-    assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 2);
+    assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 4);
+    visionary.openai.script(Endpoint::Images, overloaded().header("x-should-retry", "false"));
+    let job = accept(&visionary, FOX).await;
+    assert_eq!(status(&visionary, &job, "failed").await["problem"]["code"], "provider_failed");
+    assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 5);
+}
+
+/// What the poison queue's function does with a job whose processes have died.
+#[tokio::test]
+async fn a_job_that_is_poison_is_failed_and_does_not_count() {
+    let visionary = Setup::default().set("DAILY_IMAGE_QUOTA", "5").start().await;
+    let key = [("idempotency-key", "fox")];
+    let job = post(&visionary, "respond-async", &key, FOX).await.header("location").to_owned();
+    used(&visionary, 1).await;
+    let url = format!("{}/processImagePoison", visionary.host.handler_url(0).unwrap());
+    let message = json!(json!({"job": job.rsplit('/').next().unwrap()}).to_string());
+    for _ in 0..2 {
+        let answer = Answer::of(http().post(&url).json(&envelope(&message)).send().await.unwrap()).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "{}"));
+    }
+    let failed = visionary.get(&job).await.json();
+    assert_eq!((&failed["status"], &failed["problem"]["code"]), (&json!("failed"), &json!("job_failed")));
+    used(&visionary, 0).await;
+    // A message of it that comes late draws nothing.
+    assert_eq!(deliver(&visionary, 0, &message).await.status, 200);
+    assert!(visionary.openai.requests(Endpoint::Images).is_empty());
+    assert_eq!(post(&visionary, "return=minimal", &key, FOX).await.status, 200, "its key is free");
+}
+
+/// With a line to the pictures that can be cut, and a job that a delivery has begun to draw.
+async fn drawing(hold: &Hold) -> (Visionary, Faults, String, tokio::task::JoinHandle<()>) {
+    let port = azurite().blob_port();
+    let faults = Faults::before(port).await.unwrap();
+    let through = azurite().connection_string().replace(&format!(":{port}/"), &format!(":{}/", faults.port()));
+    let visionary = Setup::default().set("AzureWebJobsStorage", through).start().await;
+    visionary.openai.script(Endpoint::Images, Reply::normal().held_by(hold));
+    let job = accept(&visionary, FOX).await;
+    let url = format!("{}/processImage", visionary.host.handler_url(0).unwrap());
+    let message = envelope(&json!(json!({"job": job.rsplit('/').next().unwrap()}).to_string()));
+    // Its handler may die before it answers.
+    let delivery = tokio::spawn(async move { drop(http().post(url).json(&message).send().await) });
+    hold.reached(1).await;
+    (visionary, faults, job, delivery)
+}
+
+#[tokio::test]
+async fn a_job_whose_process_died_with_the_picture_is_done_once_that_is_found() {
+    let hold = Hold::new();
+    let (mut visionary, faults, job, delivery) = drawing(&hold).await;
+    faults.set(Line::Stalled);
+    hold.release();
+    let spool = std::path::PathBuf::from(visionary.setting("SPOOL_DIR"));
+    let is_there = |folder: &std::path::Path| {
+        let mut files = std::fs::read_dir(folder).unwrap();
+        files.any(|file| file.unwrap().path().extension().is_some_and(|ending| ending == "picture"))
+    };
+    while !is_there(&spool) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    visionary.host.kill_handler(0).await;
+    delivery.await.unwrap();
+    faults.set(Line::Whole);
+    visionary.host.start_handler(0).await.unwrap();
+    let done = status(&visionary, &job, "done").await;
+    let (name, _) = visionary.list().await.remove(0);
+    assert_eq!((&done["status"], &done["result"]["name"]), (&json!("done"), &json!(name)));
+    assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 1);
+}
+
+#[tokio::test]
+async fn a_jobs_picture_that_is_stored_later_is_told_of_twice() {
+    let hold = Hold::new();
+    let (visionary, faults, job, delivery) = drawing(&hold).await;
+    faults.set(Line::Cut);
+    hold.release();
+    delivery.await.unwrap();
+    let done = visionary.get(&job).await.json();
+    assert_eq!((&done["status"], &done["result"]["code"]), (&json!("done"), &json!("stored_later")), "{done}");
+    faults.set(Line::Whole);
+    visionary.host.wait_for_log(|line| line.text.contains("stored after all")).await;
+    while visionary.get(&job).await.json()["result"]["url"].is_null() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test]
@@ -367,14 +453,13 @@ async fn a_jobs_events_come_from_any_process() {
 #[tokio::test]
 async fn jobs_survive_their_processes_and_none_is_paid_twice() {
     const JOBS: usize = 100;
-    const KILLS: usize = 8;
+    // A job is taken up five times at the most.
+    const KILLS: usize = 4;
     let openai = openai::Options { delay: Duration::from_millis(150), ..openai::Options::default() };
     let mut visionary = Setup { handlers: 2, openai, ..setup() }
         .set("MAX_CONCURRENT_GENERATIONS", "6")
         .set("AzureFunctionsJobHost__extensions__queues__batchSize", "32")
         .set("AzureFunctionsJobHost__extensions__queues__newBatchThreshold", "64")
-        // Else one that dies with five of the processes in a row would be given up.
-        .set("AzureFunctionsJobHost__extensions__queues__maxDequeueCount", "20")
         .start()
         .await;
     let mut jobs = Vec::new();
@@ -413,6 +498,11 @@ async fn jobs_survive_their_processes_and_none_is_paid_twice() {
     let prompts: BTreeSet<String> =
         asked.iter().map(|request| request.body["prompt"].as_str().unwrap().to_owned()).collect();
     assert_eq!(prompts.len(), asked.len(), "a job was paid twice");
-    assert!(done.is_subset(&prompts));
-    assert!(lost.len() <= 6 * KILLS, "no more than were being worked on");
+    assert!(done.is_subset(&prompts) && prompts.is_subset(&(&done | &lost)));
+    assert!(lost.len() <= 6 * KILLS, "no more than were being drawn");
+    // Each has counted once, and nothing is reserved any more.
+    used(&visionary, u64::try_from(JOBS).unwrap()).await;
+    while visionary.get("/api/usage").await.json()["days"][0]["reservedUsd"] != 0.0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

@@ -160,10 +160,14 @@ pub(super) fn stream(asked: &Value, picture: Value, reply: Reply, delay: Duratio
         });
         format!("event: image_generation.partial_image\ndata: {event}\n\n")
     };
+    let partials_hold = reply.partials_hold.clone();
     let partials = stream::iter(0..count).then(move |index| {
-        let event = partial(index);
+        let (event, hold) = (partial(index), partials_hold.clone());
         async move {
             tokio::time::sleep(pause).await;
+            if let Some(hold) = hold {
+                hold.wait().await;
+            }
             Ok(event)
         }
     });

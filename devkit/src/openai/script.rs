@@ -15,6 +15,7 @@ pub struct Reply {
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) delay: Duration,
     pub(super) hold: Option<Hold>,
+    pub(super) partials_hold: Option<Hold>,
     pub(super) fault: Fault,
     pub(super) patch: Option<Patch>,
 }
@@ -35,7 +36,15 @@ pub(super) enum Fault {
 impl Reply {
     /// The usual answer, to be combined with what follows.
     pub fn normal() -> Self {
-        Self { canned: None, headers: Vec::new(), delay: Duration::ZERO, hold: None, fault: Fault::None, patch: None }
+        Self {
+            canned: None,
+            headers: Vec::new(),
+            delay: Duration::ZERO,
+            hold: None,
+            partials_hold: None,
+            fault: Fault::None,
+            patch: None,
+        }
     }
 
     /// A status and JSON.
@@ -76,6 +85,12 @@ impl Reply {
     /// Answers once the hold is released.
     pub fn held_by(mut self, hold: &Hold) -> Self {
         self.hold = Some(hold.clone());
+        self
+    }
+
+    /// Sends partial pictures once the hold is released.
+    pub fn partials_held_by(mut self, hold: &Hold) -> Self {
+        self.partials_hold = Some(hold.clone());
         self
     }
 
