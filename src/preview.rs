@@ -4,15 +4,15 @@ use std::io::Cursor;
 
 use ::image::codecs::jpeg::JpegEncoder;
 use ::image::imageops::thumbnail;
-use ::image::{ImageReader, Limits};
+use ::image::{ImageReader, Limits, RgbImage};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 
 use crate::image::Image;
 
 /// A file that is not larger is sent as it is; in base64 it is a third larger.
 const MAX_BYTES: usize = 96 * 1024;
-/// Else it is made to fit into a square of so many pixels.
-const SIDE: u32 = 512;
+/// Else it is made to fit into a square of so many pixels; the last is small enough for any picture.
+const SIDES: [u32; 3] = [512, 384, 192];
 const JPEG_QUALITY: u8 = 70;
 /// What decodes to more is no preview.
 const MAX_SIDE: u32 = 4_096;
@@ -32,12 +32,22 @@ pub(crate) fn data_url(image: &Image) -> Option<String> {
     reader.limits(limits);
     // JPEG has no transparency.
     let whole = reader.decode().ok()?.into_rgb8();
+    SIDES
+        .into_iter()
+        .map(|side| smaller(&whole, side))
+        .find(|file| file.len() <= MAX_BYTES)
+        .map(|file| url("image/jpeg", &file))
+}
+
+/// As a JPEG that fits into a square of so many pixels.
+fn smaller(whole: &RgbImage, fits: u32) -> Vec<u8> {
     let longest = whole.width().max(whole.height()).max(1);
-    let side = |side: u32| (side * SIDE.min(longest) / longest).max(1);
-    let small = thumbnail(&whole, side(whole.width()), side(whole.height()));
+    let side = |side: u32| (side * fits.min(longest) / longest).max(1);
+    let small = thumbnail(whole, side(whole.width()), side(whole.height()));
     let mut file = Vec::new();
-    small.write_with_encoder(JpegEncoder::new_with_quality(&mut file, JPEG_QUALITY)).ok()?;
-    (file.len() <= MAX_BYTES).then(|| url("image/jpeg", &file))
+    // Memory takes what is written to it.
+    let _ = small.write_with_encoder(JpegEncoder::new_with_quality(&mut file, JPEG_QUALITY));
+    file
 }
 
 fn url(content_type: &str, bytes: &[u8]) -> String {
@@ -75,6 +85,13 @@ mod tests {
             let made = ::image::load_from_memory(&file).expect("a picture");
             assert_eq!((made.width(), made.height()), (341, 512));
         }
+    }
+
+    #[test]
+    fn whatever_is_in_a_picture_its_preview_is_of_bounded_size() {
+        let worst = noise(512, 512, ImageFormat::Png);
+        let url = data_url(&worst).expect("a preview");
+        assert!(url.len() <= 128 * 1024 + 32, "{} bytes", url.len());
     }
 
     #[test]
