@@ -484,6 +484,7 @@ async fn draw_and_store(
     }
     match stored {
         Ok(stored) => {
+            app.spool.stored(&details.id);
             // Signing is arithmetic: it has worked at the start.
             let url = app.gallery.link(&stored.name, (app.clock)()).await.unwrap_or_default();
             let settlement = Settlement::Drawn { bill: bill.clone(), model: details.model, cost };

@@ -34,6 +34,8 @@ pub(crate) struct Spool {
     folder: Arc<Path>,
     /// What this process is still uploading, or has passed over: nothing to recover.
     in_hand: Arc<Mutex<HashSet<String>>>,
+    /// Of these, what is in the gallery, and here until everybody was told of it.
+    stored: Arc<Mutex<HashSet<String>>>,
 }
 
 /// The spool cannot take a picture.
@@ -54,17 +56,21 @@ impl Spool {
     /// Makes the folder, for this user alone.
     pub(crate) fn open(folder: &Path) -> Result<Self, Error> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        Ok(Self { folder: folder.into(), in_hand: Arc::default() })
+        Ok(Self { folder: folder.into(), in_hand: Arc::default(), stored: Arc::default() })
     }
 
     /// Whether one more picture may come, asked before it is paid.
     pub(crate) async fn check_room(&self) -> Result<(), Error> {
-        let folder = Arc::clone(&self.folder);
+        let (folder, stored) = (Arc::clone(&self.folder), locked(&self.stored).clone());
         let (entries, bytes) = blocking(move || {
             let mut sizes = (0, 0);
             for file in fs::read_dir(&folder)? {
+                let file = file?;
+                if file.path().file_stem().and_then(|id| id.to_str()).is_some_and(|id| stored.contains(id)) {
+                    continue;
+                }
                 // A file may go while the folder is read.
-                let length = file?.metadata().map_or(0, |metadata| metadata.len());
+                let length = file.metadata().map_or(0, |metadata| metadata.len());
                 sizes = (sizes.0 + 1, sizes.1 + length);
             }
             Ok(sizes)
@@ -77,7 +83,7 @@ impl Spool {
     pub(crate) async fn put(&self, image: &Image, details: &Details) -> Result<(), Error> {
         let mut header = serde_json::to_vec(details).map_err(io::Error::from)?;
         header.push(b'\n');
-        self.in_hand().insert(details.id.clone());
+        locked(&self.in_hand).insert(details.id.clone());
         let (unfinished, whole) = (self.folder.join(format!("{}.{UNFINISHED}", details.id)), self.path(&details.id));
         let bytes = image.bytes().clone();
         let written = blocking(move || {
@@ -99,9 +105,15 @@ impl Spool {
         Ok(written?)
     }
 
+    /// A picture is in the gallery, and waits for nothing here but for others to be told.
+    pub(crate) fn stored(&self, id: &str) {
+        locked(&self.stored).insert(id.to_owned());
+    }
+
     /// Lets go of a picture that this process no longer uploads itself: it is to be recovered.
     pub(crate) fn leave(&self, id: &str) {
-        self.in_hand().remove(id);
+        locked(&self.in_hand).remove(id);
+        locked(&self.stored).remove(id);
     }
 
     /// Forgets a picture that is in the gallery.
@@ -138,14 +150,14 @@ impl Spool {
             Ok(ids)
         })
         .await?;
-        let in_hand = self.in_hand();
+        let in_hand = locked(&self.in_hand);
         ids.retain(|id| !in_hand.contains(id));
         Ok(ids)
     }
 
     /// Leaves an entry where it is and does not look at it again.
     pub(crate) fn pass_over(&self, id: &str) {
-        self.in_hand().insert(id.to_owned());
+        locked(&self.in_hand).insert(id.to_owned());
     }
 
     /// An entry; `None` where there is none any more.
@@ -162,10 +174,10 @@ impl Spool {
     fn path(&self, id: &str) -> PathBuf {
         self.folder.join(format!("{id}.{ENDING}"))
     }
+}
 
-    fn in_hand(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A line of JSON, then the picture.

@@ -105,6 +105,7 @@ impl Handler {
             .env("OPENAI_API_KEY", "figures")
             .env("OPENAI_BASE_URL", provider.base_url())
             .env("SAS_PERMISSIONS", "rcwl")
+            .env("SPOOL_DIR", devkit::target_dir().join("devkit/figures-spool"))
             .env("FUNCTIONS_CUSTOMHANDLER_PORT", port.to_string())
             .stdout(Stdio::null());
         let started = Instant::now();

@@ -29,6 +29,10 @@ impl<S: futures_util::Stream<Item = reqwest::Result<Bytes>> + Unpin> Events<S> {
                 let event = self.buffer.split_to(end);
                 self.searched = 0;
                 let data = data(&event);
+                if self.buffer.is_empty() {
+                    // It may take a minute until more comes, and this held a picture.
+                    self.buffer = BytesMut::new();
+                }
                 // A comment, or an event without data.
                 if !data.is_empty() {
                     return Ok(Some(data));
