@@ -200,12 +200,23 @@ impl Job {
         self.lease_ends.is_some_and(|ends| ends > now)
     }
 
-    /// What happened last is the end, but a picture that is there is there.
+    /// The first end is the end, but a picture that is there is there.
     fn finish(&mut self, end: End) {
-        if !matches!(self.end, Some(End::Stored(_))) {
+        if self.end.as_ref().map_or(0, End::rank) < end.rank() {
             self.end = Some(end);
         }
         (self.attempt, self.lease_ends) = (None, None);
+    }
+}
+
+impl End {
+    /// A higher one is written over a lower one.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Cancelled | Self::Failed { .. } => 1,
+            Self::StoredLater { .. } => 2,
+            Self::Stored(_) => 3,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Accepting does all that can refuse a request, once: its key is claimed, its prompt moderated, its
 //! picture and money reserved. A delivery draws and stores. The queue delivers a message again when a
-//! delivery fails or its process dies, five times in all; then the job is given up.
+//! delivery fails or its process dies; a job is taken up five times in all, then it is given up.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,9 +47,7 @@ async fn accept_once(app: Arc<App>, request: Request) -> Answered {
         None => None,
         Some(repeatable) => match generate::claim(&app, &generation, repeatable).await {
             Ok(Ok(claim)) => Some(claim),
-            Ok(Err(outcome)) => {
-                return Answered { result: Ok(outcome), standing: None };
-            }
+            Ok(Err(outcome)) => return Answered { result: Ok(outcome), standing: None },
             Err(error) => return error.into(),
         },
     };
@@ -57,9 +55,9 @@ async fn accept_once(app: Arc<App>, request: Request) -> Answered {
         Ok(reserved) => reserved,
         Err((error, settlement)) => {
             if let Some(settlement) = settlement {
-                let app = Arc::clone(&app);
-                later(&Arc::clone(&app), async move {
-                    settlement.settle(&app).await;
+                let settling = Arc::clone(&app);
+                later(&app, async move {
+                    settlement.settle(&settling).await;
                 });
             }
             if let Some(claim) = claim
@@ -81,7 +79,7 @@ async fn accept_once(app: Arc<App>, request: Request) -> Answered {
         model: generation.drawing.model().to_owned(),
     });
     let id = app.jobs.id(&generation.id);
-    let Err(error) = queue(&app, &id, &job, claim).await else {
+    let Err((error, may_be_delivered)) = queue(&app, &id, &job, claim).await else {
         return Answered { result: Ok(Outcome::Job { id }), standing };
     };
     // It may be written all the same, and its message, too; then it may have begun.
@@ -92,22 +90,25 @@ async fn accept_once(app: Arc<App>, request: Request) -> Answered {
             job.end = Some(End::Cancelled);
             settle_later(&app, &id, job);
         }
-        // It has begun; or nobody knows, and whoever asks for it will find out.
-        Ok(Cancelled::TooLate) | Err(_) => return Answered { result: Ok(Outcome::Job { id }), standing },
+        // It has begun.
+        Ok(Cancelled::TooLate) => return Answered { result: Ok(Outcome::Job { id }), standing },
+        // It may begin: whoever asks for it will find out.
+        Err(_) if may_be_delivered => return Answered { result: Ok(Outcome::Job { id }), standing },
+        Err(error) => tracing::warn!(cause = chain(&error), "a job that was not queued could not be cancelled"),
     }
     error.into()
 }
 
-/// Writes a job, and puts its message into the queue.
-async fn queue(app: &App, id: &str, job: &Job, claim: Option<Box<Claim>>) -> Result<(), Error> {
-    app.jobs.insert(job).await.map_err(Error::Jobs)?;
+/// Writes a job, and puts its message into the queue; on an error, whether that may be there.
+async fn queue(app: &App, id: &str, job: &Job, claim: Option<Box<Claim>>) -> Result<(), (Error, bool)> {
+    app.jobs.insert(job).await.map_err(|error| (Error::Jobs(error), false))?;
     // The key leads to the job before anybody works on it: no second job is ever made for it.
     if let Some(mut claim) = claim
-        && !claim.end(Ending::Job { id: id.to_owned() }).await.map_err(Error::Jobs)?
+        && !claim.end(Ending::Job { id: id.to_owned() }).await.map_err(|error| (Error::Jobs(error), false))?
     {
-        return Err(idempotency::Error::InProgress.into());
+        return Err((idempotency::Error::InProgress.into(), false));
     }
-    app.jobs.enqueue(id, Duration::ZERO).await.map_err(Error::Jobs)
+    app.jobs.enqueue(id, Duration::ZERO).await.map_err(|error| (Error::Jobs(error), true))
 }
 
 /// Works on a job that a message has come for. Goes on when the host leaves.

@@ -83,7 +83,17 @@ async fn partial_images_go_to_models_that_have_them() {
         let setup = Setup { openai, ..Setup::default() }.set("OPENAI_IMAGE_MODEL", model);
         let visionary = setup.start().await;
         let body = json!({"prompt": "a fox", "partialImages": wish});
-        let events = Events::of(watch(&visionary, &body).await).rest().await;
+        let hold = Hold::new();
+        visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
+        let mut stream = Events::of(watch(&visionary, &body).await);
+        let mut events = Vec::new();
+        while let Some((name, data)) = stream.next().await {
+            // A preview that is not made in time is not shown.
+            if name == "preview" || wanted.is_none() {
+                hold.release();
+            }
+            events.push((name, data));
+        }
         let names: Vec<&str> = events.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!((names[0], names[names.len() - 1]), ("accepted", "image"), "{names:?}");
         let phases: Vec<&Value> =
@@ -112,8 +122,12 @@ async fn a_large_preview_is_made_smaller() {
     let painting = Painting::Fixed([head, &chunk, rest].concat().into());
     let setup = Setup { openai: openai::Options { painting, ..Default::default() }, ..Setup::default() };
     let visionary = setup.start().await;
+    // One that is not made in time is not shown.
+    let hold = Hold::new();
+    visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
     let mut events = Events::of(watch(&visionary, &json!({"prompt": "a fox"})).await);
     let preview = events.until("preview").await;
+    hold.release();
     let url = preview["image"].as_str().unwrap();
     assert!(url.starts_with("data:image/jpeg;base64,") && url.len() < 132_000, "{} bytes", url.len());
     let image = events.until("image").await;
