@@ -116,7 +116,9 @@ pub(super) async fn outcome(app: &App, job: Job, end: End) -> Result<Outcome, Pr
 
 /// How a job stands.
 async fn view(app: &App, id: &str, job: Job, invocation_id: &str) -> Response {
-    let created_at = job.created_at.format(&Rfc3339).unwrap_or_default();
+    // As fine as a picture's own.
+    let created_at = job.created_at.replace_millisecond(job.created_at.millisecond()).unwrap_or(job.created_at);
+    let created_at = created_at.format(&Rfc3339).unwrap_or_default();
     let mut body = json!({
         "id": id,
         "status": job.status(),

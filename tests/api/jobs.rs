@@ -94,6 +94,7 @@ async fn a_job_is_accepted_drawn_and_told_of() {
     let drawing = status(&visionary, &location, "drawing").await;
     assert_eq!((&drawing["id"], &drawing["status"]), (&json!(id), &json!("drawing")));
     assert_eq!((drawing.get("result"), drawing.get("problem")), (None, None));
+    assert!(drawing["createdAt"].as_str().unwrap().len() <= "2026-11-21T10:24:00.696Z".len(), "{drawing}");
     hold.release();
     let done = status(&visionary, &location, "done").await;
     assert_eq!(done["status"], "done");
