@@ -6,10 +6,11 @@
 //! 1. `main` reads the settings, starts the log, binds and serves.
 //! 2. [`server`] runs until it is told to stop.
 //! 3. [`functions`] has one file per function folder, and the route table.
-//! 4. [`error`] says what a caller is told when something below fails.
+//! 4. `work` is what happens to jobs; [`error`] says what a caller is told when something below fails.
 //! 5. [`generate`], [`recover`], [`cleanup`] and [`lifecycle`] are the use cases; [`app`] is what they work with;
 //!    [`suggest`] and [`director`] are what has texts written.
-//! 6. [`quota`] is what may be spent; [`idempotency`] and [`spool`] are what a paid picture is safe by.
+//! 6. [`quota`] is what may be spent; [`idempotency`], [`jobs`] and [`spool`] are what a paid picture is safe by;
+//!    [`progress`] is for who watches.
 //! 7. [`openai`] and [`gallery`] are the two services outside; [`azure`] is the storage account.
 //! 8. [`prompt`], [`image`], [`caller`], [`price`], [`turns`], [`logs`] and [`config`] are what everything speaks in.
 

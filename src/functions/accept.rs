@@ -13,9 +13,7 @@ pub(super) enum Accept {
 
 impl Accept {
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        let values: Vec<&str> =
-            headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
-        let ranges: Vec<Range> = values.iter().flat_map(|value| value.split(',')).filter_map(Range::parse).collect();
+        let ranges: Vec<Range> = ranges(headers).collect();
         if ranges.is_empty() || accepts(&ranges, "text", "plain") {
             return Self::Text;
         }
@@ -29,25 +27,19 @@ impl Accept {
 
 /// Whether the caller names server-sent events.
 pub(super) fn wants_events(headers: &HeaderMap) -> bool {
-    let mut ranges = headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(Range::parse);
-    ranges.any(|range| !range.refused && range.kind == "text" && range.subtype == "event-stream")
+    ranges(headers).any(|range| !range.refused && range.kind == "text" && range.subtype == "event-stream")
 }
 
 /// Whether the caller names CSV and does not name JSON before it.
 pub(super) fn prefers_csv(headers: &HeaderMap) -> bool {
-    let mut named = headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(Range::parse)
-        .filter(|range| !range.refused && (range.subtype == "csv" || range.subtype == "json"));
+    let mut named =
+        ranges(headers).filter(|range| !range.refused && (range.subtype == "csv" || range.subtype == "json"));
     named.next().is_some_and(|range| range.subtype == "csv")
+}
+
+fn ranges(headers: &HeaderMap) -> impl Iterator<Item = Range> {
+    let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).filter_map(Range::parse)
 }
 
 struct Range {
