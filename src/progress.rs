@@ -3,8 +3,7 @@
 //! Only the latest state is kept, so that one who watches slowly, or has left, costs nothing: of two
 //! previews in a row such a one may miss the first.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -63,45 +62,48 @@ static MAKING: Semaphore = Semaphore::const_new(1);
 
 /// Tells whoever watches.
 #[derive(Debug, Clone)]
-pub(crate) struct Reporter(watch::Sender<Progress>, Arc<AtomicU64>);
+pub(crate) struct Reporter {
+    progress: watch::Sender<Progress>,
+    /// The newest that is to be made a preview of, with its number.
+    waiting: Arc<Mutex<Option<(u64, Image)>>>,
+}
 
 impl Reporter {
     pub(crate) fn new() -> (Self, watch::Receiver<Progress>) {
         let progress = Progress { started: Instant::now(), accepted: None, phase: Phase::Queued, preview: None };
         let (sender, receiver) = watch::channel(progress);
-        (Self(sender, Arc::default()), receiver)
+        (Self { progress: sender, waiting: Arc::default() }, receiver)
     }
 
     pub(crate) fn accepted(&self, accepted: Accepted) {
-        self.0.send_modify(|progress| progress.accepted = Some(accepted));
+        self.progress.send_modify(|progress| progress.accepted = Some(accepted));
     }
 
     pub(crate) fn phase(&self, phase: Phase) {
-        self.0.send_modify(|progress| progress.phase = phase);
+        self.progress.send_modify(|progress| progress.phase = phase);
     }
 
     /// Shows a picture that is not finished; in the background, because nobody waits for it.
     pub(crate) fn preview(&self, index: u64, image: Image) {
-        if self.0.is_closed() {
+        let next = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).replace((index, image));
+        if next.is_some() {
+            // An older one waited for its turn, which is this one's now.
             return;
         }
-        self.1.fetch_max(index, Ordering::Relaxed);
-        let Self(sender, latest) = self.clone();
+        let Self { progress, waiting } = self.clone();
         tokio::spawn(async move {
             let Ok(_turn) = MAKING.acquire().await else { return };
-            // A newer one has come meanwhile, or nobody is left.
-            if latest.load(Ordering::Relaxed) > index || sender.is_closed() {
-                return;
-            }
+            let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let Some((index, image)) = next.filter(|_| !progress.is_closed()) else { return };
             let made = tokio::task::spawn_blocking(move || preview::data_url(&image)).await;
             if let Ok(Some(data_url)) = made {
-                sender.send_modify(|progress| progress.preview = Some(Preview { index, data_url: data_url.into() }));
+                progress.send_modify(|progress| progress.preview = Some(Preview { index, data_url: data_url.into() }));
             }
         });
     }
 
     /// Follows what is told.
     pub(crate) fn watch(&self) -> watch::Receiver<Progress> {
-        self.0.subscribe()
+        self.progress.subscribe()
     }
 }
