@@ -94,3 +94,17 @@ fn retry() -> RetryOptions {
 async fn timely<T>(limit: Duration, operation: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     tokio::time::timeout(limit, operation).await.unwrap_or(Err(Error::Unreachable))
 }
+
+/// Tries until it works, and again after each pause in seconds.
+pub(crate) async fn patiently<F: Future<Output = Result<(), Error>>>(
+    pauses: &[u64],
+    operation: impl Fn() -> F,
+) -> Result<(), Error> {
+    for pause in pauses {
+        if operation().await.is_ok() {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_secs(*pause)).await;
+    }
+    operation().await
+}

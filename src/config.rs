@@ -97,6 +97,18 @@ pub enum PromptEnhancement {
     Rewrite,
 }
 
+impl PromptEnhancement {
+    /// By the word that settings and requests use.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        match name {
+            "off" => Some(Self::Off),
+            "style" => Some(Self::Style),
+            "rewrite" => Some(Self::Rewrite),
+            _ => None,
+        }
+    }
+}
+
 /// How the provider is told the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenAiAuth {
@@ -223,13 +235,10 @@ impl Config {
                         .map_err(|_| Error::Malformed { name: "QUOTA_USER_HEADER", expected: "a header's name" })
                 })
                 .transpose()?,
-            enhancement: match vars.get("PROMPT_ENHANCEMENT")?.as_deref() {
-                None | Some("off") => PromptEnhancement::Off,
-                Some("style") => PromptEnhancement::Style,
-                Some("rewrite") => PromptEnhancement::Rewrite,
-                Some(_) => {
-                    return Err(Error::Malformed { name: "PROMPT_ENHANCEMENT", expected: "off, style or rewrite" });
-                }
+            enhancement: match vars.get("PROMPT_ENHANCEMENT")? {
+                None => PromptEnhancement::Off,
+                Some(name) => PromptEnhancement::named(&name)
+                    .ok_or(Error::Malformed { name: "PROMPT_ENHANCEMENT", expected: "off, style or rewrite" })?,
             },
             suggestion_timeout: Duration::from_millis(
                 vars.number("SUGGESTION_TIMEOUT_MS", "a whole number of milliseconds, 1 to 10000", 1..=10_000)?

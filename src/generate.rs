@@ -128,6 +128,8 @@ pub struct Answered {
 pub struct Running {
     /// The picture's id.
     pub id: String,
+    /// The prompt as typed.
+    pub prompt: Prompt,
     /// How far it has come.
     pub progress: watch::Receiver<Progress>,
     /// Its end.
@@ -191,9 +193,9 @@ pub fn start(app: &Arc<App>, request: Request) -> Result<Running, Error> {
     let generation = Generation::of(app, request)?;
     let (reporter, progress) = Reporter::new();
     let (tell, answered) = oneshot::channel();
-    let id = generation.id.clone();
+    let (id, prompt) = (generation.id.clone(), generation.prompt.clone());
     app.generations.spawn(run(Arc::clone(app), generation, repeatable, reporter, tell).in_current_span());
-    Ok(Running { id, progress, answered })
+    Ok(Running { id, prompt, progress, answered })
 }
 
 async fn run(
@@ -233,11 +235,16 @@ async fn run(
 /// leaves it to be found. Where somebody was not told, whoever finds it does that.
 pub(crate) async fn finish(app: &App, id: &str, told: bool) {
     if !told {
-        app.spool.leave(id);
-        app.left_behind.notify_one();
+        leave_behind(app, id);
     } else if let Err(error) = app.spool.remove(id).await {
         tracing::error!(cause = chain(&error), "a stored picture cannot be removed from the spool");
     }
+}
+
+/// Lets go of a picture in the spool, which is recovered then.
+fn leave_behind(app: &App, id: &str) {
+    app.spool.leave(id);
+    app.left_behind.notify_one();
 }
 
 /// Does the work, unless it was done before.
@@ -282,10 +289,7 @@ pub(crate) async fn claim(
 
 async fn answer_again(app: &App, ending: Ending, prompt: Prompt) -> Result<Outcome, Error> {
     match ending {
-        Ending::Stored(stored) => {
-            let url = app.gallery.link(&stored.name, (app.clock)()).await?;
-            Ok(Outcome::Stored(Box::new(Generated { url, prompt, stored })))
-        }
+        Ending::Stored(stored) => Ok(linked(app, prompt, stored).await?),
         Ending::StoredLater { name } => Ok(Outcome::StoredLater { name }),
         Ending::Job { id } => Ok(Outcome::Job { id }),
         Ending::Lost(Loss::Timeout) => Err(openai::Error::Timeout.into()),
@@ -293,6 +297,12 @@ async fn answer_again(app: &App, ending: Ending, prompt: Prompt) -> Result<Outco
         Ending::Lost(Loss::UselessAnswer) => Err(openai::Error::BadAnswer("the first one was").into()),
         Ending::Lost(Loss::Unsaved) => Err(gallery::Error::Unreachable.into()),
     }
+}
+
+/// A picture that was stored before, with a link of now.
+pub(crate) async fn linked(app: &App, prompt: Prompt, stored: Stored) -> Result<Outcome, gallery::Error> {
+    let url = app.gallery.link(&stored.name, (app.clock)()).await?;
+    Ok(Outcome::Stored(Box::new(Generated { url, prompt, stored })))
 }
 
 /// Reserves before the provider is asked, and gives back what was not used.
@@ -393,15 +403,13 @@ async fn draw_in_turn(
     }
     let _turn = app.turns.take().await?;
     let directed = direct(app, generation).await?;
-    match permission {
-        Permission::Free | Permission::Lease(_) => draw_and_store(app, generation, directed, bill, reporter).await,
-        Permission::Claim(claim) => {
-            claim.ask((app.clock)()).await?;
-            tokio::select! {
-                ended = draw_and_store(app, generation, directed, bill, reporter) => ended,
-                () = claim.renew(&*app.clock) => Err(Error::Panicked),
-            }
-        }
+    let Permission::Claim(claim) = permission else {
+        return draw_and_store(app, generation, directed, bill, reporter).await;
+    };
+    claim.ask((app.clock)()).await?;
+    tokio::select! {
+        ended = draw_and_store(app, generation, directed, bill, reporter) => ended,
+        () = claim.renew(&*app.clock) => Err(Error::Panicked),
     }
 }
 
@@ -497,8 +505,7 @@ async fn draw_and_store(
                 image.id = details.id,
                 "a picture could not be stored; it is tried again"
             );
-            app.spool.leave(&details.id);
-            app.left_behind.notify_one();
+            leave_behind(app, &details.id);
             // Whoever stores it settles it.
             Ok((Outcome::StoredLater { name: Gallery::name(&drawn.image, &details) }, None))
         }
@@ -536,8 +543,7 @@ impl Settlement {
         }
         if matches!(error, Error::Panicked) && matches!(app.spool.get(&generation.id).await, Ok(Some(_))) {
             // Whoever recovers it settles it.
-            app.spool.leave(&generation.id);
-            app.left_behind.notify_one();
+            leave_behind(app, &generation.id);
             return None;
         }
         let (bill, model) = (bill.clone(), generation.drawing.model().to_owned());
@@ -549,19 +555,18 @@ impl Settlement {
 
     /// Whether that was written, in the end.
     pub(crate) async fn settle(&self, app: &App) -> bool {
-        let mut pauses = SETTLE_PAUSES_SECONDS.into_iter();
-        loop {
-            let settled = match self {
-                Self::Drawn { bill, model, cost } => app.quota.settle(bill, model, cost).await,
-                Self::Lost { bill, model } => app.quota.keep(bill, model).await,
-                Self::Unused { bill, model, why } => app.quota.give_back(bill, model, *why).await.map(|_| ()),
-            };
-            let Err(error) = settled else { return true };
-            let Some(seconds) = pauses.next() else {
-                tracing::error!(cause = chain(&error), "a reservation could not be ended; it counts as it was made");
-                return false;
-            };
-            tokio::time::sleep(Duration::from_secs(seconds)).await;
+        let settled = azure::patiently(&SETTLE_PAUSES_SECONDS, || self.settle_once(app)).await;
+        if let Err(error) = &settled {
+            tracing::error!(cause = chain(error), "a reservation could not be ended; it counts as it was made");
+        }
+        settled.is_ok()
+    }
+
+    async fn settle_once(&self, app: &App) -> Result<(), azure::Error> {
+        match self {
+            Self::Drawn { bill, model, cost } => app.quota.settle(bill, model, cost).await,
+            Self::Lost { bill, model } => app.quota.keep(bill, model).await,
+            Self::Unused { bill, model, why } => app.quota.give_back(bill, model, *why).await.map(|_| ()),
         }
     }
 }
@@ -640,7 +645,7 @@ impl Error {
     }
 
     /// Why nothing came of a reservation, where [`Self::loss`] knows of none.
-    pub(crate) fn unused(&self) -> Unused {
+    fn unused(&self) -> Unused {
         match self {
             Self::Provider(openai::Error::PromptRefused(_)) => Unused::Refusal,
             Self::Provider(_) => Unused::Failure,

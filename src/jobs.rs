@@ -386,15 +386,11 @@ impl Lease {
 
     /// Says that the provider is about to be asked.
     pub(crate) async fn ask(&self, now: OffsetDateTime) -> Result<(), Withdrawn> {
-        let asked = self.jobs.change(&self.id, |job| {
-            let ours = job.end.is_none() && job.attempt.as_deref() == Some(&self.attempt);
-            if ours {
-                job.phase = Phase::Drawing;
-                job.lease_ends = Some(now + LEASE);
-            }
-            (ours, ours)
+        let asked = self.change(|job| {
+            job.phase = Phase::Drawing;
+            job.lease_ends = Some(now + LEASE);
         });
-        if asked.await? == Some(true) { Ok(()) } else { Err(Withdrawn::Withdrawn) }
+        if asked.await? { Ok(()) } else { Err(Withdrawn::Withdrawn) }
     }
 
     /// Renews the lease and says how far the work has come, until it is dropped.
@@ -414,14 +410,10 @@ impl Lease {
             let _ = tokio::time::timeout(RENEWED_EVERY, changed).await;
             let phase = progress.borrow().phase;
             let lease_ends = clock() + LEASE;
-            let renewed = self.jobs.change(&self.id, |job| {
-                let ours = job.end.is_none() && job.attempt.as_deref() == Some(&self.attempt);
-                if ours {
-                    // Never back: that the provider is asked is not to be forgotten.
-                    job.phase = job.phase.max(phase);
-                    job.lease_ends = Some(lease_ends);
-                }
-                ((), ours)
+            let renewed = self.change(|job| {
+                // Never back: that the provider is asked is not to be forgotten.
+                job.phase = job.phase.max(phase);
+                job.lease_ends = Some(lease_ends);
             });
             match renewed.await {
                 Ok(_) => told = phase,
@@ -440,27 +432,28 @@ impl Lease {
 
     /// Lets another delivery try: nothing was paid.
     pub(crate) async fn release(&self, trouble: Trouble) -> Result<(), azure::Error> {
-        let released = self.jobs.change(&self.id, |job| {
-            let ours = job.end.is_none() && job.attempt.as_deref() == Some(&self.attempt);
-            if ours {
-                (job.attempt, job.lease_ends, job.phase) = (None, None, Phase::Queued);
-                job.trouble = Some(trouble.clone());
-            }
-            ((), ours)
+        let released = self.change(|job| {
+            (job.attempt, job.lease_ends, job.phase) = (None, None, Phase::Queued);
+            job.trouble = Some(trouble.clone());
         });
         released.await.map(|_| ())
     }
 
     /// Lets another delivery look again at once.
     pub(crate) async fn let_go(&self) -> Result<(), azure::Error> {
-        let let_go = self.jobs.change(&self.id, |job| {
-            let ours = job.attempt.as_deref() == Some(&self.attempt);
+        self.change(|job| (job.attempt, job.lease_ends) = (None, None)).await.map(|_| ())
+    }
+
+    /// Changes the job while it is this lease's; whether it was.
+    async fn change(&self, change: impl Fn(&mut Job)) -> Result<bool, azure::Error> {
+        let changed = self.jobs.change(&self.id, |job| {
+            let ours = job.end.is_none() && job.attempt.as_deref() == Some(&self.attempt);
             if ours {
-                (job.attempt, job.lease_ends) = (None, None);
+                change(job);
             }
-            ((), ours)
+            (ours, ours)
         });
-        let_go.await.map(|_| ())
+        Ok(changed.await? == Some(true))
     }
 }
 

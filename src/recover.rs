@@ -69,12 +69,9 @@ pub(crate) async fn one(app: &App, id: &str) -> bool {
         }
     };
     tracing::info!(image.id = id, "a picture was stored after all");
-    match tell(app, &details, &stored).await {
-        Ok(()) => {}
-        Err(error) => {
-            tracing::warn!(cause = chain(&error), image.id = id, "nobody knows of a recovered picture yet");
-            return true;
-        }
+    if let Err(error) = tell(app, &details, &stored).await {
+        tracing::warn!(cause = chain(&error), image.id = id, "nobody knows of a recovered picture yet");
+        return true;
     }
     if let Err(error) = app.spool.remove(id).await {
         tracing::error!(cause = chain(&error), image.id = id, "a stored picture cannot be removed from the spool");

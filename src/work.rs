@@ -84,11 +84,11 @@ async fn accept_once(app: Arc<App>, request: Request) -> Answered {
     };
     // It may be written all the same, and its message, too; then it may have begun.
     match app.jobs.cancel(&id).await {
-        Ok(Cancelled::Yes(job)) => settle_later(&app, &id, *job),
+        Ok(Cancelled::Yes(job)) => settle_later(&app, &id, &job),
         // It was never written.
         Ok(Cancelled::Unknown) => {
             job.end = Some(End::Cancelled);
-            settle_later(&app, &id, job);
+            settle_later(&app, &id, &job);
         }
         // It has begun.
         Ok(Cancelled::TooLate) => return Answered { result: Ok(Outcome::Job { id }), standing },
@@ -144,7 +144,7 @@ enum Purpose {
 async fn take_up(app: Arc<App>, id: String, purpose: Purpose) -> Result<(), Problem> {
     let attempt = format!("{:032x}", fastrand::u128(..));
     match app.jobs.begin(&id, &attempt, (app.clock)()).await? {
-        Begun::Ended(job) => settle_later(&app, &id, *job),
+        Begun::Ended(job) => settle_later(&app, &id, &job),
         Begun::Unknown => tracing::warn!("a message is about a job that is not known here; it is dropped"),
         // Delivered twice; or its process has died, which shows when the lease ends. Nobody waits for
         // it in a place that others need.
@@ -239,13 +239,13 @@ async fn settle_orphan(app: &Arc<App>, lease: Lease, job: Job) -> Result<(), Pro
 async fn fail(app: &Arc<App>, lease: &Lease, mut job: Job, end: End) -> Result<(), azure::Error> {
     patiently(|| lease.end(&end)).await?;
     job.end = Some(end);
-    settle_later(app, lease.id(), job);
+    settle_later(app, lease.id(), &job);
     Ok(())
 }
 
 /// Ends what was reserved for a job that has ended, and frees its key where nothing was paid. May be
 /// done again, and is, by whoever meets the job, until it is written that it was done.
-fn settle_later(app: &Arc<App>, id: &str, job: Job) {
+fn settle_later(app: &Arc<App>, id: &str, job: &Job) {
     let Some(work) = &job.work else { return };
     let (bill, model) = (work.bill.clone(), work.model.clone());
     let settlement = match &job.end {
@@ -255,9 +255,14 @@ fn settle_later(app: &Arc<App>, id: &str, job: Job) {
         // Whoever stored it does that, or finds it in the spool.
         None | Some(End::Stored(_) | End::StoredLater { .. }) => return,
     };
-    let (id, settling) = (id.to_owned(), Arc::clone(app));
+    // Where a picture may have been paid, the key leads to that.
+    let key = work.claim.clone().filter(|_| !matches!(settlement, Settlement::Lost { .. }));
+    let (id, picture, settling) = (id.to_owned(), job.picture.clone(), Arc::clone(app));
     later(app, async move {
-        let freed = matches!(settlement, Settlement::Lost { .. }) || free(&settling, &job).await;
+        let freed = match &key {
+            Some(row) => free(&settling, row, &picture).await,
+            None => true,
+        };
         if settlement.settle(&settling).await && freed {
             // If not, whoever meets it does it all again.
             let _ = settling.jobs.settled(&id).await;
@@ -266,9 +271,8 @@ fn settle_later(app: &Arc<App>, id: &str, job: Job) {
 }
 
 /// Frees the Idempotency-Key of a job that nothing was paid for; whether it is free.
-async fn free(app: &App, job: &Job) -> bool {
-    let Some(row) = job.work.as_ref().and_then(|work| work.claim.as_ref()) else { return true };
-    let freed = app.claims.free(row, &job.picture).await;
+async fn free(app: &App, row: &str, picture: &str) -> bool {
+    let freed = app.claims.free(row, picture).await;
     if let Err(error) = &freed {
         tracing::warn!(cause = chain(error), "the claim of an Idempotency-Key could not be taken back");
     }
@@ -282,15 +286,11 @@ fn later(app: &Arc<App>, work: impl Future<Output = ()> + Send + 'static) {
 
 /// Writes what has to be written; for some time.
 async fn patiently<F: Future<Output = Result<(), azure::Error>>>(write: impl Fn() -> F) -> Result<(), azure::Error> {
-    let mut pauses = END_PAUSES_SECONDS.into_iter();
-    loop {
-        let Err(error) = write().await else { return Ok(()) };
-        let Some(seconds) = pauses.next() else {
-            tracing::error!(cause = chain(&error), "the state of a job could not be written");
-            return Err(error);
-        };
-        tokio::time::sleep(Duration::from_secs(seconds)).await;
+    let written = azure::patiently(&END_PAUSES_SECONDS, write).await;
+    if let Err(error) = &written {
+        tracing::error!(cause = chain(error), "the state of a job could not be written");
     }
+    written
 }
 
 fn generation(app: &App, job: &Job, work: &Work) -> Result<Generation, Error> {
@@ -313,7 +313,7 @@ fn generation(app: &App, job: &Job, work: &Work) -> Result<Generation, Error> {
 pub(crate) async fn cancel(app: &Arc<App>, id: &str) -> Result<Cancelled, azure::Error> {
     let cancelled = app.jobs.cancel(id).await?;
     if let Cancelled::Yes(job) = &cancelled {
-        settle_later(app, id, (**job).clone());
+        settle_later(app, id, job);
     }
     Ok(cancelled)
 }
@@ -323,13 +323,11 @@ pub(crate) async fn cancel(app: &Arc<App>, id: &str) -> Result<Cancelled, azure:
 ///
 /// # Errors
 /// The job could not be written; the generation goes on, and is given back.
-pub(crate) async fn adopt(
-    app: &Arc<App>,
-    running: Running,
-    mut job: Job,
-) -> Result<String, (azure::Error, Box<Running>)> {
+pub(crate) async fn adopt(app: &Arc<App>, running: Running) -> Result<String, (azure::Error, Box<Running>)> {
+    let now = (app.clock)();
+    let mut job = Job::new(&running.id, running.prompt.clone(), None, now);
     job.phase = running.progress.borrow().phase;
-    let lease = match app.jobs.adopt(job, (app.clock)()).await {
+    let lease = match app.jobs.adopt(job, now).await {
         Ok(lease) => lease,
         Err(error) => return Err((error, Box::new(running))),
     };
@@ -366,7 +364,7 @@ pub(crate) async fn look(app: &Arc<App>, id: &str, now: OffsetDateTime) -> Resul
         return app.jobs.abandon(id, &End::Failed { trouble, lost: true }, now).await;
     }
     if job.end.is_some() {
-        settle_later(app, id, job.clone());
+        settle_later(app, id, &job);
     } else if let Err(error) = app.jobs.enqueue_again(id, &job, now).await {
         tracing::warn!(cause = chain(&error), "a job could not be queued again");
     }

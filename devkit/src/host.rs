@@ -290,9 +290,7 @@ impl Shared {
         if function.needs_key && !self.keys.is_empty() && !self.has_key(request.uri().query(), request.headers()) {
             return StatusCode::UNAUTHORIZED.into_response();
         }
-        let ports: Vec<u16> = self.handlers.states.iter().filter_map(|state| state.borrow().port).collect();
-        let turn = self.handlers.turn.fetch_add(1, Ordering::Relaxed);
-        let Some(port) = ports.get(turn % ports.len().max(1)).copied() else {
+        let Some(port) = self.handlers.next() else {
             return StatusCode::SERVICE_UNAVAILABLE.into_response();
         };
         let number = self.invocations.fetch_add(1, Ordering::Relaxed);

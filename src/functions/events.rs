@@ -27,8 +27,6 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// The host ends an invocation, and the whole process with it, after ten minutes: a client that
 /// wants more comes back.
 const LONGEST: Duration = Duration::from_secs(9 * 60);
-/// Between looks at a job.
-const LOOKED_AFTER: Duration = Duration::from_secs(1);
 
 /// Whether events reach the caller as they happen: not through a host in forwarding mode, which sends
 /// an answer once it is whole. In proxying mode it says the invocation's id twice.
@@ -160,9 +158,9 @@ impl JobWatcher {
                         self.waiting.push_back(event("progress", &data));
                     }
                     self.told = Some(job.status());
-                    if let Some(end) = job.end.clone() {
+                    if let Some(end) = job.end {
                         self.is_over = true;
-                        let result = jobs::outcome(&self.app, job, end).await;
+                        let result = jobs::outcome(&self.app, job.prompt, end).await;
                         self.waiting.push_back(last(result, &self.invocation_id));
                     }
                 }
@@ -172,7 +170,7 @@ impl JobWatcher {
                 Err(_) => {}
             }
             if self.waiting.is_empty() {
-                tokio::time::sleep(LOOKED_AFTER).await;
+                tokio::time::sleep(jobs::LOOKED_AFTER).await;
             }
         }
     }

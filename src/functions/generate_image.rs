@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Map, Value, json};
+use tokio::sync::oneshot::error::RecvError;
 
 use super::accept::{self, Accept};
 use super::prefer::Asynchronous;
@@ -23,7 +24,6 @@ use crate::generate::{self, Answered, Outcome, Request, Running};
 use crate::jobs::Job;
 use crate::logs::chain;
 use crate::openai::Wishes;
-use crate::prompt::Prompt;
 use crate::quota::{self, Standing};
 use crate::work;
 
@@ -70,14 +70,12 @@ async fn respond(app: &Arc<App>, headers: &HeaderMap, caller: &Caller, body: Bod
     };
     if let Some(asynchronous) = asynchronous {
         let answered = work::accept(app, request).await;
-        let known = Known::of(&answered);
-        let response = match (answered.result, asynchronous.wait) {
-            (Ok(Outcome::Job { id }), Some(wait)) => jobs::ended_within(app, accept, &id, wait).await,
-            (result, _) => answer_any(app, accept, result).await,
-        };
+        if let (Ok(Outcome::Job { id }), Some(wait)) = (&answered.result, asynchronous.wait) {
+            jobs::wait_for_end(app, id, wait).await;
+        }
+        let (response, known) = conclude(app, accept, answered).await;
         return (applied(response, asynchronous), known);
     }
-    let prompt = request.prompt.clone();
     let mut running = match generate::start(app, request) {
         Ok(running) => running,
         Err(error) => return (Problem::from(error).into_response(), Known::Nothing),
@@ -90,19 +88,20 @@ async fn respond(app: &Arc<App>, headers: &HeaderMap, caller: &Caller, body: Bod
     }
     let answered = match tokio::time::timeout(app.sync_limit, &mut running.answered).await {
         Ok(answered) => answered,
-        Err(_) => match hand_over(app, running, &prompt).await {
-            Ok(response) => return (response, Known::Nothing),
-            // It is not known as a job, so its end is waited for.
-            Err(running) => running.answered.await,
-        },
+        Err(_) => hand_over(app, running).await,
     };
-    let answered = answered.unwrap_or_else(|_| generate::Error::Panicked.into());
-    conclude(app, accept, answered).await
+    conclude(app, accept, answered.unwrap_or_else(|_| generate::Error::Panicked.into())).await
 }
 
+/// How a request ended, in the form that the caller reads.
 async fn conclude(app: &Arc<App>, accept: Accept, answered: Answered) -> (Response, Known) {
     let known = Known::of(&answered);
-    (answer_any(app, accept, answered.result).await, known)
+    let response = match answered.result {
+        Ok(Outcome::Job { id }) => answer_job(app, accept, &id).await,
+        Ok(outcome) => answer(accept, &outcome),
+        Err(error) => Problem::from(error).into_response(),
+    };
+    (response, known)
 }
 
 impl Known {
@@ -115,16 +114,14 @@ impl Known {
     }
 }
 
-/// 202 with a job, for a generation whose caller would be cut off.
-async fn hand_over(app: &Arc<App>, running: Running, prompt: &str) -> Result<Response, Box<Running>> {
-    // It was one when the generation began.
-    let Ok(prompt) = Prompt::parse(prompt) else { return Err(Box::new(running)) };
-    let job = Job::new(&running.id, prompt, None, (app.clock)());
-    match work::adopt(app, running, job).await {
-        Ok(id) => Ok(jobs::accepted(app, &id).await),
+/// A job, for a generation whose caller would be cut off.
+async fn hand_over(app: &Arc<App>, running: Running) -> Result<Answered, RecvError> {
+    match work::adopt(app, running).await {
+        Ok(id) => Ok(Answered { result: Ok(Outcome::Job { id }), standing: None }),
         Err((error, running)) => {
             tracing::warn!(cause = chain(&error), "a generation that takes long could not be made a job");
-            Err(running)
+            // It is not known as one, so its end is waited for.
+            running.answered.await
         }
     }
 }
@@ -171,41 +168,29 @@ async fn read(app: &App, headers: &HeaderMap, caller: &Caller, watched: bool, bo
     })
 }
 
-async fn answer_any(app: &Arc<App>, accept: Accept, result: Result<Outcome, generate::Error>) -> Response {
-    match result {
-        Ok(outcome) => answer(app, accept, outcome).await,
-        Err(error) => Problem::from(error).into_response(),
-    }
-}
-
-/// In the form that the caller reads.
-pub(super) async fn answer(app: &Arc<App>, accept: Accept, outcome: Outcome) -> Response {
-    let (text, status) = match &outcome {
+fn answer(accept: Accept, outcome: &Outcome) -> Response {
+    let (text, status) = match outcome {
         Outcome::Stored(_) => ("Image uploaded successfully", StatusCode::OK),
-        // Not an error, which would invite a second, paid try.
-        Outcome::StoredLater { .. } => (STORED_LATER, StatusCode::ACCEPTED),
-        Outcome::Job { id } => return answer_job(app, accept, id).await,
+        // Not an error, which would invite a second, paid try. (A job is answered by `answer_job`.)
+        Outcome::StoredLater { .. } | Outcome::Job { .. } => (STORED_LATER, StatusCode::ACCEPTED),
     };
     let mut response = match accept {
         Accept::Text => super::text(text),
-        Accept::Json => super::json(&details(&outcome)),
+        Accept::Json => super::json(&details(outcome)),
     };
     *response.status_mut() = status;
     response
 }
 
-/// A job that a request led to, then or the first time: its end, if it has one that is good.
+/// A job that a request led to, now or the first time: its end, as the request's own would have been;
+/// 202 until then.
 async fn answer_job(app: &Arc<App>, accept: Accept, id: &str) -> Response {
-    let job = work::look(app, id, (app.clock)()).await.ok().flatten();
-    match job {
-        Some(job) if let Some(end) = job.end.clone() => match jobs::outcome(app, job, end).await {
-            Ok(outcome @ (Outcome::Stored(_) | Outcome::StoredLater { .. })) => {
-                Box::pin(answer(app, accept, outcome)).await
-            }
-            Ok(Outcome::Job { .. }) => jobs::accepted(app, id).await,
+    match work::look(app, id, (app.clock)()).await.ok().flatten() {
+        Some(Job { prompt, end: Some(end), .. }) => match jobs::outcome(app, prompt, end).await {
+            Ok(outcome) => answer(accept, &outcome),
             Err(problem) => problem.into_response(),
         },
-        _ => jobs::accepted(app, id).await,
+        job => jobs::accepted(id, job.as_ref()),
     }
 }
 
@@ -256,11 +241,9 @@ fn direction(app: &App, request: &Map<String, Value>) -> Result<(Direction, Opti
         let names = names.join(", ");
         return Err(Problem::invalid_request(format!("style must be one of: vivid, natural, {names}.")));
     }
-    let enhancement = match wish(request, "enhance")?.as_deref() {
-        Some("off") => PromptEnhancement::Off,
-        Some("style") => PromptEnhancement::Style,
-        Some("rewrite") => PromptEnhancement::Rewrite,
-        Some(_) => return Err(Problem::invalid_request("enhance must be one of: off, style, rewrite.")),
+    let enhancement = match wish(request, "enhance")? {
+        Some(wished) => PromptEnhancement::named(&wished)
+            .ok_or_else(|| Problem::invalid_request("enhance must be one of: off, style, rewrite."))?,
         // Who names a preset wishes it.
         None if preset.is_some() && app.enhancement == PromptEnhancement::Off => PromptEnhancement::Style,
         None => app.enhancement,

@@ -11,12 +11,13 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::accept::{self, Accept};
+use super::accept;
 use super::{events, generate_image};
 use crate::app::App;
 use crate::error::Problem;
-use crate::generate::{Generated, Outcome};
+use crate::generate::{self, Outcome};
 use crate::jobs::{Cancelled, End, Job};
+use crate::prompt::Prompt;
 use crate::work;
 
 pub(super) use crate::jobs::QUEUE;
@@ -25,9 +26,9 @@ pub(super) const POISON_QUEUE: &str = "visionary-jobs-poison";
 
 /// In seconds: when another look is worth it.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
-/// While a request waits for the end of a job.
+/// Between looks at a job whose end is waited for; the first may come soon.
 const FIRST_LOOK_AFTER: Duration = Duration::from_millis(250);
-const LOOKED_AFTER: Duration = Duration::from_secs(1);
+pub(super) const LOOKED_AFTER: Duration = Duration::from_secs(1);
 
 pub(super) async fn look(State(app): State<Arc<App>>, headers: HeaderMap, Path(id): Path<String>) -> Response {
     let job = match work::look(&app, &id, (app.clock)()).await {
@@ -61,9 +62,8 @@ pub(super) fn path(id: &str) -> String {
 }
 
 /// 202: the work goes on, and the answer is to be fetched.
-pub(super) async fn accepted(app: &Arc<App>, id: &str) -> Response {
-    let job = work::look(app, id, (app.clock)()).await.ok().flatten();
-    let status = job.as_ref().map_or("queued", Job::status);
+pub(super) fn accepted(id: &str, job: Option<&Job>) -> Response {
+    let status = job.map_or("queued", Job::status);
     let estimate = job.and_then(|job| job.estimate);
     let body = json!({"id": id, "status": status, "statusUrl": path(id), "estimateSeconds": estimate});
     let mut response = super::json(&body);
@@ -75,37 +75,25 @@ pub(super) async fn accepted(app: &Arc<App>, id: &str) -> Response {
     response
 }
 
-/// What the request would have been answered, if the job ends within that time; else 202.
-pub(super) async fn ended_within(app: &Arc<App>, accept: Accept, id: &str, wait: Duration) -> Response {
+/// Until the job has ended, that time is over, or the server stops: another process tells the rest.
+pub(super) async fn wait_for_end(app: &Arc<App>, id: &str, wait: Duration) {
     let ended = async {
         let mut pause = FIRST_LOOK_AFTER;
-        loop {
-            if let Ok(Some(Job { prompt, end: Some(end), .. })) = work::look(app, id, (app.clock)()).await {
-                return (prompt, end);
-            }
+        while !matches!(work::look(app, id, (app.clock)()).await, Ok(Some(Job { end: Some(_), .. }))) {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LOOKED_AFTER);
         }
     };
-    let ended = tokio::select! {
-        ended = tokio::time::timeout(wait, ended) => ended.ok(),
-        // Another process, or the next one, tells the rest.
-        () = app.stopping.cancelled() => None,
-    };
-    let Some((prompt, end)) = ended else { return accepted(app, id).await };
-    match outcome(app, Job::new("", prompt, None, (app.clock)()), end).await {
-        Ok(outcome) => generate_image::answer(app, accept, outcome).await,
-        Err(problem) => problem.into_response(),
+    tokio::select! {
+        _ = tokio::time::timeout(wait, ended) => {}
+        () = app.stopping.cancelled() => {}
     }
 }
 
 /// As the generation itself would have ended.
-pub(super) async fn outcome(app: &App, job: Job, end: End) -> Result<Outcome, Problem> {
+pub(super) async fn outcome(app: &App, prompt: Prompt, end: End) -> Result<Outcome, Problem> {
     match end {
-        End::Stored(stored) => {
-            let url = app.gallery.link(&stored.name, (app.clock)()).await?;
-            Ok(Outcome::Stored(Box::new(Generated { url, prompt: job.prompt, stored })))
-        }
+        End::Stored(stored) => Ok(generate::linked(app, prompt, stored).await?),
         End::StoredLater { name } => Ok(Outcome::StoredLater { name }),
         End::Failed { trouble, .. } => Err(trouble.into()),
         End::Cancelled => {
@@ -127,11 +115,10 @@ async fn view(app: &App, id: &str, job: Job, invocation_id: &str) -> Response {
         "elapsedSeconds": elapsed(&job, (app.clock)()),
         "estimateSeconds": job.estimate,
     });
-    let ended = job.end.clone();
-    let goes_on = ended.is_none();
-    match ended {
+    let goes_on = job.end.is_none();
+    match job.end {
         None | Some(End::Cancelled) => {}
-        Some(end) => match outcome(app, job, end).await {
+        Some(end) => match outcome(app, job.prompt, end).await {
             Ok(outcome) => body["result"] = generate_image::details(&outcome),
             Err(problem) => body["problem"] = super::document(&problem, invocation_id),
         },

@@ -71,15 +71,20 @@ pub(super) struct Handlers {
 }
 
 impl Handlers {
-    /// The next one that is alive.
+    /// The port of the next one that is alive; they take turns.
+    pub(super) fn next(&self) -> Option<u16> {
+        let ports: Vec<u16> = self.states.iter().filter_map(|state| state.borrow().port).collect();
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        ports.get(turn % ports.len().max(1)).copied()
+    }
+
+    /// The same, once there is one.
     async fn port(&self) -> u16 {
         loop {
-            let ports: Vec<u16> = self.states.iter().filter_map(|state| state.borrow().port).collect();
-            let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-            if let Some(port) = ports.get(turn % ports.len().max(1)) {
-                return *port;
+            match self.next() {
+                Some(port) => return port,
+                None => tokio::time::sleep(LOOKED_AFTER).await,
             }
-            tokio::time::sleep(LOOKED_AFTER).await;
         }
     }
 }
