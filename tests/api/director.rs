@@ -6,18 +6,12 @@ use devkit::openai::{Endpoint, Hold, Reply};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Setup, Visionary, caption};
+use crate::harness::{Answer, Setup, Visionary, caption, says};
 
 /// What the provider was sent last.
 fn sent(visionary: &Visionary) -> String {
     let requests = visionary.openai.requests(Endpoint::Images);
     requests.last().expect("a request").body["prompt"].as_str().expect("a prompt").to_owned()
-}
-
-/// A text model's answer.
-fn says(text: &str) -> Reply {
-    let content = json!([{"type": "output_text", "text": text}]);
-    Reply::json(200, &json!({"status": "completed", "output": [{"type": "message", "content": content}]}))
 }
 
 const CINEMATIC: &str = "A car, 4k, hyper-realistic, studio lighting, cinematic";

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use devkit::azurite::Azurite;
 use devkit::chaos::Chaos;
 use devkit::host::{FunctionsHost, Options, Wire};
-use devkit::openai::{self, OpenAi};
+use devkit::openai::{self, OpenAi, Reply};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -203,6 +203,12 @@ impl Visionary {
         tokio::spawn(server::run(listener, app, std::future::pending()));
         format!("http://{address}")
     }
+}
+
+/// A text model's answer.
+pub(crate) fn says(text: &str) -> Reply {
+    let content = json!([{"type": "output_text", "text": text}]);
+    Reply::json(200, &json!({"status": "completed", "output": [{"type": "message", "content": content}]}))
 }
 
 /// An answer that was read to its end.

@@ -7,7 +7,7 @@ use devkit::openai::{Endpoint, Hold, Reply};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Setup, Visionary, WIRES};
+use crate::harness::{Answer, Setup, Visionary, WIRES, says};
 
 fn usable(answer: &Answer, source: &str) {
     assert_eq!((answer.status, answer.header("x-suggestion-source")), (200, source), "{}", answer.body);
@@ -165,12 +165,6 @@ async fn many_at_once_share_the_calls() {
     answers.iter().for_each(|answer| usable(answer, "model"));
     let calls = visionary.openai.requests(Endpoint::Responses).len();
     assert!(calls <= 6, "{calls} calls for 20 answers");
-}
-
-/// A text model's answer.
-fn says(text: &str) -> Reply {
-    let content = json!([{"type": "output_text", "text": text}]);
-    Reply::json(200, &json!({"status": "completed", "output": [{"type": "message", "content": content}]}))
 }
 
 #[tokio::test]
