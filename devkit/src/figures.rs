@@ -12,6 +12,7 @@ use devkit::azurite::Azurite;
 use devkit::leash::{self, Held};
 use devkit::memory;
 use devkit::openai::{self, Endpoint, Hold, OpenAi, Painting, Reply};
+use devkit::port::Port;
 use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use tiny_skia::{ColorU8, Pixmap};
@@ -83,6 +84,7 @@ struct Handler {
     process: Child,
     url: String,
     http: reqwest::Client,
+    _port: Port,
     _held: Held,
 }
 
@@ -93,7 +95,7 @@ impl Handler {
         provider: &OpenAi,
         limits: [(&str, &str); 2],
     ) -> anyhow::Result<(Self, Duration)> {
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = Port::reserve()?;
         let http = reqwest::Client::new();
         let mut command = Command::new(program);
         command
@@ -106,12 +108,13 @@ impl Handler {
             .env("OPENAI_BASE_URL", provider.base_url())
             .env("SAS_PERMISSIONS", "rcwl")
             .env("SPOOL_DIR", devkit::target_dir().join("devkit/figures-spool"))
-            .env("FUNCTIONS_CUSTOMHANDLER_PORT", port.to_string())
+            .env("FUNCTIONS_CUSTOMHANDLER_PORT", port.number().to_string())
             .stdout(Stdio::null());
         let started = Instant::now();
         let process = command.spawn().context("the handler cannot be started")?;
         let held = leash::hold(process.id())?;
-        let handler = Self { process, url: format!("http://127.0.0.1:{port}"), http, _held: held };
+        let handler =
+            Self { process, url: format!("http://127.0.0.1:{}", port.number()), http, _port: port, _held: held };
         while handler.http.get(&handler.url).send().await.is_err() {
             ensure!(started.elapsed() < Duration::from_secs(10), "the handler does not answer");
             tokio::time::sleep(Duration::from_micros(500)).await;

@@ -11,6 +11,7 @@ pub mod host;
 pub mod leash;
 pub mod memory;
 pub mod openai;
+pub mod port;
 pub mod queue;
 
 use std::path::PathBuf;

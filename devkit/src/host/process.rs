@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Level, LogLine};
 use crate::leash;
+use crate::port::Port;
 
 /// The host gives up on a handler that is not ready by then.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -106,7 +107,7 @@ async fn supervise(
         let ended = match Running::start(&launch, &logs).await {
             Ok(mut running) => {
                 state.send_modify(|state| {
-                    (state.port, state.pid, state.failure) = (Some(running.port), running.child.id(), None);
+                    (state.port, state.pid, state.failure) = (Some(running.port.number()), running.child.id(), None);
                 });
                 let ended = running.attend(&mut orders).await;
                 state.send_modify(|state| {
@@ -159,13 +160,13 @@ enum End {
 
 struct Running {
     child: Child,
-    port: u16,
+    port: Port,
     _held: leash::Held,
 }
 
 impl Running {
     async fn start(launch: &Launch, logs: &watch::Sender<Vec<LogLine>>) -> anyhow::Result<Self> {
-        let port = std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let port = Port::reserve()?;
         let mut command = Command::new(&launch.executable);
         command.current_dir(&launch.root).env_clear();
         for name in ["PATH", "HOME", "TMPDIR"] {
@@ -173,8 +174,8 @@ impl Running {
         }
         command
             .envs(launch.settings.iter().map(|(name, value)| (name, value)))
-            .env("FUNCTIONS_CUSTOMHANDLER_PORT", port.to_string())
-            .env("FUNCTIONS_HTTPWORKER_PORT", port.to_string())
+            .env("FUNCTIONS_CUSTOMHANDLER_PORT", port.number().to_string())
+            .env("FUNCTIONS_HTTPWORKER_PORT", port.number().to_string())
             .env("FUNCTIONS_CUSTOMHANDLER_WORKER_ID", "00000000-0000-0000-0000-000000000001")
             .env("FUNCTIONS_APP_ROOT_PATH", &launch.root)
             .stdin(Stdio::null())
@@ -190,7 +191,7 @@ impl Running {
         let errors = tokio::spawn(follow(errors, Level::Error, launch.echo, logs.clone()));
         let mut running = Self { child, port, _held: held };
         tokio::select! {
-            ready = running_is_ready(port) => ready?,
+            ready = running_is_ready(running.port.number()) => ready?,
             status = running.child.wait() => {
                 // The reader ends with the pipe, so the last words are there.
                 errors.await?;
