@@ -1,8 +1,10 @@
 //! How long a picture takes: as long as such pictures took lately.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
+
+use crate::lock::locked;
 
 /// So many of a kind are remembered.
 const REMEMBERED: usize = 20;
@@ -16,7 +18,7 @@ pub(crate) struct Estimates(Mutex<HashMap<(String, String), VecDeque<Duration>>>
 impl Estimates {
     /// A picture took so long.
     pub(crate) fn note(&self, model: &str, size: &str, took: Duration) {
-        let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kinds = locked(&self.0);
         let kind = (model.to_owned(), size.to_owned());
         if kinds.len() >= MAX_KINDS && !kinds.contains_key(&kind) {
             return;
@@ -30,7 +32,7 @@ impl Estimates {
 
     /// The median; `None` where none was drawn yet.
     pub(crate) fn of(&self, model: &str, size: &str) -> Option<Duration> {
-        let kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kinds = locked(&self.0);
         let mut lately: Vec<Duration> = kinds.get(&(model.to_owned(), size.to_owned()))?.iter().copied().collect();
         lately.sort_unstable();
         lately.get(lately.len() / 2).copied()

@@ -9,7 +9,7 @@
 //! marks in the state whether it is there already, and then leave it as it is.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -18,6 +18,7 @@ use time::OffsetDateTime;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::azure::{Error, Key, Table, Version};
+use crate::lock::locked;
 
 /// For one write with all its tries, because somebody waits.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
@@ -189,8 +190,4 @@ fn finished<R>(
     // Who was to write it has gone: it is not known whether it was written.
     result.unwrap_or(Err(Error::Unreachable))?;
     locked(said).take().ok_or(Error::Unreachable)
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -31,6 +31,7 @@ pub mod image;
 pub mod jobs;
 mod ledger;
 pub mod lifecycle;
+mod lock;
 pub mod logs;
 pub mod openai;
 mod preview;

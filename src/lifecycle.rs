@@ -1,12 +1,12 @@
 //! Looks out for models that are going away. Image models get three months' notice, and a backend
 //! whose model is gone draws nothing.
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use time::Date;
 
 use crate::app::{App, KnownModel};
+use crate::lock::locked;
 use crate::openai::ModelState;
 
 /// Announcements are made months before.
@@ -18,7 +18,7 @@ const URGENT_BEFORE: i64 = 14;
 /// Asks at the start and once a day, in nobody's way. Goes on until it is dropped.
 pub async fn run(app: &App) {
     loop {
-        let mut models = app.models.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut models = locked(&app.models).clone();
         for known in &mut models {
             match app.openai.model(&known.model).await {
                 // No news: what was known stays.
@@ -29,7 +29,7 @@ pub async fn run(app: &App) {
         for known in &models {
             tell(app, known, &models);
         }
-        *app.models.lock().unwrap_or_else(PoisonError::into_inner) = models;
+        *locked(&app.models) = models;
         tokio::time::sleep(PAUSE).await;
     }
 }

@@ -23,6 +23,7 @@ use secrecy::ExposeSecret as _;
 use serde::Serialize;
 
 use crate::config::{OpenAiAuth, OpenAiConfig};
+use crate::lock::locked;
 use trouble::Trouble;
 
 pub use error::{Answer, Error};
@@ -63,7 +64,7 @@ impl OpenAi {
 
     /// Whether the key or the account was refused a moment ago.
     pub(crate) fn is_in_trouble(&self) -> bool {
-        self.trouble().check(std::time::Instant::now()).is_err()
+        locked(&self.trouble).check(std::time::Instant::now()).is_err()
     }
 
     /// Sends JSON and gives back a successful answer, its body still to be read.

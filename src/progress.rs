@@ -3,13 +3,14 @@
 //! Only the latest state is kept, so that one who watches slowly, or has left, costs nothing: of two
 //! previews in a row such a one may miss the first.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, watch};
 
 use crate::image::Image;
+use crate::lock::locked;
 use crate::preview;
 
 /// What a generation is doing.
@@ -85,7 +86,7 @@ impl Reporter {
 
     /// Shows a picture that is not finished; in the background, because nobody waits for it.
     pub(crate) fn preview(&self, index: u64, image: Image) {
-        let next = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).replace((index, image));
+        let next = locked(&self.waiting).replace((index, image));
         if next.is_some() {
             // An older one waited for its turn, which is this one's now.
             return;
@@ -93,7 +94,7 @@ impl Reporter {
         let Self { progress, waiting } = self.clone();
         tokio::spawn(async move {
             let Ok(_turn) = MAKING.acquire().await else { return };
-            let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let next = locked(&waiting).take();
             let Some((index, image)) = next.filter(|_| !progress.is_closed()) else { return };
             let made = tokio::task::spawn_blocking(move || preview::data_url(&image)).await;
             if let Ok(Some(data_url)) = made {

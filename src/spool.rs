@@ -10,13 +10,14 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::gallery::Details;
 use crate::image::Image;
+use crate::lock::locked;
 
 /// A gallery that cannot be reached for long is not waited for with ever more money.
 const MAX_ENTRIES: usize = 500;
@@ -174,10 +175,6 @@ impl Spool {
     fn path(&self, id: &str) -> PathBuf {
         self.folder.join(format!("{id}.{ENDING}"))
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A line of JSON, then the picture.

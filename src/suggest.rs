@@ -6,13 +6,14 @@
 //! once for an answer, and usually for fewer.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
+use crate::lock::locked;
 use crate::logs::chain;
 use crate::openai::OpenAi;
 use crate::wording;
@@ -159,7 +160,7 @@ impl Suggestions {
 
     async fn pooled(&self) -> Option<String> {
         let (text, left) = {
-            let mut pool = self.0.pool();
+            let mut pool = locked(&self.0.pool);
             (pool.pop_front(), pool.len())
         };
         if text.is_some() {
@@ -170,7 +171,7 @@ impl Suggestions {
         }
         loop {
             let filled = self.fill().wait_for(Option::is_some).await.is_ok_and(|useful| *useful == Some(true));
-            let text = self.0.pool().pop_front();
+            let text = locked(&self.0.pool).pop_front();
             // Others who waited may have taken it all.
             if text.is_some() || !filled {
                 return text;
@@ -182,7 +183,7 @@ impl Suggestions {
     /// is still there.
     fn fill(&self) -> watch::Receiver<Option<bool>> {
         let inner = &self.0;
-        let mut filling = inner.filling.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut filling = locked(&inner.filling);
         // Without a sender, its task has ended before its time.
         if filling.borrow().is_none() && filling.has_changed().is_ok() {
             return filling.clone();
@@ -192,7 +193,7 @@ impl Suggestions {
         let fill = async move {
             let texts = asked.ask(AT_ONCE, None, None).await;
             let useful = !texts.is_empty();
-            asked.pool().extend(texts);
+            locked(&asked.pool).extend(texts);
             filled.send_replace(Some(useful));
         };
         tokio::spawn(fill.in_current_span());
@@ -234,10 +235,6 @@ impl Inner {
         };
         Suggestion { text: text.to_owned(), source: Source::BuiltIn }
     }
-
-    fn pool(&self) -> MutexGuard<'_, VecDeque<String>> {
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Draws numbers at random, none of them twice in a while.
@@ -254,7 +251,7 @@ impl Deck {
 
     /// Another one than the last half.
     fn draw(&self) -> usize {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = locked(&self.last);
         let others: Vec<usize> = (0..self.size).filter(|number| !last.contains(number)).collect();
         let drawn = fastrand::choice(others).unwrap_or_default();
         last.push_back(drawn);

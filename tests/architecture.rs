@@ -29,7 +29,7 @@ const LAYERS: [&[&str]; 18] = [
     &["ledger"],
     &["azure"],
     &["prompt", "image", "turns", "logs", "caller", "price", "wording"],
-    &["digest"],
+    &["digest", "lock"],
     &["config"],
 ];
 

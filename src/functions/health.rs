@@ -1,7 +1,7 @@
 //! `GET /api/health`: whether all is well, for everybody. `GET /api/status`: everything, for the
 //! operator.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::State;
@@ -9,6 +9,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use crate::app::{App, KnownModel};
+use crate::lock::locked;
 use crate::openai::ModelState;
 
 pub(super) async fn handle(State(app): State<Arc<App>>) -> Response {
@@ -55,12 +56,7 @@ impl Health {
                 }
             }
         };
-        Self {
-            storage,
-            provider: !app.openai.is_in_trouble(),
-            waiting,
-            models: app.models.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-        }
+        Self { storage, provider: !app.openai.is_in_trouble(), waiting, models: locked(&app.models).clone() }
     }
 
     fn word(&self) -> &'static str {

@@ -1,7 +1,6 @@
 //! `POST /images/generations`: a prompt becomes a picture.
 
 use std::borrow::Cow;
-use std::sync::{MutexGuard, PoisonError};
 use std::time::Instant;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -11,9 +10,9 @@ use reqwest::header::CONTENT_TYPE;
 use serde::Deserialize;
 
 use super::family::{Body, Family, InvalidWish, Wishes};
-use super::trouble::Trouble;
 use super::{Error, MAX_ANSWER_BYTES, OpenAi, read_body, stream};
 use crate::image::Image;
+use crate::lock::locked;
 use crate::logs::chain;
 use crate::price::{Order, Usage};
 use crate::prompt::Prompt;
@@ -139,11 +138,11 @@ impl OpenAi {
     /// See [`Error`]; after `Timeout` and `LostAnswer` the picture may have been drawn and billed.
     pub async fn draw(&self, drawing: &Drawing, show: &Show<'_>) -> Result<Drawn, Error> {
         let deadline = Instant::now() + self.config.timeout;
-        self.trouble().check(Instant::now())?;
+        locked(&self.trouble).check(Instant::now())?;
         let drawn = tokio::time::timeout_at(deadline.into(), self.draw_with_first_that_exists(drawing, show, deadline));
         let drawn = drawn.await.unwrap_or(Err(Error::Timeout));
         if let Err(error) = &drawn {
-            self.trouble().note(error, Instant::now());
+            locked(&self.trouble).note(error, Instant::now());
         }
         drawn
     }
@@ -185,10 +184,6 @@ impl OpenAi {
                 _ => return Err(error),
             }
         }
-    }
-
-    pub(super) fn trouble(&self) -> MutexGuard<'_, Trouble> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn draw_and_fetch(&self, request: &Body, show: &Show<'_>) -> Result<Drawn, Error> {
