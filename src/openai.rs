@@ -27,6 +27,7 @@ use crate::lock::locked;
 use trouble::Trouble;
 
 pub use error::{Answer, Error};
+pub(crate) use family::DALL_E_STYLES;
 pub use family::{InvalidWish, Wishes};
 pub use images::{Drawing, Drawn};
 pub use models::ModelState;

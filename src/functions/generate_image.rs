@@ -23,7 +23,7 @@ use crate::error::Problem;
 use crate::generate::{self, Answered, Outcome, Request, Running};
 use crate::jobs::Job;
 use crate::logs::chain;
-use crate::openai::Wishes;
+use crate::openai::{DALL_E_STYLES, Wishes};
 use crate::quota::{self, Standing};
 use crate::work;
 
@@ -235,11 +235,11 @@ fn direction(app: &App, request: &Map<String, Value>) -> Result<(Direction, Opti
     let preset = style.as_deref().and_then(director::named);
     let style = style.filter(|_| preset.is_none());
     if let Some(style) = &style
-        && !["vivid", "natural"].contains(&style.as_str())
+        && !DALL_E_STYLES.contains(&style.as_str())
     {
-        let names: Vec<&str> = director::STYLES.iter().map(|style| style.name).collect();
-        let names = names.join(", ");
-        return Err(Problem::invalid_request(format!("style must be one of: vivid, natural, {names}.")));
+        let presets = director::STYLES.iter().map(|style| style.name);
+        let names: Vec<&str> = DALL_E_STYLES.into_iter().chain(presets).collect();
+        return Err(Problem::invalid_request(format!("style must be one of: {}.", names.join(", "))));
     }
     let enhancement = match wish(request, "enhance")? {
         Some(wished) => PromptEnhancement::named(&wished)

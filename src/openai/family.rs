@@ -14,7 +14,7 @@ pub struct Wishes {
     pub size: Option<String>,
     /// The provider's choice when not given.
     pub quality: Option<String>,
-    /// `vivid` or `natural`; only dall-e knows them.
+    /// One of dall-e's; no other model knows them.
     pub style: Option<String>,
     /// `transparent`, `opaque` or `auto`; only gpt-image knows them.
     pub background: Option<String>,
@@ -65,7 +65,8 @@ pub(super) enum Family {
     GptImage25,
 }
 
-const STYLES: [&str; 2] = ["vivid", "natural"];
+/// dall-e's own styles.
+pub(crate) const DALL_E_STYLES: [&str; 2] = ["vivid", "natural"];
 const BACKGROUNDS: [&str; 3] = ["auto", "opaque", "transparent"];
 const OUTPUT_FORMATS: [&str; 3] = ["png", "jpeg", "webp"];
 
@@ -122,7 +123,7 @@ impl Family {
         if prompt.as_str().chars().count() > limit {
             return Err(InvalidWish(format!("The prompt is too long: {limit} characters at most.")));
         }
-        let style = one_of("style", wishes.style.as_deref(), &STYLES)?;
+        let style = one_of("style", wishes.style.as_deref(), &DALL_E_STYLES)?;
         let background = one_of("background", wishes.background.as_deref(), &BACKGROUNDS)?;
         let output_format = one_of("outputFormat", wishes.output_format.as_deref(), &OUTPUT_FORMATS)?;
         if background == Some("transparent") && output_format == Some("jpeg") {
