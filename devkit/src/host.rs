@@ -204,6 +204,13 @@ impl FunctionsHost {
         }
     }
 
+    /// SIGTERM, as the platform asks a process to stop; its end is not waited for.
+    pub fn terminate_handler(&self, index: usize) {
+        if let Some(pid) = self.handler_pid(index) {
+            process::signal(pid, "TERM");
+        }
+    }
+
     /// Starts a handler that was killed or ended.
     ///
     /// # Errors

@@ -71,8 +71,7 @@ async fn when_asked_to_stop_it_finishes_what_is_under_way_and_exits_with_0() {
     let request = crate::harness::http().post(format!("{address}/api/generateImage")).json(&json!({"prompt": "a fox"}));
     let request = tokio::spawn(request.send());
     hold.reached(1).await;
-    let pid = visionary.host.handler_pid(0).unwrap().to_string();
-    std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+    visionary.host.terminate_handler(0);
     visionary.host.wait_for_log(|line| line.text.contains("asked to stop")).await;
     hold.release();
     assert_eq!(request.await.unwrap().unwrap().text().await.unwrap(), "Image uploaded successfully");

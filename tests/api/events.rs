@@ -186,8 +186,7 @@ async fn a_client_that_leaves_finds_the_picture_listed() {
     // The handler has noticed by the time it has answered somebody else.
     visionary.get("/api/getImages").await;
     hold.release();
-    let pid = visionary.host.handler_pid(0).unwrap().to_string();
-    std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+    visionary.host.terminate_handler(0);
     visionary.host.wait_for_exits(0, 1).await;
     let mut visionary = visionary;
     visionary.host.start_handler(0).await.unwrap();

@@ -10,7 +10,7 @@ use devkit::openai::{self, Endpoint, Hold, Painting, Reply};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Setup, Visionary, WIRES, azurite};
+use crate::harness::{Setup, Visionary, WIRES, azurite, with_faults_before};
 
 /// One prompt; `wanted` is the status, the code, how often the provider was asked, how many pictures
 /// it drew, and how many there are.
@@ -187,9 +187,7 @@ async fn provider_refuses_the_prompt() {
 
 /// With a line to the blob service that can fail; the container is there.
 async fn with_faults() -> (Visionary, Faults) {
-    let port = azurite().blob_port();
-    let faults = Faults::before(port).await.unwrap();
-    let through = azurite().connection_string().replace(&format!(":{port}/"), &format!(":{}/", faults.port()));
+    let (faults, through) = with_faults_before(azurite().blob_port()).await;
     let visionary = Setup::default().set("AzureWebJobsStorage", through).start().await;
     assert_eq!(visionary.generate("an earlier fox").await.status, 200);
     (visionary, faults)
@@ -335,8 +333,7 @@ async fn the_client_leaves_at_once() {
         let request = tokio::spawn(request.send());
         visionary.openai.wait_for_requests(Endpoint::Images, 1).await;
         request.abort();
-        let pid = visionary.host.handler_pid(0).unwrap().to_string();
-        std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        visionary.host.terminate_handler(0);
         visionary.host.wait_for_log(|line| line.text.contains("asked to stop")).await;
         hold.release();
         visionary.host.wait_for_exits(0, 1).await;
@@ -355,8 +352,7 @@ async fn who_waits_for_a_turn_when_the_process_stops_is_sent_away_and_nothing_is
         hold.reached(1).await;
         // The second is counted once it is inside.
         while visionary.get("/api/quota").await.json()["used"] != 2 {}
-        let pid = visionary.host.handler_pid(0).unwrap().to_string();
-        std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        visionary.host.terminate_handler(0);
         visionary.host.wait_for_log(|line| line.text.contains("\"busy\"")).await;
         hold.release();
     };

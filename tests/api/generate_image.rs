@@ -304,8 +304,7 @@ async fn a_caller_that_leaves_finds_the_picture_listed() {
         visionary.get("/api/getImages").await;
         hold.release();
         // A stop waits for generations without a caller.
-        let address = visionary.host.handler_pid(0).unwrap().to_string();
-        std::process::Command::new("kill").args(["-TERM", &address]).status().unwrap();
+        visionary.host.terminate_handler(0);
         visionary.host.wait_for_exits(0, 1).await;
         assert_eq!(visionary.host.exits(0), [Some(0)]);
         let mut visionary = visionary;

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use devkit::azurite::Azurite;
 use devkit::chaos::Chaos;
+use devkit::faults::Faults;
 use devkit::host::{FunctionsHost, Options, Wire};
 use devkit::openai::{self, OpenAi, Reply};
 use reqwest::{Method, RequestBuilder, Response};
@@ -23,6 +25,14 @@ pub(crate) const WIRES: [Wire; 2] = [Wire::Proxying, Wire::Forwarding];
 pub(crate) fn azurite() -> &'static Azurite {
     static AZURITE: OnceLock<Azurite> = OnceLock::new();
     AZURITE.get_or_init(|| Azurite::start().expect("Azurite starts"))
+}
+
+/// A line to a service of Azurite's that can be made to fail, and the connection string that leads
+/// through it.
+pub(crate) async fn with_faults_before(port: u16) -> (Faults, String) {
+    let faults = Faults::before(port).await.expect("a proxy");
+    let through = azurite().connection_string().replace(&format!(":{port}/"), &format!(":{}/", faults.port()));
+    (faults, through)
 }
 
 /// A container that no other test uses.
@@ -203,6 +213,19 @@ impl Visionary {
         tokio::spawn(server::run(listener, app, std::future::pending()));
         format!("http://{address}")
     }
+}
+
+/// What comes after an answer cannot be waited for, so it is asked for until it is there.
+pub(crate) async fn eventually<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let looking = async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), looking).await.expect("it comes within two minutes")
 }
 
 /// A text model's answer.

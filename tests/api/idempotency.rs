@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use devkit::faults::{Faults, Line};
+use devkit::faults::Line;
 use devkit::openai::{Endpoint, Hold, Reply};
 use reqwest::Method;
 
-use crate::harness::{self, Answer, Setup, Visionary, WIRES, http};
+use crate::harness::{Answer, Setup, Visionary, WIRES, azurite, http, now, with_faults_before};
 
 const FOX: &str = r#"{"prompt":"a fox"}"#;
 
@@ -147,7 +147,7 @@ async fn the_claim_of_a_dead_process_is_free_after_its_lease_and_an_answer_after
     first.await.unwrap().unwrap();
     visionary.host.start_handler(0).await.unwrap();
 
-    let now = harness::now();
+    let now = now();
     assert_eq!(post_as_host(&visionary, now).await, (409, "in_progress".to_owned()));
     assert_eq!(post_as_host(&visionary, now + Duration::from_secs(61)).await.0, 200);
     let day = Duration::from_secs(24 * 60 * 60);
@@ -169,7 +169,7 @@ async fn a_claim_whose_process_died_while_the_provider_drew_is_a_lost_answer() {
     visionary.host.kill_handler(0).await;
     request.await.unwrap().unwrap();
     visionary.host.start_handler(0).await.unwrap();
-    let later = harness::now() + Duration::from_secs(61);
+    let later = now() + Duration::from_secs(61);
     assert_eq!(post_as_host(&visionary, later).await, (502, "provider_answer_lost".to_owned()));
     assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 1);
 }
@@ -177,9 +177,7 @@ async fn a_claim_whose_process_died_while_the_provider_drew_is_a_lost_answer() {
 /// It answers for its key, whoever brings it to the gallery.
 #[tokio::test]
 async fn a_picture_that_is_recovered_answers_for_its_key() {
-    let port = harness::azurite().blob_port();
-    let faults = Faults::before(port).await.unwrap();
-    let through = harness::azurite().connection_string().replace(&format!(":{port}/"), &format!(":{}/", faults.port()));
+    let (faults, through) = with_faults_before(azurite().blob_port()).await;
     let mut visionary = Setup::default().set("AzureWebJobsStorage", through).start().await;
     let hold = Hold::new();
     visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
@@ -209,7 +207,7 @@ async fn a_picture_that_is_recovered_answers_for_its_key() {
 #[tokio::test]
 async fn what_is_past_is_cleaned_away() {
     let visionary = Visionary::start().await;
-    let then = harness::now() - Duration::from_secs(3 * 24 * 60 * 60);
+    let then = now() - Duration::from_secs(3 * 24 * 60 * 60);
     let before = visionary.serve_at(then).await;
     for key in ["1", "2", "3"] {
         assert_eq!(post_to(&before, key, FOX).await.status, 200);

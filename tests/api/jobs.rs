@@ -10,7 +10,7 @@ use devkit::queue::Queue;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Setup, Visionary, azurite, caption, http};
+use crate::harness::{Answer, Setup, Visionary, azurite, caption, eventually, http, with_faults_before};
 use crate::sse::Events;
 
 const FOX: &str = r#"{"prompt":"a fox"}"#;
@@ -38,18 +38,13 @@ async fn accept(visionary: &Visionary, body: &str) -> String {
 
 /// The job once it has that status, or another one at its end.
 async fn status(visionary: &Visionary, job: &str, wanted: &str) -> Value {
-    loop {
-        let answer = visionary.get(job).await;
+    let look = async || {
         // Nobody answers while a handler is being started again.
-        if answer.status == 200 {
-            let job = answer.json();
-            let ended = ["done", "failed", "cancelled"].contains(&job["status"].as_str().unwrap());
-            if job["status"] == wanted || ended {
-                return job;
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+        let job = Some(visionary.get(job).await).filter(|answer| answer.status == 200)?.json();
+        let ended = ["done", "failed", "cancelled"].contains(&job["status"].as_str().unwrap());
+        (job["status"] == wanted || ended).then_some(job)
+    };
+    eventually(look).await
 }
 
 async fn delete(visionary: &Visionary, job: &str) -> Answer {
@@ -58,9 +53,7 @@ async fn delete(visionary: &Visionary, job: &str) -> Answer {
 
 /// What is said of the quota once it says so.
 async fn used(visionary: &Visionary, wanted: u64) {
-    while visionary.get("/api/quota").await.json()["used"] != wanted {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    eventually(async || (visionary.get("/api/quota").await.json()["used"] == wanted).then_some(())).await;
 }
 
 fn queue(visionary: &Visionary, name: &str) -> Queue {
@@ -354,9 +347,7 @@ async fn a_job_that_is_poison_is_failed_and_does_not_count() {
 
 /// With a line to the pictures that can be cut, and a job that a delivery has begun to draw.
 async fn drawing(hold: &Hold) -> (Visionary, Faults, String, tokio::task::JoinHandle<()>) {
-    let port = azurite().blob_port();
-    let faults = Faults::before(port).await.unwrap();
-    let through = azurite().connection_string().replace(&format!(":{port}/"), &format!(":{}/", faults.port()));
+    let (faults, through) = with_faults_before(azurite().blob_port()).await;
     let visionary = Setup::default().set("AzureWebJobsStorage", through).start().await;
     visionary.openai.script(Endpoint::Images, Reply::normal().held_by(hold));
     let job = accept(&visionary, FOX).await;
@@ -379,9 +370,7 @@ async fn a_job_whose_process_died_with_the_picture_is_done_once_that_is_found() 
         let mut files = std::fs::read_dir(folder).unwrap();
         files.any(|file| file.unwrap().path().extension().is_some_and(|ending| ending == "picture"))
     };
-    while !is_there(&spool) {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    eventually(async || is_there(&spool).then_some(())).await;
     visionary.host.kill_handler(0).await;
     delivery.await.unwrap();
     faults.set(Line::Whole);
@@ -403,9 +392,7 @@ async fn a_jobs_picture_that_is_stored_later_is_told_of_twice() {
     assert_eq!((&done["status"], &done["result"]["code"]), (&json!("done"), &json!("stored_later")), "{done}");
     faults.set(Line::Whole);
     visionary.host.wait_for_log(|line| line.text.contains("stored after all")).await;
-    while visionary.get(&job).await.json()["result"]["url"].is_null() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    eventually(async || visionary.get(&job).await.json()["result"]["url"].as_str().map(drop)).await;
 }
 
 #[tokio::test]
@@ -503,7 +490,6 @@ async fn jobs_survive_their_processes_and_none_is_paid_twice() {
     assert!(lost.len() <= 6 * KILLS, "no more than were being drawn");
     // Each has counted once, and nothing is reserved any more.
     used(&visionary, u64::try_from(JOBS).unwrap()).await;
-    while visionary.get("/api/usage").await.json()["days"][0]["reservedUsd"] != 0.0 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let reserved = async || visionary.get("/api/usage").await.json()["days"][0]["reservedUsd"].as_f64();
+    eventually(async || reserved().await.filter(|usd| *usd == 0.0)).await;
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::macros::datetime;
 
-use crate::harness::{Answer, Setup, Visionary, WIRES, azurite, http};
+use crate::harness::{Answer, Setup, Visionary, WIRES, azurite, eventually, http, with_faults_before};
 
 /// With a quota of five, and users named by a header.
 fn five() -> Setup {
@@ -38,19 +38,6 @@ async fn settled(visionary: &Visionary) -> Value {
 
 async fn today(visionary: &Visionary) -> Value {
     visionary.get("/api/usage?days=1").await.json()["days"][0].clone()
-}
-
-/// What comes after an answer cannot be waited for, so it is asked for until it is there.
-async fn eventually<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let looking = async {
-        loop {
-            if let Some(found) = look().await {
-                return found;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), looking).await.expect("it comes within 30 s")
 }
 
 #[tokio::test]
@@ -291,9 +278,7 @@ async fn what_a_dead_process_had_reserved_counts() {
 
 #[tokio::test]
 async fn a_picture_that_is_recovered_is_settled_once() {
-    let port = azurite().blob_port();
-    let faults = Faults::before(port).await.unwrap();
-    let through = azurite().connection_string().replace(&format!(":{port}/"), &format!(":{}/", faults.port()));
+    let (faults, through) = with_faults_before(azurite().blob_port()).await;
     let mut visionary = Setup { handlers: 2, ..five() }.set("AzureWebJobsStorage", through).start().await;
     faults.set(Line::Cut);
     assert_eq!(generate_as(&visionary, "anna").await.status, 202);
@@ -313,9 +298,7 @@ async fn a_picture_that_is_recovered_is_settled_once() {
 // Table storage fails.
 
 async fn with_faults(setup: Setup) -> (Visionary, Faults) {
-    let port = azurite().table_port();
-    let faults = Faults::before(port).await.unwrap();
-    let through = azurite().connection_string().replace(&format!(":{port}/"), &format!(":{}/", faults.port()));
+    let (faults, through) = with_faults_before(azurite().table_port()).await;
     (setup.set("AzureWebJobsStorage", through).start().await, faults)
 }
 

@@ -6,13 +6,11 @@ use devkit::faults::{Faults, Line};
 use devkit::openai::{Endpoint, Hold, Reply};
 use serde_json::json;
 
-use crate::harness::{Setup, Visionary, azurite};
+use crate::harness::{Setup, Visionary, azurite, with_faults_before};
 
 /// With a line to storage that can be cut.
 async fn start(handlers: usize) -> (Visionary, Faults) {
-    let port = azurite().blob_port();
-    let faults = Faults::before(port).await.unwrap();
-    let through = azurite().connection_string().replace(&format!(":{port}/"), &format!(":{}/", faults.port()));
+    let (faults, through) = with_faults_before(azurite().blob_port()).await;
     let setup = Setup { handlers, ..Setup::default() }.set("AzureWebJobsStorage", through);
     (setup.start().await, faults)
 }
@@ -86,8 +84,7 @@ async fn the_spool_is_empty_after_a_picture_was_stored_and_its_folder_is_private
     let (visionary, _faults) = start(1).await;
     assert_eq!(visionary.generate("a fox").await.status, 200);
     // A stop waits until everything is told, which comes after the answer.
-    let pid = visionary.host.handler_pid(0).unwrap().to_string();
-    std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+    visionary.host.terminate_handler(0);
     visionary.host.wait_for_exits(0, 1).await;
     assert_eq!(entries(&visionary), 0);
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(spool(&visionary)).unwrap().permissions());

@@ -228,14 +228,18 @@ impl Running {
     }
 
     async fn interrupt(&mut self) -> Option<ExitStatus> {
-        let pid = self.child.id()?.to_string();
-        let _ = Command::new("kill").args(["-INT", &pid]).status().await;
+        signal(self.child.id()?, "INT");
         if let Ok(status) = tokio::time::timeout(STOP_WITHIN, self.child.wait()).await {
             return status.ok();
         }
         let _ = self.child.kill().await;
         None
     }
+}
+
+/// A process that has ended meanwhile does not need it.
+pub(super) fn signal(pid: u32, name: &str) {
+    let _ = std::process::Command::new("kill").args([format!("-{name}"), pid.to_string()]).status();
 }
 
 /// Ready is any HTTP answer to `GET /`.
