@@ -81,8 +81,9 @@ impl Manifest {
         for entry in fs::read_dir(root)? {
             let folder = entry?.path();
             if folder.join("function.json").is_file() {
-                functions.extend(Function::read(&folder).with_context(|| folder.display().to_string())?);
-                triggers.extend(read_trigger(&folder).with_context(|| folder.display().to_string())?);
+                let (name, bindings) = read_bindings(&folder).with_context(|| folder.display().to_string())?;
+                functions.extend(Function::of(&name, &bindings).with_context(|| name.clone())?);
+                triggers.extend(trigger_of(&name, bindings).with_context(|| name.clone())?);
             }
         }
         let bundle = host["extensionBundle"]["id"] == "Microsoft.Azure.Functions.ExtensionBundle";
@@ -117,10 +118,7 @@ impl Manifest {
 
 impl Function {
     /// `None` for a function with another trigger.
-    fn read(folder: &Path) -> anyhow::Result<Option<Self>> {
-        let name = folder.file_name().and_then(|name| name.to_str()).context("the folder's name")?.to_owned();
-        let text = fs::read_to_string(folder.join("function.json"))?;
-        let Bindings { bindings } = serde_json::from_str(&text).context("function.json")?;
+    fn of(name: &str, bindings: &[Binding]) -> anyhow::Result<Option<Self>> {
         let Some(trigger) = bindings.iter().find(|binding| binding.r#type == "httpTrigger") else { return Ok(None) };
         let outputs = bindings.iter().filter(|binding| binding.r#type == "http" && binding.direction == "out").count();
         if bindings.len() != 2 || outputs != 1 || trigger.direction != "in" {
@@ -130,7 +128,7 @@ impl Function {
             Some(methods) => methods.clone(),
             None => ["get", "post", "put", "delete", "patch", "head", "options"].map(str::to_owned).to_vec(),
         };
-        let route = trigger.route.as_deref().unwrap_or(&name);
+        let route = trigger.route.as_deref().unwrap_or(name);
         Ok(Some(Self {
             route: route.trim_matches('/').split('/').map(Segment::parse).collect(),
             methods,
@@ -139,7 +137,7 @@ impl Function {
                 None | Some("function" | "admin") => true,
                 Some(_) => bail!("authLevel is unknown"),
             },
-            name,
+            name: name.to_owned(),
         }))
     }
 
@@ -161,14 +159,20 @@ impl Function {
     }
 }
 
+/// A folder's name, which is its function's, and what its `function.json` binds.
+fn read_bindings(folder: &Path) -> anyhow::Result<(String, Vec<Binding>)> {
+    let name = folder.file_name().and_then(|name| name.to_str()).context("the folder's name")?;
+    let text = fs::read_to_string(folder.join("function.json"))?;
+    let Bindings { bindings } = serde_json::from_str(&text).context("function.json")?;
+    Ok((name.to_owned(), bindings))
+}
+
 /// `None` for a function with another trigger.
-fn read_trigger(folder: &Path) -> anyhow::Result<Option<Trigger>> {
-    let function = folder.file_name().and_then(|name| name.to_str()).context("the folder's name")?.to_owned();
-    let Bindings { bindings } = serde_json::from_str(&fs::read_to_string(folder.join("function.json"))?)?;
+fn trigger_of(function: &str, bindings: Vec<Binding>) -> anyhow::Result<Option<Trigger>> {
     let Some(binding) = bindings.into_iter().find(|binding| binding.r#type == "queueTrigger") else { return Ok(None) };
     ensure!(binding.direction == "in", "a trigger has the direction in");
     Ok(Some(Trigger {
-        function,
+        function: function.to_owned(),
         binding: binding.name.context("the trigger has no name")?,
         queue: binding.queue_name.context("the trigger has no queueName")?,
         connection: binding.connection.unwrap_or_else(|| "AzureWebJobsStorage".to_owned()),
