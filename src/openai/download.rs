@@ -22,15 +22,23 @@ const MAX_REDIRECTS: usize = 3;
 /// Between tries to fetch it.
 const PAUSES_MS: [u64; 3] = [250, 1_000, 3_000];
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// For one try: a line that stalls is not all there is.
+const TRY_TIMEOUT: Duration = Duration::from_secs(20);
+/// For all of it, after the time that drawing may take.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 impl OpenAi {
     /// The picture is drawn: nothing that happens here is a reason to have it drawn again.
     pub(super) async fn fetch(&self, url: &str) -> Result<Bytes, Error> {
+        tokio::time::timeout(TIMEOUT, self.follow_to(url)).await.unwrap_or(Err(Error::Timeout))
+    }
+
+    async fn follow_to(&self, url: &str) -> Result<Bytes, Error> {
         let provider_is_here = is_loopback(&self.config.base_url);
         // One for each download: what keeps pictures at URLs is rare, and no connection is worth keeping.
         let client = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(self.config.timeout)
+            .timeout(TRY_TIMEOUT)
             .redirect(redirect::Policy::none())
             .no_proxy()
             .dns_resolver(Arc::new(Public { or_loopback: provider_is_here }))
@@ -51,6 +59,8 @@ impl OpenAi {
     }
 }
 
+const LEADS_INSIDE: Error = Error::BadAnswer("the picture's URL leads to a private address");
+
 enum Found {
     Picture(Bytes),
     /// A redirect, or an error that stays.
@@ -65,7 +75,7 @@ async fn get(client: &Client, url: &Url) -> Result<Found, Error> {
         let may_pass = match &found {
             Ok(Found::Picture(_)) => false,
             Ok(Found::Other(response)) => response.status().is_server_error() || response.status() == 429,
-            Err(error) => matches!(error, Error::LostAnswer(_)),
+            Err(error) => matches!(error, Error::LostAnswer(_) | Error::Timeout),
         };
         match pauses.next() {
             Some(pause) if may_pass => tokio::time::sleep(Duration::from_millis(pause)).await,
@@ -75,7 +85,10 @@ async fn get(client: &Client, url: &Url) -> Result<Found, Error> {
 }
 
 async fn get_once(client: &Client, url: &Url) -> Result<Found, Error> {
-    let response = client.get(url.clone()).send().await.map_err(Error::from_reading)?;
+    let response = client.get(url.clone()).send().await.map_err(|error| {
+        let mut causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+        if causes.any(|cause| cause.is::<LeadsInside>()) { LEADS_INSIDE } else { Error::from_reading(error) }
+    })?;
     match response.status() {
         status if status.is_success() => read_body(response, MAX_IMAGE_BYTES).await.map(Found::Picture),
         _ => Ok(Found::Other(response)),
@@ -96,7 +109,7 @@ fn check(url: &Url, provider_is_here: bool) -> Result<(), Error> {
         Some(Host::Ipv6(address)) => is_public(address.into()),
         None => false,
     };
-    if public { Ok(()) } else { Err(Error::BadAnswer("the picture's URL leads to a private address")) }
+    if public { Ok(()) } else { Err(LEADS_INSIDE) }
 }
 
 /// Whether an address may be anybody's (<https://www.iana.org/assignments/iana-ipv4-special-registry>,
@@ -129,6 +142,11 @@ struct Public {
     or_loopback: bool,
 }
 
+/// A name resolves to no public address.
+#[derive(Debug, thiserror::Error)]
+#[error("the name leads to a private address")]
+struct LeadsInside;
+
 impl Resolve for Public {
     fn resolve(&self, name: Name) -> Resolving {
         let or_loopback = self.or_loopback;
@@ -137,7 +155,7 @@ impl Resolve for Public {
             let allowed = |address: &SocketAddr| is_public(address.ip()) || or_loopback && address.ip().is_loopback();
             let addresses: Vec<SocketAddr> = found.filter(allowed).collect();
             if addresses.is_empty() {
-                return Err("the name leads to a private address".into());
+                return Err(LeadsInside.into());
             }
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
@@ -182,5 +200,8 @@ mod tests {
         let name = || "localhost".parse::<Name>().expect("a name");
         assert!(Public { or_loopback: false }.resolve(name()).await.is_err());
         assert!(Public { or_loopback: true }.resolve(name()).await.is_ok());
+        let client = Client::builder().dns_resolver(Arc::new(Public { or_loopback: false })).build().expect("a client");
+        let found = get(&client, &"https://localhost/x.png".parse().expect("a URL")).await;
+        assert!(matches!(found, Err(Error::BadAnswer(why)) if why.contains("private")), "it is not tried again");
     }
 }

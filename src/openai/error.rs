@@ -69,8 +69,8 @@ pub struct Answer {
     code: String,
     request_id: String,
     retry_after: Option<Duration>,
-    /// `x-should-retry: false`
-    final_word: bool,
+    /// `x-should-retry`
+    should_retry: Option<bool>,
 }
 
 impl Answer {
@@ -101,10 +101,9 @@ struct ErrorObject {
 }
 
 /// How each provider says that a prompt is not to be drawn.
-const REFUSALS: [&str; 6] = [
+const REFUSALS: [&str; 5] = [
     "moderation_blocked",
     "content_policy_violation",
-    "image_generation_user_error",
     "content_filter",
     "contentFilter",
     "ResponsibleAIPolicyViolation",
@@ -158,9 +157,11 @@ impl Error {
             Self::Unreachable(_) => None,
             Self::RateLimited(answer) => Some(answer),
             Self::Failed(answer) if matches!(answer.status.as_u16(), 500 | 502 | 503) => Some(answer),
+            // The provider knows better.
+            Self::Failed(answer) if answer.should_retry == Some(true) => Some(answer),
             _ => return None,
         };
-        if answer.is_some_and(|answer| answer.final_word) {
+        if answer.is_some_and(|answer| answer.should_retry == Some(false)) {
             return None;
         }
         Some(answer.and_then(|answer| answer.retry_after).unwrap_or_else(|| backoff(tries)))
@@ -178,9 +179,9 @@ impl Error {
             request_id: "unknown".to_owned(),
             retry_after: None,
             // It may have begun to draw.
-            final_word: true,
+            should_retry: Some(false),
         };
-        if error.says(&REFUSALS) {
+        if error.is_refusal() {
             Self::PromptRefused(answer)
         } else if error.says(&OUT_OF_CREDIT) {
             Self::OutOfCredit(answer)
@@ -196,14 +197,21 @@ impl Error {
         let status = response.status();
         let request_id = printable(response.headers().get("x-request-id").and_then(|id| id.to_str().ok()));
         let retry_after = retry_after(response.headers());
-        let final_word = response.headers().get("x-should-retry").is_some_and(|value| value == "false");
+        let should_retry = match response.headers().get("x-should-retry").map(|value| value.as_bytes()) {
+            Some(b"true") => Some(true),
+            Some(b"false") => Some(false),
+            _ => None,
+        };
         let body = read_body(response, MAX_ERROR_BYTES).await.unwrap_or_default();
         let error = serde_json::from_slice::<Body>(&body).unwrap_or_default().error;
         let (code, says) = (error.code(), |known| error.says(known));
-        let answer = Answer { status, code, request_id, retry_after, final_word };
+        let answer = Answer { status, code, request_id, retry_after, should_retry };
         let wish = WISHES.iter().find(|(theirs, _)| error.param == *theirs);
         match status {
-            StatusCode::BAD_REQUEST if says(&REFUSALS) => Self::PromptRefused(answer),
+            // A model that a project may not use is 403.
+            _ if status.is_client_error() && says(&["model_not_found"]) => Self::ModelGone(answer),
+            StatusCode::BAD_REQUEST if error.param == "model" => Self::ModelGone(answer),
+            StatusCode::BAD_REQUEST if error.is_refusal() => Self::PromptRefused(answer),
             _ if says(&OUT_OF_CREDIT) => Self::OutOfCredit(answer),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::Denied(answer),
             StatusCode::NOT_FOUND => Self::ModelGone(answer),
@@ -235,6 +243,11 @@ impl ErrorObject {
     fn says(&self, known: &[&str]) -> bool {
         self.words().any(|word| known.contains(&word))
     }
+
+    /// The type says only that the user is to change something; the code says what, if there is one.
+    fn is_refusal(&self) -> bool {
+        self.says(&REFUSALS) || self.code.is_null() && self.r#type == "image_generation_user_error"
+    }
 }
 
 /// An identifier of the provider's that is safe to log, or `unknown`.
@@ -264,8 +277,8 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         return Some(Duration::from_millis(milliseconds));
     }
     let value = text("retry-after")?;
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
+    if let Ok(seconds) = value.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).ok();
     }
     let (then, now) = (httpdate::parse_http_date(value).ok()?, httpdate::parse_http_date(text("date")?).ok()?);
     Some(then.duration_since(now).unwrap_or_default())

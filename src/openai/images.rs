@@ -1,13 +1,14 @@
 //! `POST /images/generations`: a prompt becomes a picture.
 
 use std::borrow::Cow;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use reqwest::Response;
 use reqwest::header::CONTENT_TYPE;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::family::{Body, Family, InvalidWish, Wishes};
 use super::{Error, MAX_ANSWER_BYTES, OpenAi, read_body, stream};
@@ -21,6 +22,9 @@ use crate::prompt::Prompt;
 const MAX_PARTIAL_IMAGES: u64 = 3;
 /// How often the provider is asked for one picture at the most.
 const MAX_TRIES: u32 = 3;
+/// A try that has less than this part of `OPENAI_TIMEOUT_SECONDS` may end before its picture does,
+/// which is billed all the same.
+const LEAST_PART_OF_THE_TIME: u32 = 2;
 
 /// A request for one picture that the model will understand.
 #[derive(Debug)]
@@ -51,10 +55,12 @@ pub struct Drawn {
 struct Answer<'a> {
     #[serde(borrow, default)]
     data: Vec<Item<'a>>,
+    // Whatever what is said about a picture looks like, it is no reason to lose the picture.
+    #[serde(default, deserialize_with = "text")]
     size: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     quality: Option<String>,
-    // Whatever it looks like, it is no reason to lose a picture.
-    usage: Option<serde_json::Value>,
+    usage: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -62,6 +68,7 @@ struct Item<'a> {
     #[serde(borrow)]
     b64_json: Option<Base64<'a>>,
     url: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     revised_prompt: Option<String>,
 }
 
@@ -70,14 +77,17 @@ struct Item<'a> {
 struct Event<'a> {
     #[serde(borrow)]
     r#type: Option<Cow<'a, str>>,
-    error: Option<serde_json::Value>,
-    partial_image_index: Option<u64>,
+    error: Option<Value>,
+    partial_image_index: Option<Value>,
     #[serde(borrow)]
     b64_json: Option<Base64<'a>>,
+    #[serde(default, deserialize_with = "text")]
     revised_prompt: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     size: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     quality: Option<String>,
-    usage: Option<serde_json::Value>,
+    usage: Option<Value>,
 }
 
 /// Is shown partial pictures, each with its number.
@@ -87,6 +97,14 @@ pub(crate) type Show<'a> = dyn Fn(u64, Image) + Send + Sync + 'a;
 /// would copy the text.)
 #[derive(Deserialize)]
 struct Base64<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// A text, if it is one.
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        Value::String(text) => Some(text),
+        _ => None,
+    })
+}
 
 impl Drawing {
     /// What may be billed: one of these.
@@ -131,44 +149,70 @@ impl OpenAi {
 
     /// Has the picture drawn, and fetches it where the provider answers with a URL. This costs money.
     ///
-    /// What was certainly not done is asked for again, three times in all; a model that is
-    /// gone makes way for the next fallback; all of it within `OPENAI_TIMEOUT_SECONDS`.
+    /// What was certainly not done is asked for again, three times in all, while half of
+    /// `OPENAI_TIMEOUT_SECONDS` is left; a model that is gone makes way for the next fallback. A URL
+    /// has its own time after that.
     ///
     /// # Errors
     /// See [`Error`]; after `Timeout` and `LostAnswer` the picture may have been drawn and billed.
     pub async fn draw(&self, drawing: &Drawing, show: &Show<'_>) -> Result<Drawn, Error> {
         let deadline = Instant::now() + self.config.timeout;
         locked(&self.trouble).check(Instant::now())?;
-        let drawn = tokio::time::timeout_at(deadline.into(), self.draw_with_first_that_exists(drawing, show, deadline));
-        let drawn = drawn.await.unwrap_or(Err(Error::Timeout));
+        let drawing = self.draw_with_first_that_exists(drawing, show, deadline);
+        let drawn = tokio::time::timeout_at(deadline.into(), drawing).await.unwrap_or(Err(Error::Timeout));
         if let Err(error) = &drawn {
             locked(&self.trouble).note(error, Instant::now());
         }
-        drawn
+        let (body, picture) = drawn?;
+        let bytes = match picture.source {
+            Source::Bytes(bytes) => bytes,
+            Source::Url(url) => self.fetch(&url).await?,
+        };
+        let image = Image::recognise(bytes).map_err(|_| Error::BadAnswer("what it calls a picture is none"))?;
+        Ok(Drawn {
+            image,
+            model: body.model.clone(),
+            revised_prompt: picture.revised_prompt.filter(|prompt| !prompt.trim().is_empty()),
+            size: picture.size.unwrap_or_else(|| body.size.clone()),
+            quality: picture.quality.unwrap_or_else(|| body.quality.unwrap_or("auto").to_owned()),
+            usage: picture.usage,
+        })
     }
 
-    async fn draw_with_first_that_exists(
+    /// The picture, and the body that it was asked for with.
+    async fn draw_with_first_that_exists<'a>(
         &self,
-        drawing: &Drawing,
+        drawing: &'a Drawing,
         show: &Show<'_>,
         deadline: Instant,
-    ) -> Result<Drawn, Error> {
-        let mut result = Err(Error::BadAnswer("no model is configured"));
+    ) -> Result<(&'a Body, Picture), Error> {
+        let mut last = Error::BadAnswer("no model is configured");
         for (index, body) in drawing.bodies.iter().enumerate() {
-            result = self.draw_patiently(body, show, deadline).await;
-            let Err(error @ Error::ModelGone(_)) = &result else { return result };
+            if index > 0 && !self.has_time_for_another(Duration::ZERO, deadline) {
+                break;
+            }
+            last = match self.draw_patiently(body, show, deadline).await {
+                Ok(picture) => return Ok((body, picture)),
+                Err(error @ Error::ModelGone(_)) => error,
+                Err(error) => return Err(error),
+            };
             let setting = if index == 0 { "OPENAI_IMAGE_MODEL" } else { "OPENAI_IMAGE_FALLBACKS" };
-            tracing::error!(setting, model = body.model, cause = chain(error), "the provider does not have this model");
+            tracing::error!(setting, model = body.model, cause = chain(&last), "the provider does not have this model");
         }
-        result
+        Err(last)
     }
 
-    async fn draw_patiently(&self, body: &Body, show: &Show<'_>, deadline: Instant) -> Result<Drawn, Error> {
+    /// Whether a try after that pause may have its picture in time.
+    fn has_time_for_another(&self, pause: Duration, deadline: Instant) -> bool {
+        pause + self.config.timeout / LEAST_PART_OF_THE_TIME <= deadline.saturating_duration_since(Instant::now())
+    }
+
+    async fn draw_patiently(&self, body: &Body, show: &Show<'_>, deadline: Instant) -> Result<Picture, Error> {
         let mut tries = 0;
         let mut body = Cow::Borrowed(body);
         loop {
-            let error = match self.draw_and_fetch(&body, show).await {
-                Ok(drawn) => return Ok(drawn),
+            let error = match self.draw_once(&body, show).await {
+                Ok(picture) => return Ok(picture),
                 Err(Error::StreamRefused(_)) if body.streams() => {
                     body = Cow::Owned(body.into_owned().with_partial_images(0));
                     continue;
@@ -177,7 +221,7 @@ impl OpenAi {
             };
             tries += 1;
             match error.pause(tries - 1) {
-                Some(pause) if tries < MAX_TRIES && pause < deadline.saturating_duration_since(Instant::now()) => {
+                Some(pause) if tries < MAX_TRIES && self.has_time_for_another(pause, deadline) => {
                     tracing::warn!(cause = chain(&error), tries, "the provider is asked again");
                     tokio::time::sleep(pause).await;
                 }
@@ -186,35 +230,22 @@ impl OpenAi {
         }
     }
 
-    async fn draw_and_fetch(&self, request: &Body, show: &Show<'_>) -> Result<Drawn, Error> {
+    async fn draw_once(&self, request: &Body, show: &Show<'_>) -> Result<Picture, Error> {
         let response = self.post("images/generations", request, self.config.timeout).await?;
         let content_type = response.headers().get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
         // Who does not know the field may leave it alone.
-        let answer = if content_type.starts_with(b"text/event-stream") {
-            follow(response, show).await?
+        if content_type.starts_with(b"text/event-stream") {
+            follow(response, show).await
         } else {
-            Picture::read(&read_body(response, MAX_ANSWER_BYTES).await?)?
-        };
-        let bytes = match answer.source {
-            Source::Bytes(bytes) => bytes,
-            Source::Url(url) => self.fetch(&url).await?,
-        };
-        let image = Image::recognise(bytes).map_err(|_| Error::BadAnswer("what it calls a picture is none"))?;
-        Ok(Drawn {
-            image,
-            model: request.model.clone(),
-            revised_prompt: answer.revised_prompt.filter(|prompt| !prompt.trim().is_empty()),
-            size: answer.size.unwrap_or_else(|| request.size.clone()),
-            quality: answer.quality.unwrap_or_else(|| request.quality.unwrap_or("auto").to_owned()),
-            usage: answer.usage,
-        })
+            Picture::read(&read_body(response, MAX_ANSWER_BYTES).await?)
+        }
     }
 }
 
 /// Shows what comes before the picture, then gives back the picture.
 async fn follow(response: Response, show: &Show<'_>) -> Result<Picture, Error> {
     let mut events = stream::events(response);
-    let mut shown = 0;
+    let (mut has_begun, mut shown) = (false, 0);
     while let Some(data) = events.next().await? {
         let event: Event = match serde_json::from_slice(&data) {
             Ok(event) => event,
@@ -223,19 +254,26 @@ async fn follow(response: Response, show: &Show<'_>) -> Result<Picture, Error> {
         };
         let kind = event.r#type.as_deref().unwrap_or_default();
         if event.error.is_some_and(|error| !error.is_null()) || kind == "error" {
-            return Err(Error::from_event(&data));
+            return Err(match Error::from_event(&data) {
+                error @ Error::PromptRefused(_) => error,
+                // What was shown of it may be billed.
+                _ if has_begun => Error::LostAnswer(None),
+                error => error,
+            });
         }
         if kind.ends_with(".completed") {
             let item = Item { b64_json: event.b64_json, url: None, revised_prompt: event.revised_prompt };
             return Picture::of(item, event.size, event.quality, event.usage.as_ref());
         }
-        if kind.ends_with(".partial_image")
+        let is_partial = kind.ends_with(".partial_image");
+        has_begun |= is_partial;
+        if is_partial
             && shown < MAX_PARTIAL_IMAGES
             && let Some(text) = event.b64_json
             && let Ok(bytes) = BASE64_STANDARD.decode(text.0.as_bytes())
             && let Ok(image) = Image::recognise(bytes.into())
         {
-            show(event.partial_image_index.unwrap_or(shown), image);
+            show(event.partial_image_index.and_then(|index| index.as_u64()).unwrap_or(shown), image);
             shown += 1;
         }
     }
@@ -244,7 +282,7 @@ async fn follow(response: Response, show: &Show<'_>) -> Result<Picture, Error> {
 }
 
 /// `usage` in tokens; without the details all that was sent counts as text.
-fn tokens(json: &serde_json::Value) -> Option<Usage> {
+fn tokens(json: &Value) -> Option<Usage> {
     let details = &json["input_tokens_details"];
     let image_input = details["image_tokens"].as_u64().unwrap_or_default();
     let text_input =
@@ -274,13 +312,9 @@ impl Picture {
         Self::of(item, answer.size, answer.quality, answer.usage.as_ref())
     }
 
-    fn of(
-        item: Item<'_>,
-        size: Option<String>,
-        quality: Option<String>,
-        usage: Option<&serde_json::Value>,
-    ) -> Result<Self, Error> {
-        let source = match (item.b64_json, item.url) {
+    fn of(item: Item<'_>, size: Option<String>, quality: Option<String>, usage: Option<&Value>) -> Result<Self, Error> {
+        let text = item.b64_json.filter(|text| !text.0.is_empty());
+        let source = match (text, item.url) {
             (Some(text), _) => {
                 let bytes = BASE64_STANDARD
                     .decode(text.0.as_bytes())

@@ -40,6 +40,9 @@ impl OpenAi {
         let response = self.post("moderations", &body, TIMEOUT).await?;
         let answer: Answer = serde_json::from_slice(&read_body(response, MAX_ERROR_BYTES).await?)
             .map_err(|_| Error::BadAnswer("it is not the JSON we know"))?;
+        if answer.results.is_empty() {
+            return Err(Error::BadAnswer("it has no verdict"));
+        }
         let flagged = answer.results.into_iter().find(|verdict| verdict.flagged);
         Ok(flagged.map(|verdict| {
             let named = verdict.categories.into_iter().filter(|(_, flagged)| *flagged == Some(true));

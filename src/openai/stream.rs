@@ -14,17 +14,24 @@ pub(super) struct Events<S> {
     buffer: BytesMut,
     /// So far there is no end of an event.
     searched: usize,
+    /// How it ended, once it has.
+    end: Option<Result<(), Error>>,
 }
 
 /// The events of an answer whose status was success.
 pub(super) fn events(response: Response) -> Events<impl futures_util::Stream<Item = reqwest::Result<Bytes>> + Unpin> {
-    Events { chunks: Box::pin(response.bytes_stream()), buffer: BytesMut::new(), searched: 0 }
+    Events { chunks: Box::pin(response.bytes_stream()), buffer: BytesMut::new(), searched: 0, end: None }
 }
 
 impl<S: futures_util::Stream<Item = reqwest::Result<Bytes>> + Unpin> Events<S> {
-    /// The next event's data; `None` at the end.
+    /// The next event's data; `None` at the end. What comes last may lack its blank line, or be cut off:
+    /// it may be a paid picture, so it is given, too.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>, Error> {
         loop {
+            if let Some(end) = self.end.take() {
+                self.end = Some(Ok(()));
+                return end.map(|()| None);
+            }
             while let Some(end) = end_of_event(&self.buffer, self.searched) {
                 let event = self.buffer.split_to(end);
                 self.searched = 0;
@@ -39,8 +46,17 @@ impl<S: futures_util::Stream<Item = reqwest::Result<Bytes>> + Unpin> Events<S> {
                 }
             }
             self.searched = self.buffer.len().saturating_sub(3);
-            let Some(chunk) = self.chunks.next().await else { return Ok(None) };
-            let chunk = chunk.map_err(Error::from_reading)?;
+            let chunk = match self.chunks.next().await {
+                Some(Ok(chunk)) => chunk,
+                end => {
+                    self.end = Some(end.map_or(Ok(()), |end| end.map(|_| ()).map_err(Error::from_reading)));
+                    let data = data(&std::mem::take(&mut self.buffer));
+                    if !data.is_empty() {
+                        return Ok(Some(data));
+                    }
+                    continue;
+                }
+            };
             if self.buffer.len() + chunk.len() > MAX_ANSWER_BYTES {
                 return Err(Error::BadAnswer("an event of it is too large"));
             }
@@ -81,19 +97,19 @@ mod tests {
     #[tokio::test]
     async fn events_are_found_across_chunks_and_line_ends() {
         for text in [
-            ": hello\n\nevent: a\ndata: {\"one\":\ndata: 1}\n\ndata:two\n\n\nid: 7\n\ndata: lost",
-            ": hello\r\n\r\nevent: a\r\ndata: {\"one\":\r\ndata: 1}\r\n\r\ndata:two\r\n\r\n\r\nid: 7\r\n\r\ndata: lost",
+            ": hello\n\nevent: a\ndata: {\"one\":\ndata: 1}\n\ndata:two\n\n\nid: 7\n\ndata: cut off",
+            ": hello\r\n\r\nevent: a\r\ndata: {\"one\":\r\ndata: 1}\r\n\r\ndata:two\r\n\r\n\r\nid: 7\r\n\r\ndata: cut off",
         ] {
             for size in 1..=text.len() {
                 let chunks: Vec<_> =
                     text.as_bytes().chunks(size).map(|part| Ok(Bytes::copy_from_slice(part))).collect();
                 let chunks = futures_util::stream::iter(chunks);
-                let mut events = Events { chunks, buffer: BytesMut::new(), searched: 0 };
+                let mut events = Events { chunks, buffer: BytesMut::new(), searched: 0, end: None };
                 let mut found = Vec::new();
                 while let Some(data) = events.next().await.expect("nothing breaks") {
                     found.push(String::from_utf8(data).expect("text"));
                 }
-                assert_eq!(found, ["{\"one\":\n1}", "two"], "in pieces of {size}");
+                assert_eq!(found, ["{\"one\":\n1}", "two", "cut off"], "in pieces of {size}");
             }
         }
     }

@@ -15,7 +15,7 @@ fn error(status: u16, kind: &str, code: &str) -> Reply {
 
 #[tokio::test]
 async fn each_failure_of_the_provider_has_its_status_code_and_sentence() {
-    let visionary = Setup::default().set("OPENAI_TIMEOUT_SECONDS", "1").start().await;
+    let visionary = Setup::default().set("OPENAI_TIMEOUT_SECONDS", "3").start().await;
     let cases = [
         (
             error(400, "image_generation_user_error", "moderation_blocked"),
@@ -43,6 +43,29 @@ async fn each_failure_of_the_provider_has_its_status_code_and_sentence() {
         ),
         (error(400, "invalid_request_error", "unknown_parameter"), 502, "provider_misconfigured", "OPENAI_IMAGE_WIRE"),
         (error(404, "invalid_request_error", "model_not_found"), 502, "provider_misconfigured", "OPENAI_IMAGE_MODEL"),
+        (error(403, "invalid_request_error", "model_not_found"), 502, "provider_misconfigured", "OPENAI_IMAGE_MODEL"),
+        (
+            Reply::json(
+                400,
+                &json!({"error": {"type": "image_generation_user_error", "code": "invalid_value", "param": "model"}}),
+            ),
+            502,
+            "provider_misconfigured",
+            "OPENAI_IMAGE_MODEL",
+        ),
+        // What the user is to change is not the prompt.
+        (
+            error(400, "image_generation_user_error", "invalid_value"),
+            502,
+            "provider_misconfigured",
+            "OPENAI_IMAGE_WIRE",
+        ),
+        (
+            Reply::json(400, &json!({"error": {"type": "image_generation_user_error", "message": UPSTREAM}})),
+            422,
+            "prompt_rejected",
+            "refused this prompt",
+        ),
         (error(429, "requests", "slow_down").header("x-should-retry", "false"), 429, "provider_rate_limited", "busy"),
         (Reply::body(504, "text/html", "<html>504</html>"), 502, "provider_answer_lost", "billed"),
         (Reply::body(200, "text/html", "<html>hello</html>"), 502, "provider_failed", "failed"),
@@ -110,6 +133,7 @@ async fn what_was_certainly_not_done_is_asked_for_again() {
         vec![down(500)],
         vec![down(502), down(503)],
         vec![error(503, "server_error", "server_is_overloaded").header("retry-after", "0")],
+        vec![error(409, "conflict", "lock_timeout").header("x-should-retry", "true").header("retry-after", "0.01")],
     ] {
         let (visionary, tries) = (Visionary::start().await, replies.len() + 1);
         replies.into_iter().for_each(|reply| visionary.openai.script(Endpoint::Images, reply));
@@ -127,12 +151,16 @@ async fn what_was_certainly_not_done_is_asked_for_again() {
     }
 }
 
+/// What is left after the wait has to be enough for a picture, which is billed whether it comes in time
+/// or not.
 #[tokio::test]
-async fn a_wait_longer_than_the_time_left_is_passed_on_and_not_waited_for() {
-    let visionary = Setup::default().set("OPENAI_TIMEOUT_SECONDS", "5").start().await;
-    visionary.openai.script(Endpoint::Images, error(503, "server_error", "x").header("retry-after", "30"));
-    assert_eq!(visionary.generate("a fox").await.status, 502);
-    assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 1);
+async fn a_wait_that_leaves_too_little_time_is_passed_on_and_not_waited_for() {
+    for wait in ["30", "4"] {
+        let visionary = Setup::default().set("OPENAI_TIMEOUT_SECONDS", "5").start().await;
+        visionary.openai.script(Endpoint::Images, error(503, "server_error", "x").header("retry-after", wait));
+        assert_eq!(visionary.generate("a fox").await.status, 502);
+        assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 1, "{wait}");
+    }
 }
 
 #[tokio::test]
@@ -161,6 +189,7 @@ async fn the_wait_that_the_provider_asks_for_is_passed_on() {
     for (header, value, wanted) in [
         ("retry-after", "17", "17"),
         ("retry-after-ms", "1500", "2"),
+        ("retry-after", "2.5", "3"),
         ("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT", "1"),
     ] {
         let reply = error(429, "requests", "slow_down").header(header, value).header("x-should-retry", "false");

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use devkit::artist;
 use devkit::host::Wire;
 use devkit::openai::{self, Dialect, Endpoint, Hold, Painting, Reply};
@@ -154,7 +155,16 @@ async fn what_fails_before_and_after_a_request_is_let_in() {
             "provider_rate_limited",
         ),
         (in_stream("moderation_blocked"), "prompt_rejected"),
-        (in_stream("server_error"), "provider_failed"),
+        // It had begun, and may be billed.
+        (in_stream("server_error"), "provider_answer_lost"),
+        (
+            Reply::body(
+                200,
+                "text/event-stream",
+                "data: {\"type\": \"error\", \"error\": {\"code\": \"server_error\"}}\n\n",
+            ),
+            "provider_failed",
+        ),
         (Reply::normal().cut_inside_body(), "provider_answer_lost"),
         (Reply::body(200, "text/event-stream", "data: [DONE]\n\n"), "provider_answer_lost"),
         (Reply::body(200, "text/event-stream", "data: {\"type\": \"x.completed\"}\n\n"), "provider_failed"),
@@ -167,12 +177,22 @@ async fn what_fails_before_and_after_a_request_is_let_in() {
     }
     assert!(visionary.list().await.is_empty());
     // Lost and useless pictures count, refused and failed ones do not.
-    assert_eq!(visionary.get("/api/quota").await.json()["used"], 3);
+    assert_eq!(visionary.get("/api/quota").await.json()["used"], 4);
 
     let visionary = Setup::default().set("DAILY_IMAGE_QUOTA", "1").start().await;
     Events::of(watch(&visionary, &json!({"prompt": "a fox"})).await).until("image").await;
     let answer = Answer::of(watch(&visionary, &json!({"prompt": "a fox"})).await).await;
     assert_eq!((answer.status, &answer.json()["code"]), (429, &json!("quota_exceeded")));
+}
+
+#[tokio::test]
+async fn a_picture_whose_event_is_not_ended_is_a_picture() {
+    let visionary = Visionary::start().await;
+    let picture = BASE64_STANDARD.encode(artist::draw("a fox", 64, 64).unwrap());
+    let event = json!({"type": "image_generation.completed", "b64_json": picture, "size": 1024});
+    visionary.openai.script(Endpoint::Images, Reply::body(200, "text/event-stream", format!("data: {event}")));
+    Events::of(watch(&visionary, &json!({"prompt": "a fox"})).await).until("image").await;
+    assert_eq!(visionary.list().await.len(), 1);
 }
 
 #[tokio::test]

@@ -134,20 +134,47 @@ async fn provider_sends_a_url_that_is_404() {
     url_row(Reply::body(404, "text/html", "<html>")).await;
 }
 
-#[tokio::test]
-async fn provider_sends_a_url_that_fails_at_first() {
-    let visionary = Setup::default().set("OPENAI_IMAGE_MODEL", "dall-e-3").start().await;
+/// A row whose picture is at a URL that fails so first, and then answers.
+async fn url_in_the_end(failures: Vec<Reply>) {
+    // The time for drawing is not the time for fetching.
+    let setup = Setup::default().set("OPENAI_IMAGE_MODEL", "dall-e-3").set("OPENAI_TIMEOUT_SECONDS", "5");
+    let visionary = setup.start().await;
     let url = visionary.openai.base_url().replace("/v1", "/files/1.png");
-    visionary
-        .openai
-        .script(Endpoint::Images, Reply::normal().patch(move |answer| answer["data"] = json!([{"url": url}])));
-    let picture = Reply::body(200, "image/png", b"\x89PNG\r\n\x1a\n there".to_vec());
-    for reply in [Reply::body(503, "text/html", ""), picture.clone().cut_inside_body(), picture] {
-        visionary.openai.script(Endpoint::Files, reply);
-    }
+    let drawn = Reply::normal().patch(move |answer| answer["data"] = json!([{"b64_json": "", "url": url}]));
+    visionary.openai.script(Endpoint::Images, drawn);
+    let tries = failures.len() + 1;
+    failures.into_iter().for_each(|failure| visionary.openai.script(Endpoint::Files, failure));
+    visionary.openai.script(Endpoint::Files, picture());
     assert_eq!(visionary.generate("a fox").await.status, 200);
+    assert_eq!(visionary.openai.requests(Endpoint::Files).len(), tries);
     assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 1, "paid once");
     assert_eq!(visionary.list().await.len(), 1);
+}
+
+fn picture() -> Reply {
+    Reply::body(200, "image/png", b"\x89PNG\r\n\x1a\n there".to_vec())
+}
+
+#[tokio::test]
+async fn provider_sends_a_url_that_fails_at_first() {
+    url_in_the_end(vec![Reply::body(503, "text/html", ""), picture().cut_inside_body()]).await;
+}
+
+#[tokio::test]
+async fn provider_sends_a_url_that_hangs_at_first() {
+    url_in_the_end(vec![picture().hang()]).await;
+}
+
+/// What is said about a picture is not what it was paid for.
+#[tokio::test]
+async fn provider_says_odd_things_about_the_picture() {
+    let odd = Reply::normal().patch(|answer| {
+        answer["size"] = json!(1024);
+        answer["quality"] = json!({"is": "high"});
+        answer["usage"] = json!("much");
+        answer["data"][0]["revised_prompt"] = json!(["a", "fox"]);
+    });
+    row(Setup::default(), vec![odd], (200, "", 1, 1, 1)).await;
 }
 
 #[tokio::test]
