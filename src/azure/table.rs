@@ -4,6 +4,7 @@
 //! comes second is told so and reads again.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use azure_data_tables::{IfMatchCondition, operations::QueryEntityResponse};
 use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::Notify;
@@ -59,11 +61,19 @@ struct Written<'a> {
     row_key: &'a str,
     expires: String,
     #[serde(flatten)]
-    state: State,
+    state: WrittenState,
 }
 
-/// The JSON text in as many properties as it takes: `State00`, `State01` and so on.
-#[derive(Serialize, Deserialize)]
+/// The JSON text in as many properties as it takes: `State00`, `State01` and so on. On the way it is
+/// ASCII: Azurite 3.35 reads a request piece by piece and loses characters that are cut.
+#[derive(Serialize)]
+struct WrittenState {
+    #[serde(flatten)]
+    properties: BTreeMap<String, Box<RawValue>>,
+}
+
+/// The same, as it comes back.
+#[derive(Deserialize)]
 struct State {
     #[serde(flatten)]
     properties: BTreeMap<String, serde_json::Value>,
@@ -231,12 +241,12 @@ impl Table {
             partition_key: self.partition(&key.partition),
             row_key: &key.row,
             expires: timestamp(expires).ok_or(Error::Malformed)?,
-            state: State::of(value)?,
+            state: WrittenState::of(value)?,
         })
     }
 }
 
-impl State {
+impl WrittenState {
     fn of(value: &impl Serialize) -> Result<Self, Error> {
         let text = serde_json::to_string(value).map_err(|_| Error::Malformed)?;
         let mut properties = BTreeMap::new();
@@ -244,12 +254,30 @@ impl State {
         while !rest.is_empty() {
             let end = rest.char_indices().nth(MAX_PART_CHARACTERS).map_or(rest.len(), |(at, _)| at);
             let (part, after) = rest.split_at(end);
-            properties.insert(format!("State{:02}", properties.len()), part.into());
+            properties.insert(format!("State{:02}", properties.len()), ascii(part)?);
             rest = after;
         }
         Ok(Self { properties })
     }
+}
 
+/// A text as JSON, all else than ASCII escaped (RFC 8259, 7).
+fn ascii(text: &str) -> Result<Box<RawValue>, Error> {
+    let json = serde_json::to_string(text).map_err(|_| Error::Malformed)?;
+    let mut escaped = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character.is_ascii() {
+            escaped.push(character);
+        } else {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                let _ = write!(escaped, "\\u{unit:04x}");
+            }
+        }
+    }
+    RawValue::from_string(escaped).map_err(|_| Error::Malformed)
+}
+
+impl State {
     fn parse<T: DeserializeOwned>(&self) -> Result<T, Error> {
         let parts = self.properties.iter().filter(|(name, _)| name.starts_with("State"));
         let text: String = parts.filter_map(|(_, part)| part.as_str()).collect();
@@ -260,4 +288,19 @@ impl State {
 /// Texts that sort as the times do.
 fn timestamp(at: OffsetDateTime) -> Option<String> {
     at.to_offset(time::UtcOffset::UTC).replace_nanosecond(0).ok()?.format(&Rfc3339).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_ascii_and_comes_back_as_it_was() {
+        let text = "\"🦊\" \\ Füchse\n".repeat(5_000);
+        let written = serde_json::to_string(&WrittenState::of(&text).expect("it is text")).expect("it is JSON");
+        assert!(written.is_ascii());
+        let state: State = serde_json::from_str(&written).expect("it is JSON");
+        assert!(state.properties.len() > 2, "it takes several properties");
+        assert!(state.parse::<String>().expect("it is whole") == text);
+    }
 }
