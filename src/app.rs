@@ -16,7 +16,8 @@ use crate::estimate::Estimates;
 use crate::gallery::Gallery;
 use crate::idempotency::Claims;
 use crate::jobs::Jobs;
-use crate::openai::{ModelState, OpenAi};
+use crate::openai::{Drawing, ModelState, OpenAi, Wishes};
+use crate::prompt::Prompt;
 use crate::quota::Quota;
 use crate::spool::{self, Spool};
 use crate::suggest::Suggestions;
@@ -107,13 +108,14 @@ impl App {
         let openai = OpenAi::new(config.openai.clone(), http.clone());
         let digests = Digests::new(&config.storage);
         let table = Table::new(&config.storage, http.clone());
+        let usual = Prompt::parse("a picture").ok().and_then(|prompt| openai.plan(&prompt, &Wishes::default()).ok());
         Ok(Self {
             callers: Callers::new(config, digests.clone()),
             claims: Claims::new(table.clone(), digests.clone()),
             jobs: Jobs::new(table.clone(), digests, config.queue.as_ref(), http.clone()),
             estimates: Estimates::default(),
             sync_limit: config.sync_limit,
-            quota: Quota::new(&config.limits, table.clone()),
+            quota: Quota::new(&config.limits, table.clone(), usual.iter().flat_map(Drawing::orders)),
             moderation: config.moderation,
             table,
             suggestions: Suggestions::new(openai.clone(), config.suggestion_timeout),

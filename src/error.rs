@@ -134,6 +134,15 @@ impl From<quota::Error> for Problem {
                     "What may be spent today is reserved for pictures that are being drawn. Please try again in a minute.",
                 )
             },
+            quota::Error::TooDear { retry_after } => Self {
+                retry_after: Some(*retry_after),
+                ..Self::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "budget_reached",
+                    "This picture may cost more than is left of what may be spent today. Choose a lower quality or a \
+                     smaller size, or come back tomorrow.",
+                )
+            },
             quota::Error::Spent { retry_after } => Self {
                 retry_after: Some(*retry_after),
                 ..Self::new(

@@ -295,7 +295,7 @@ fn metadata(details: &Details) -> BTreeMap<&'static str, String> {
         let name = if cost.priced { "cost_usd" } else { "cost_usd_at_most" };
         metadata.insert(name, format!("{}.{:06}", cost.micro_usd / 1_000_000, cost.micro_usd % 1_000_000));
         if let Some(usage) = cost.usage {
-            metadata.insert("input_tokens", (usage.text_input + usage.image_input).to_string());
+            metadata.insert("input_tokens", usage.text_input.saturating_add(usage.image_input).to_string());
             metadata.insert("output_tokens", usage.output.to_string());
         }
     }

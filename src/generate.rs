@@ -26,8 +26,8 @@ use crate::quota::{self, Standing, Unused};
 use crate::spool;
 use crate::turns::Busy;
 
-/// Between tries to upload a picture that could not be put into the spool.
-const UNSAFE_PAUSES_SECONDS: [u64; 4] = [1, 2, 4, 8];
+/// Between tries to save a picture that could not be put into the spool.
+const UNSAFE_PAUSES_SECONDS: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
 
 /// No picture is in the gallery.
 #[derive(Debug, thiserror::Error)]
@@ -163,8 +163,14 @@ pub(crate) enum Permission<'a> {
 #[derive(Default)]
 struct Rest {
     settlement: Option<Settlement>,
-    /// Its ending could not be written.
-    claim: Option<Box<Claim>>,
+    key: Option<Key>,
+}
+
+/// An Idempotency-Key that could not be told how its request ended.
+enum Key {
+    Ended(Box<Claim>),
+    /// Nothing was paid with the key in this row.
+    Free(String),
 }
 
 /// How a reservation ends.
@@ -215,20 +221,46 @@ async fn run(
     drop(reporter);
     // A caller who has left is told nothing.
     let _ = tell.send(answered);
-    let mut told = true;
-    if let Some(settlement) = &rest.settlement {
-        told &= settlement.settle(&app).await;
+    let id = &generation.id;
+    // It may have become a job meanwhile.
+    let handed_over = stored.as_ref().filter(|_| began.elapsed() + HANDED_OVER_BEFORE >= app.sync_limit);
+    // At once, because each may take minutes, and whoever asks meanwhile is told something else.
+    let told = tokio::join!(
+        async {
+            match &rest.settlement {
+                Some(settlement) => settlement.settle(&app).await,
+                None => true,
+            }
+        },
+        async {
+            match rest.key {
+                Some(Key::Ended(claim)) => claim.end_after_all().await,
+                Some(Key::Free(row)) => free(&app, &row, id).await,
+                None => true,
+            }
+        },
+        async {
+            match handed_over {
+                Some(stored) => app.jobs.done_after_all(id, stored).await.is_ok(),
+                None => true,
+            }
+        },
+    );
+    if stored.is_some() && matches!(rest.settlement, Some(Settlement::Drawn { .. })) {
+        finish(&app, id, told == (true, true, true)).await;
     }
-    if let Some(claim) = rest.claim {
-        told &= claim.end_after_all().await;
+}
+
+/// Frees an Idempotency-Key that nothing was paid with; whether that was written, in the end.
+pub(crate) async fn free(app: &App, row: &str, picture: &str) -> bool {
+    let freed = azure::patiently(&SETTLE_PAUSES_SECONDS, || app.claims.free(row, picture)).await;
+    if let Err(error) = &freed {
+        tracing::error!(
+            cause = chain(error),
+            "an Idempotency-Key could not be freed; its picture counts as lost to it"
+        );
     }
-    if let Some(stored) = stored.filter(|_| matches!(rest.settlement, Some(Settlement::Drawn { .. }))) {
-        if began.elapsed() + HANDED_OVER_BEFORE >= app.sync_limit {
-            // It may have become a job meanwhile.
-            told &= app.jobs.done_after_all(&generation.id, &stored).await.is_ok();
-        }
-        finish(&app, &generation.id, told).await;
-    }
+    freed.is_ok()
 }
 
 /// Ends a stored picture's time in the spool: it is the last to go, so that a process that dies before
@@ -254,9 +286,13 @@ async fn run_once(
     repeatable: Option<&Repeatable>,
     reporter: &Reporter,
 ) -> (Answered, Rest) {
+    let _entry = match app.turns.enter() {
+        Ok(entry) => entry,
+        Err(busy) => return (Error::from(busy).into(), Rest::default()),
+    };
     let Some(repeatable) = repeatable else {
         let (answered, settlement) = reserve_and_draw(app, generation, Permission::Free, reporter).await;
-        return (answered, Rest { settlement, claim: None });
+        return (answered, Rest { settlement, key: None });
     };
     let mut claim = match claim(app, generation, repeatable).await {
         Ok(Ok(claim)) => claim,
@@ -265,14 +301,17 @@ async fn run_once(
     };
     let (answered, settlement) = reserve_and_draw(app, generation, Permission::Claim(&mut claim), reporter).await;
     let told = match Ending::of(&answered.result) {
-        Some(ending) => claim.end(ending).await.map(|_| ()).map_err(|error| (error, Some(claim))),
-        None => claim.take_back().await.map_err(|error| (error, None)),
+        Some(ending) => claim.end(ending).await.map(|_| ()).map_err(|error| (error, Key::Ended(claim))),
+        None => claim.take_back().await.map_err(|error| (error, Key::Free(repeatable.row().to_owned()))),
     };
-    let claim = told.err().and_then(|(error, claim)| {
-        tracing::warn!(cause = chain(&error), "the claim of an Idempotency-Key could not be written");
-        claim
+    let key = told.err().map(|(error, key)| {
+        tracing::warn!(
+            cause = chain(&error),
+            "the claim of an Idempotency-Key could not be written; it is tried again"
+        );
+        key
     });
-    (answered, Rest { settlement, claim })
+    (answered, Rest { settlement, key })
 }
 
 /// The claim of a request's Idempotency-Key, or the answer that it had the first time.
@@ -340,18 +379,14 @@ pub(crate) async fn reserve(
     app: &App,
     generation: &Generation,
 ) -> Result<(Bill, Option<Standing>), (Error, Option<Settlement>)> {
+    // Trouble with the key or the account is told at once while it lasts.
+    app.openai.check().map_err(|error| (error.into(), None))?;
     if let Err(error) = check(app, &generation.prompt).await {
         return Err((error, None));
     }
-    // What the director adds is not known yet.
-    let added = match generation.direction.enhancement {
-        PromptEnhancement::Off => 0,
-        // No character takes more than four bytes.
-        PromptEnhancement::Style | PromptEnhancement::Rewrite => 4 * director::LONGEST,
-    };
-    let orders = generation.drawing.orders().map(|order| Order { prompt_bytes: order.prompt_bytes + added, ..order });
+    let (id, caller) = (&generation.id, &generation.caller);
     let model = generation.drawing.model().to_owned();
-    app.quota.reserve(&generation.id, &generation.caller, orders, (app.clock)()).await.map_err(|(error, bill)| {
+    app.quota.reserve(id, caller, generation.orders(), (app.clock)()).await.map_err(|(error, bill)| {
         let unused = bill.map(|bill| Settlement::Unused { bill, model, why: Unused::NotAsked });
         (error.into(), unused)
     })
@@ -454,14 +489,7 @@ async fn draw_and_store(
     let drawn = drawn?;
     reporter.phase(Phase::Saving);
     generation.took(app, started.elapsed());
-    let order = Order {
-        model: &drawn.model,
-        size: &drawn.size,
-        quality: Some(&drawn.quality),
-        prompt_bytes: directed.prompt.len(),
-        partial_images: 0,
-    };
-    let cost = app.quota.cost(order, drawn.usage, bill);
+    let cost = app.quota.cost(generation.drawing.order(&drawn.model), drawn.usage, bill);
     let details = Details {
         id: generation.id.clone(),
         prompt: generation.prompt.clone(),
@@ -477,7 +505,7 @@ async fn draw_and_store(
         bill: Some(bill.clone()),
         cost: Some(cost.clone()),
     };
-    let safe = app.spool.put(&drawn.image, &details).await;
+    let mut safe = app.spool.put(&drawn.image, &details).await;
     if let Err(error) = &safe {
         tracing::error!(cause = chain(error), "a picture could not be put into the spool; it is uploaded without");
     }
@@ -488,6 +516,7 @@ async fn draw_and_store(
         }
         // Nowhere but in this process: it is worth waiting for.
         tokio::time::sleep(Duration::from_secs(seconds)).await;
+        safe = app.spool.put(&drawn.image, &details).await;
         stored = app.gallery.store(&drawn.image, &details).await;
     }
     match stored {
@@ -520,6 +549,16 @@ impl Generation {
         let id = format!("{:032x}", fastrand::u128(..));
         let claim = request.repeatable.map(|repeatable| repeatable.row().to_owned());
         Ok(Self { id, prompt, direction: request.direction, drawing, caller: request.caller, claim })
+    }
+
+    /// What it may cost: what the director adds is not known yet.
+    pub(crate) fn orders(&self) -> impl Iterator<Item = Order<'_>> {
+        let added = match self.direction.enhancement {
+            PromptEnhancement::Off => 0,
+            // No character takes more than four bytes.
+            PromptEnhancement::Style | PromptEnhancement::Rewrite => 4 * director::LONGEST,
+        };
+        self.drawing.orders().map(move |order| Order { prompt_bytes: order.prompt_bytes + added, ..order })
     }
 
     /// How long such pictures took lately.

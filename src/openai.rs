@@ -65,7 +65,12 @@ impl OpenAi {
 
     /// Whether the key or the account was refused a moment ago.
     pub(crate) fn is_in_trouble(&self) -> bool {
-        locked(&self.trouble).check(std::time::Instant::now()).is_err()
+        self.check().is_err()
+    }
+
+    /// Says again why the key or the account was refused a moment ago.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        locked(&self.trouble).check(std::time::Instant::now())
     }
 
     /// Sends JSON and gives back a successful answer, its body still to be read.

@@ -41,6 +41,8 @@ pub(crate) struct Prices {
     table: Vec<(String, Price)>,
     /// For a model that is in no table, by token.
     dearest: TokenPrice,
+    /// The same by picture.
+    dearest_image: u64,
 }
 
 /// A picture that is going to be drawn.
@@ -76,7 +78,7 @@ pub struct Bill {
     pub caller: String,
     /// In millionths of a US dollar; the most that the picture can cost.
     pub reserved: u64,
-    /// Whether it is the caller's first of the day.
+    /// Whether none of the caller's had ended on that day when this was reserved.
     pub is_first: bool,
 }
 
@@ -99,14 +101,18 @@ impl Prices {
         let table: Vec<(String, Price)> =
             config.prices.iter().map(|(model, price)| (model.clone(), *price)).chain(built_in).collect();
         let mut dearest = TokenPrice { text_input: 0.0, image_input: 0.0, image_output: 0.0 };
+        let mut dearest_image = DALL_E.map(|(_, square, other)| micro_usd(square.max(other))).into_iter().max();
         for (_, price) in &table {
-            if let Price::Tokens(price) = price {
-                dearest.text_input = dearest.text_input.max(price.text_input);
-                dearest.image_input = dearest.image_input.max(price.image_input);
-                dearest.image_output = dearest.image_output.max(price.image_output);
+            match price {
+                Price::Tokens(price) => {
+                    dearest.text_input = dearest.text_input.max(price.text_input);
+                    dearest.image_input = dearest.image_input.max(price.image_input);
+                    dearest.image_output = dearest.image_output.max(price.image_output);
+                }
+                Price::Image(ImagePrice { image }) => dearest_image = dearest_image.max(Some(micro_usd(*image))),
             }
         }
-        Self { table, dearest }
+        Self { table, dearest, dearest_image: dearest_image.unwrap_or_default() }
     }
 
     /// The most that a picture can cost. A model without a price costs what the dearest does.
@@ -115,7 +121,7 @@ impl Prices {
             Some(Price::Image(ImagePrice { image })) => micro_usd(image),
             Some(Price::Tokens(price)) => most_by_tokens(price, order),
             None if is_dall_e(order.model) => dall_e(order),
-            None => most_by_tokens(self.dearest, order),
+            None => most_by_tokens(self.dearest, order).max(self.dearest_image),
         }
     }
 
@@ -130,7 +136,10 @@ impl Prices {
     fn cost(&self, order: Order<'_>, usage: Option<Usage>) -> Option<u64> {
         let by_tokens = |price: TokenPrice| {
             // Nothing drawn for nothing: zeros are no count.
-            let usage = usage.filter(|usage| usage.output > 0 && usage.output < MAX_TOKENS)?;
+            let is_count = |usage: &Usage| {
+                usage.output > 0 && usage.text_input.max(usage.image_input).max(usage.output) < MAX_TOKENS
+            };
+            let usage = usage.filter(is_count)?;
             let cost = |tokens: u64, rate: f64| as_float(tokens) * rate / 1_000_000.0;
             Some(micro_usd(
                 cost(usage.text_input, price.text_input)
@@ -226,8 +235,8 @@ mod tests {
         }
         let unknown = prices("{}").settle(order("gpt-image-2", square, None), None, 212_025);
         assert_eq!((unknown.micro_usd, unknown.priced), (212_025, false), "unknown is not free");
-        for output in [0, u64::MAX] {
-            let odd = Some(Usage { text_input: 0, image_input: 0, output });
+        for (text_input, output) in [(0, 0), (0, u64::MAX), (1_000_000_000_000_000, 1_756)] {
+            let odd = Some(Usage { text_input, image_input: 0, output });
             assert_eq!(prices("{}").settle(order("gpt-image-2", square, None), odd, 7).micro_usd, 7, "{output}");
         }
     }
@@ -248,6 +257,10 @@ mod tests {
         assert_eq!(prices.most(order("gpt-image-2", "1024x1024", Some("low"))), 28_105);
         // A longer name fits better than a shorter one.
         assert_eq!(prices.most(order("gpt-image-2.5-flare", "1024x1024", Some("low"))), 8_925);
-        assert!(prices.most(order("dream-10", "1024x1024", Some("low"))) >= 28_000, "they are among the dearest, too");
+        assert_eq!(prices.most(order("dream-10", "1024x1024", Some("low"))), 120_000, "as dear as any picture");
+        assert!(
+            prices.most(order("dream-10", "1024x1024", Some("high"))) >= 705_000,
+            "they are among the dearest, too"
+        );
     }
 }

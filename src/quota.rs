@@ -30,7 +30,10 @@ pub(crate) const MAX_DAYS: u16 = 92;
 const CALLERS_KEPT: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 const DAYS_KEPT: Duration = Duration::from_secs((MAX_DAYS as u64 + 2) * 24 * 60 * 60);
 /// When reservations under way fill the budget, not what was spent.
-const RESERVATIONS_END_WITHIN: Duration = Duration::from_secs(60);
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+/// A reservation that is still open then is not waited for any more: its process has died, or it is a
+/// job's, behind many others.
+const RESERVATIONS_END_WITHIN: time::Duration = time::Duration::minutes(15);
 
 /// Reserves, settles and gives back.
 #[derive(Debug)]
@@ -39,6 +42,8 @@ pub(crate) struct Quota {
     days: Ledger<Day>,
     limits: LimitsConfig,
     prices: Prices,
+    /// The most that a picture without wishes can cost, in millionths of a US dollar.
+    usual: u64,
 }
 
 /// What a caller has had of a day.
@@ -46,8 +51,8 @@ pub(crate) struct Quota {
 #[serde(default)]
 struct CallerDay {
     used: u32,
-    /// Set with the first picture, and never taken back.
-    seen: bool,
+    /// The reservation with which the caller became one of the day's.
+    counted_by: Option<String>,
     /// The last reservations that count.
     reserved: VecDeque<String>,
 }
@@ -56,49 +61,105 @@ struct CallerDay {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Day {
-    /// Reservations under way, oldest first: their ids, and the most they can cost.
-    open: VecDeque<(String, u64)>,
-    /// Reservations that nobody will end any more, in millionths of a US dollar.
+    /// Reservations under way, oldest first.
+    open: VecDeque<Reservation>,
+    /// Older ones that there was no room for, in millionths of a US dollar: they count as they were made.
     abandoned: u64,
-    /// The last reservations that have ended.
-    ended: VecDeque<String>,
     /// Spent, in millionths of a US dollar.
     pub spent: u64,
     /// Different callers.
     pub callers: u64,
     /// By model.
     pub models: BTreeMap<String, ModelDay>,
-    /// What the operator was told about the budget.
+    /// What the operator was told about the budget, and with which reservation.
     told: Told,
+    told_with: String,
 }
+
+/// A reservation under way.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Reservation {
+    id: String,
+    /// The most it can cost, in millionths of a US dollar.
+    most: u64,
+    /// When it was made, in seconds since 1970.
+    at: i64,
+}
+
+/// Entities are read and written whole: of more than so many reservations, the oldest goes. Jobs that
+/// wait have theirs open, too.
+const MAX_RESERVATIONS: usize = 2_000;
 
 impl Day {
     /// Reserved and not settled, in millionths of a US dollar.
     pub fn reserved(&self) -> u64 {
-        self.open.iter().fold(self.abandoned, |sum, (_, most)| sum.saturating_add(*most))
+        self.reserved_before(i64::MAX)
     }
 
-    /// Closes a reservation; whether it had not ended yet.
-    fn close(&mut self, id: &str) -> bool {
-        if self.ended.iter().any(|ended| ended == id) {
-            return false;
+    /// Of these, made before that second.
+    fn reserved_before(&self, second: i64) -> u64 {
+        let open = self.open.iter().filter(|open| open.at < second);
+        open.fold(self.abandoned, |sum, open| sum.saturating_add(open.most))
+    }
+
+    fn has_open(&self, id: &str) -> bool {
+        self.open.iter().any(|open| open.id == id)
+    }
+
+    /// Opens a reservation, unless that was done already; what there is room for.
+    fn open(&mut self, reservation: Reservation, budget: &Budget) -> Room {
+        if self.has_open(&reservation.id) {
+            return Room::Enough;
         }
-        self.open.retain(|(open, _)| open != id);
-        remember(&mut self.ended, id);
-        true
+        // What is still open after that time is as good as spent.
+        let ended_by = reservation.at.saturating_sub(RESERVATIONS_END_WITHIN.whole_seconds());
+        let gone = self.spent.saturating_add(self.reserved_before(ended_by));
+        let fits = |used: u64, more: u64| budget.limit == 0 || used.saturating_add(more) <= budget.limit;
+        let room = if fits(self.spent.saturating_add(self.reserved()), reservation.most) {
+            Room::Enough
+        } else if !fits(gone, budget.usual.min(reservation.most)) {
+            Room::Spent
+        } else if !fits(gone, reservation.most) {
+            Room::TooDear
+        } else {
+            Room::Reserved
+        };
+        let id = reservation.id.clone();
+        if room == Room::Enough {
+            self.open.push_back(reservation);
+        }
+        if self.open.len() > MAX_RESERVATIONS {
+            let oldest = self.open.pop_front();
+            self.abandoned = self.abandoned.saturating_add(oldest.map_or(0, |oldest| oldest.most));
+        }
+        let now = match room {
+            Room::Spent => Told::Reached,
+            _ if budget.limit > 0 && self.spent.saturating_add(self.reserved()) >= budget.limit / 5 * 4 => {
+                Told::FourFifths
+            }
+            _ => Told::Nothing,
+        };
+        if now > self.told {
+            self.told = now;
+            self.told_with = id;
+        }
+        room
+    }
+
+    /// Closes a reservation; whether it was open.
+    fn close(&mut self, id: &str) -> bool {
+        let at = self.open.iter().position(|open| open.id == id);
+        at.and_then(|at| self.open.remove(at)).is_some()
     }
 }
 
-/// Entities are read and written whole: of what comes after the last so many, the oldest goes.
-const REMEMBERED: usize = 100;
-/// Jobs that wait have theirs open, too.
-const MAX_OPEN: usize = 2_000;
-
-fn remember(ids: &mut VecDeque<String>, id: &str) {
-    ids.push_back(id.to_owned());
-    if ids.len() > REMEMBERED {
-        ids.pop_front();
-    }
+/// What may be spent in a day, in millionths of a US dollar.
+#[derive(Debug, Clone, Copy)]
+struct Budget {
+    /// 0 is none.
+    limit: u64,
+    /// The most that a picture without wishes can cost.
+    usual: u64,
 }
 
 /// What a model has done in a day.
@@ -167,6 +228,12 @@ pub enum Error {
         /// Until the day ends.
         retry_after: Duration,
     },
+    /// The picture may cost more than is left of the day's money; another may not.
+    #[error("the picture may cost more than is left of the daily budget")]
+    TooDear {
+        /// Until the day ends.
+        retry_after: Duration,
+    },
     /// What is left of the day's money is reserved for pictures that are being drawn.
     #[error("the rest of the daily budget is reserved")]
     Reserved {
@@ -190,13 +257,21 @@ pub(crate) enum Unused {
 }
 
 impl Quota {
-    pub(crate) fn new(limits: &LimitsConfig, table: Table) -> Self {
+    /// With the orders of a picture without wishes.
+    pub(crate) fn new<'a>(limits: &LimitsConfig, table: Table, usual: impl Iterator<Item = Order<'a>>) -> Self {
+        let prices = Prices::new(limits);
         Self {
             callers: Ledger::new(table.clone()),
             days: Ledger::new(table),
             limits: limits.clone(),
-            prices: Prices::new(limits),
+            usual: usual.map(|order| prices.most(order)).max().unwrap_or_default(),
+            prices,
         }
+    }
+
+    /// The most that any of these can cost, in millionths of a US dollar.
+    pub(crate) fn most<'a>(&self, orders: impl Iterator<Item = Order<'a>>) -> u64 {
+        orders.map(|order| self.prices.most(order)).max().unwrap_or_default()
     }
 
     /// Reserves the picture with that id for a caller, and the most that any of `orders` can cost.
@@ -215,27 +290,25 @@ impl Quota {
             id: id.to_owned(),
             day: name(today.date),
             caller: caller.as_str().to_owned(),
-            reserved: orders.map(|order| self.prices.most(order)).max().unwrap_or_default(),
-            is_first: false,
+            reserved: self.most(orders),
+            is_first: true,
         };
         let limit = self.limits.daily_images;
         let mut standing = None;
         if limit > 0 {
             let reserve = {
                 let id = bill.id.clone();
-                let mut is_first = false;
                 move |state: &mut CallerDay| {
-                    if state.reserved.contains(&id) {
-                        return (true, is_first, state.used);
-                    }
-                    let free = state.used < limit;
-                    is_first = free && !state.seen;
-                    if free {
+                    let is_there = state.reserved.contains(&id);
+                    let is_free = is_there || state.used < limit;
+                    if is_free && !is_there {
                         state.used += 1;
-                        state.seen = true;
-                        remember(&mut state.reserved, &id);
+                        state.reserved.push_back(id.clone());
+                        if state.reserved.len() > MAX_RESERVATIONS {
+                            state.reserved.pop_front();
+                        }
                     }
-                    (free, is_first, state.used)
+                    (is_free, state.counted_by.is_none(), state.used)
                 }
             };
             match self.callers.change(&bill.caller_key(), bill.expires(), reserve).await {
@@ -255,9 +328,7 @@ impl Quota {
             Err(error @ Error::Unavailable(_)) => return Err((error, Some(bill))),
             Err(error) => error,
         };
-        // Who was turned away for want of money has not been counted.
-        let is_first = bill.is_first;
-        match self.return_picture(&bill, move |state| state.seen &= !is_first).await {
+        match self.return_picture(&bill).await {
             Ok(_) => Err((error, None)),
             Err(_) => Err((error, Some(bill))),
         }
@@ -266,7 +337,7 @@ impl Quota {
     /// A picture was stored.
     pub(crate) async fn settle(&self, bill: &Bill, model: &str, cost: &Cost) -> Result<(), azure::Error> {
         let cost = cost.clone();
-        self.end(bill, model, move |day, model| {
+        self.end(bill, model, true, move |day, model| {
             day.spent = day.spent.saturating_add(cost.micro_usd);
             model.spent = model.spent.saturating_add(cost.micro_usd);
             model.images += 1;
@@ -282,7 +353,7 @@ impl Quota {
     /// No picture came, and one may have been drawn and billed: it counts at the most it can cost.
     pub(crate) async fn keep(&self, bill: &Bill, model: &str) -> Result<(), azure::Error> {
         let reserved = bill.reserved;
-        self.end(bill, model, move |day, model| {
+        self.end(bill, model, true, move |day, model| {
             day.spent = day.spent.saturating_add(reserved);
             model.spent = model.spent.saturating_add(reserved);
             model.failures += 1;
@@ -297,7 +368,7 @@ impl Quota {
         model: &str,
         why: Unused,
     ) -> Result<Option<Standing>, azure::Error> {
-        let money = self.end(bill, model, move |_, model| {
+        let money = self.end(bill, model, why != Unused::NotAsked, move |_, model| {
             model.refusals += u64::from(why == Unused::Refusal);
             model.failures += u64::from(why == Unused::Failure);
         });
@@ -305,14 +376,15 @@ impl Quota {
         if limit == 0 {
             return money.await.map(|()| None);
         }
-        let (used, money) = tokio::join!(self.return_picture(bill, |_| {}), money);
+        let (used, money) = tokio::join!(self.return_picture(bill), money);
         money?;
         Ok(Some(Standing { limit, used: used?, resets_at: bill.begins() + time::Duration::DAY }))
     }
 
     /// What a picture did cost.
-    pub(crate) fn cost(&self, order: Order<'_>, usage: Option<Usage>, bill: &Bill) -> Cost {
-        self.prices.settle(order, usage, bill.reserved)
+    pub(crate) fn cost(&self, order: Option<Order<'_>>, usage: Option<Usage>, bill: &Bill) -> Cost {
+        let unknown = Cost { micro_usd: bill.reserved, priced: false, usage };
+        order.map_or(unknown, |order| self.prices.settle(order, usage, bill.reserved))
     }
 
     /// How a caller stands; `None` without a quota.
@@ -346,11 +418,7 @@ impl Quota {
     }
 
     /// How many the caller has used then.
-    async fn return_picture(
-        &self,
-        bill: &Bill,
-        also: impl Fn(&mut CallerDay) + Send + 'static,
-    ) -> Result<u32, azure::Error> {
+    async fn return_picture(&self, bill: &Bill) -> Result<u32, azure::Error> {
         if self.limits.daily_images == 0 {
             return Ok(0);
         }
@@ -359,7 +427,6 @@ impl Quota {
             if let Some(at) = state.reserved.iter().position(|reserved| *reserved == id) {
                 state.reserved.remove(at);
                 state.used = state.used.saturating_sub(1);
-                also(state);
             }
             state.used
         };
@@ -367,41 +434,14 @@ impl Quota {
     }
 
     async fn reserve_money(&self, bill: &Bill, today: &Today) -> Result<(), Error> {
-        let (budget, most) = (self.limits.daily_budget, bill.reserved);
-        if budget == 0 {
-            return Ok(());
-        }
-        let id = bill.id.clone();
+        let budget = Budget { limit: self.limits.daily_budget, usual: self.usual };
+        let reservation = Reservation { id: bill.id.clone(), most: bill.reserved, at: today.now };
         let reserve = move |day: &mut Day| {
-            if day.open.iter().any(|(open, _)| *open == id) {
-                return (Room::Enough, None);
-            }
-            let is_spent = day.spent.saturating_add(most) > budget;
-            let room = match day.spent.saturating_add(day.reserved()).saturating_add(most) {
-                _ if is_spent => Room::Spent,
-                sum if sum > budget => Room::Reserved,
-                _ => Room::Enough,
-            };
-            if room == Room::Enough {
-                day.open.push_back((id.clone(), most));
-            }
-            if day.open.len() > MAX_OPEN {
-                let oldest = day.open.pop_front();
-                day.abandoned = day.abandoned.saturating_add(oldest.map_or(0, |(_, most)| most));
-            }
-            let now = match room {
-                Room::Spent => Told::Reached,
-                Room::Enough | Room::Reserved if day.spent.saturating_add(day.reserved()) >= budget / 5 * 4 => {
-                    Told::FourFifths
-                }
-                Room::Enough | Room::Reserved => Told::Nothing,
-            };
-            let news = (now > day.told).then_some(now);
-            day.told = day.told.max(now);
-            (room, news)
+            let room = day.open(reservation.clone(), &budget);
+            (room, (day.told_with == reservation.id).then_some(day.told))
         };
         let (room, news) = self.days.change(&day_key(&bill.day), bill.expires_day(), reserve).await?;
-        let budget_usd = usd(budget);
+        let budget_usd = usd(budget.limit);
         match news {
             Some(Told::Reached) => {
                 tracing::error!(budget_usd, "DAILY_BUDGET_USD is reached: nothing more is drawn today");
@@ -412,23 +452,23 @@ impl Quota {
         match room {
             Room::Enough => Ok(()),
             Room::Spent => Err(Error::Spent { retry_after: today.left }),
-            Room::Reserved => Err(Error::Reserved { retry_after: today.left.min(RESERVATIONS_END_WITHIN) }),
+            Room::TooDear => Err(Error::TooDear { retry_after: today.left }),
+            Room::Reserved => Err(Error::Reserved { retry_after: today.left.min(RETRY_AFTER) }),
         }
     }
 
-    /// Ends a reservation on its day, once.
+    /// Ends a reservation on its day, once; whether its caller is one of the day's by it.
     async fn end(
         &self,
         bill: &Bill,
         model: &str,
+        counts: bool,
         change: impl Fn(&mut Day, &mut ModelDay) + Send + 'static,
     ) -> Result<(), azure::Error> {
-        // Without a quota nobody has counted the caller yet.
-        let is_first = if self.limits.daily_images > 0 {
-            bill.is_first
-        } else {
-            let see = |state: &mut CallerDay| !std::mem::replace(&mut state.seen, true);
-            self.callers.change(&bill.caller_key(), bill.expires(), see).await?
+        let is_first = counts && bill.is_first && {
+            let id = bill.id.clone();
+            let count = move |state: &mut CallerDay| *state.counted_by.get_or_insert_with(|| id.clone()) == id;
+            self.callers.change(&bill.caller_key(), bill.expires(), count).await?
         };
         let (id, model) = (bill.id.clone(), model.to_owned());
         let end = move |day: &mut Day| {
@@ -450,7 +490,11 @@ impl Quota {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Room {
     Enough,
+    /// Perhaps, when those under way have ended.
     Reserved,
+    /// Not for this one.
+    TooDear,
+    /// Not for any but the cheapest.
     Spent,
 }
 
@@ -475,6 +519,8 @@ impl Bill {
 
 /// The UTC day of a moment, and what is left of it.
 struct Today {
+    /// In seconds since 1970.
+    now: i64,
     date: Date,
     ends: OffsetDateTime,
     left: Duration,
@@ -484,7 +530,7 @@ impl Today {
     fn of(now: OffsetDateTime) -> Self {
         let date = now.to_offset(UtcOffset::UTC).date();
         let ends = date.next_day().unwrap_or(Date::MAX).with_time(Time::MIDNIGHT).assume_utc();
-        Self { date, ends, left: (ends - now).try_into().unwrap_or_default() }
+        Self { now: now.unix_timestamp(), date, ends, left: (ends - now).try_into().unwrap_or_default() }
     }
 
     fn standing(&self, limit: u32, used: u32) -> Standing {
@@ -507,4 +553,61 @@ fn day_key(day: &str) -> Key {
 #[expect(clippy::cast_precision_loss, reason = "a budget is far below 2^53 millionths")]
 pub(crate) fn usd(micro: u64) -> f64 {
     micro as f64 / 1_000_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: i64 = 60 * 60;
+
+    /// Opens one more, and says what was told with it.
+    fn open(day: &mut Day, id: &str, most: u64, at: i64) -> (Room, Option<Told>) {
+        let room = day.open(Reservation { id: id.to_owned(), most, at }, &Budget { limit: 1_000, usual: 200 });
+        (room, (day.told_with == id).then_some(day.told))
+    }
+
+    #[test]
+    fn a_dear_picture_does_not_end_the_day_for_the_others() {
+        let mut day = Day::default();
+        assert_eq!(open(&mut day, "dear", 6_000, 0), (Room::TooDear, None));
+        assert_eq!(open(&mut day, "a", 200, 0), (Room::Enough, None));
+        assert!(day.close("a"));
+        day.spent = 700;
+        assert_eq!(open(&mut day, "dear", 400, 0), (Room::TooDear, None));
+        assert_eq!(open(&mut day, "b", 200, 0), (Room::Enough, Some(Told::FourFifths)));
+        assert_eq!(open(&mut day, "c", 200, 0), (Room::Reserved, None), "b may cost less");
+        assert!(day.close("b"));
+        day.spent = 850;
+        assert_eq!(open(&mut day, "d", 200, 0), (Room::Spent, Some(Told::Reached)));
+        assert_eq!(open(&mut day, "e", 200, 0), (Room::Spent, None), "it is told once");
+        assert_eq!(open(&mut day, "cheap", 100, 0), (Room::Enough, None));
+    }
+
+    #[test]
+    fn what_dead_processes_reserved_ends_the_day_too() {
+        let mut day = Day::default();
+        for id in ["a", "b", "c", "d", "e"] {
+            assert_eq!(open(&mut day, id, 200, 0).0, Room::Enough);
+        }
+        assert_eq!(open(&mut day, "f", 200, HOUR / 10).0, Room::Reserved);
+        assert_eq!(open(&mut day, "g", 200, HOUR), (Room::Spent, Some(Told::Reached)));
+        assert_eq!(open(&mut day, "g", 200, HOUR), (Room::Spent, Some(Told::Reached)), "told again, if need be");
+        assert!(day.close("a") && !day.close("a") && !day.close("g"), "what was not open is not closed");
+        assert_eq!(open(&mut day, "b", 200, HOUR).0, Room::Enough, "it is open");
+        assert_eq!(day.reserved(), 800);
+    }
+
+    #[test]
+    fn reservations_that_there_is_no_room_for_count_as_they_were_made() {
+        let mut day = Day::default();
+        let no_limit = Budget { limit: 0, usual: 200 };
+        for number in 0..=MAX_RESERVATIONS {
+            let reservation = Reservation { id: number.to_string(), most: 1, at: 0 };
+            assert_eq!(day.open(reservation, &no_limit), Room::Enough);
+        }
+        assert_eq!(day.reserved(), 2_001);
+        assert!(!day.close("0") && day.close("1"));
+        assert_eq!((day.reserved(), day.told), (2_000, Told::Nothing));
+    }
 }

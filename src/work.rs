@@ -61,9 +61,13 @@ async fn accept_once(app: Arc<App>, request: Request) -> Answered {
                 });
             }
             if let Some(claim) = claim
-                && let Err(error) = claim.take_back().await
+                && claim.take_back().await.is_err()
+                && let Some(row) = generation.claim
             {
-                tracing::warn!(cause = chain(&error), "the claim of an Idempotency-Key could not be taken back");
+                let freeing = Arc::clone(&app);
+                later(&app, async move {
+                    generate::free(&freeing, &row, &generation.id).await;
+                });
             }
             return error.into();
         }
@@ -83,20 +87,35 @@ async fn accept_once(app: Arc<App>, request: Request) -> Answered {
         return Answered { result: Ok(Outcome::Job { id }), standing };
     };
     // It may be written all the same, and its message, too; then it may have begun.
-    match app.jobs.cancel(&id).await {
-        Ok(Cancelled::Yes(job)) => settle_later(&app, &id, &job),
-        // It was never written.
-        Ok(Cancelled::Unknown) => {
-            job.end = Some(End::Cancelled);
-            settle_later(&app, &id, &job);
-        }
+    match withdraw(&app, &id, &job).await {
+        Ok(false) => {}
         // It has begun.
-        Ok(Cancelled::TooLate) => return Answered { result: Ok(Outcome::Job { id }), standing },
+        Ok(true) => return Answered { result: Ok(Outcome::Job { id }), standing },
         // It may begin: whoever asks for it will find out.
         Err(_) if may_be_delivered => return Answered { result: Ok(Outcome::Job { id }), standing },
-        Err(error) => tracing::warn!(cause = chain(&error), "a job that was not queued could not be cancelled"),
+        Err(_) => {
+            let withdrawing = Arc::clone(&app);
+            later(&app, async move {
+                let _ = patiently(async || withdraw(&withdrawing, &id, &job).await.map(|_| ())).await;
+            });
+        }
     }
     error.into()
+}
+
+/// Cancels a job that could not be queued; whether it has begun all the same.
+async fn withdraw(app: &Arc<App>, id: &str, job: &Job) -> Result<bool, azure::Error> {
+    match app.jobs.cancel(id).await? {
+        Cancelled::Yes(job) => settle_later(app, id, &job),
+        // It was never written.
+        Cancelled::Unknown => {
+            let mut job = job.clone();
+            job.end = Some(End::Cancelled);
+            settle_later(app, id, &job);
+        }
+        Cancelled::TooLate => return Ok(true),
+    }
+    Ok(false)
 }
 
 /// Writes a job, and puts its message into the queue; on an error, whether that may be there.
@@ -177,6 +196,9 @@ async fn draw(app: &Arc<App>, lease: Lease, job: Job) -> Result<(), Problem> {
             return Ok(fail(app, &lease, job, end).await?);
         }
     };
+    if app.quota.most(generation.orders()) > work.bill.reserved {
+        return Ok(fail(app, &lease, job, failed(&too_dear(), false)).await?);
+    }
     let (reporter, _progress) = Reporter::new();
     let drawn = generate::draw(app, &generation, &work.bill, Permission::Lease(&lease), &reporter).await;
     let error = match drawn {
@@ -250,7 +272,7 @@ fn settle_later(app: &Arc<App>, id: &str, job: &Job) {
     let (bill, model) = (work.bill.clone(), work.model.clone());
     let settlement = match &job.end {
         Some(End::Cancelled) => Settlement::Unused { bill, model, why: Unused::NotAsked },
-        Some(End::Failed { lost: false, .. }) => Settlement::Unused { bill, model, why: Unused::Failure },
+        Some(End::Failed { lost: false, trouble }) => Settlement::Unused { bill, model, why: unused(trouble) },
         Some(End::Failed { lost: true, .. }) => Settlement::Lost { bill, model },
         // Whoever stored it does that, or finds it in the spool.
         None | Some(End::Stored(_) | End::StoredLater { .. }) => return,
@@ -260,7 +282,7 @@ fn settle_later(app: &Arc<App>, id: &str, job: &Job) {
     let (id, picture, settling) = (id.to_owned(), job.picture.clone(), Arc::clone(app));
     later(app, async move {
         let freed = match &key {
-            Some(row) => free(&settling, row, &picture).await,
+            Some(row) => generate::free(&settling, row, &picture).await,
             None => true,
         };
         if settlement.settle(&settling).await && freed {
@@ -270,13 +292,13 @@ fn settle_later(app: &Arc<App>, id: &str, job: &Job) {
     });
 }
 
-/// Frees the Idempotency-Key of a job that nothing was paid for; whether it is free.
-async fn free(app: &App, row: &str, picture: &str) -> bool {
-    let freed = app.claims.free(row, picture).await;
-    if let Err(error) = &freed {
-        tracing::warn!(cause = chain(error), "the claim of an Idempotency-Key could not be taken back");
+/// Why no picture came of a job, as its generation would have said.
+fn unused(trouble: &Trouble) -> Unused {
+    match trouble.code.as_str() {
+        "prompt_rejected" => Unused::Refusal,
+        code if code.starts_with("provider_") => Unused::Failure,
+        _ => Unused::NotAsked,
     }
-    freed.is_ok()
 }
 
 /// Does what nobody but a stop has to wait for.
@@ -369,6 +391,15 @@ pub(crate) async fn look(app: &Arc<App>, id: &str, now: OffsetDateTime) -> Resul
         tracing::warn!(cause = chain(&error), "a job could not be queued again");
     }
     Ok(Some(job))
+}
+
+/// The model, its price or the settings have changed since.
+fn too_dear() -> Problem {
+    Problem::new(
+        axum::http::StatusCode::CONFLICT,
+        "job_outdated",
+        "The picture would cost more than when the job was accepted. Nothing was drawn. Please send it again.",
+    )
 }
 
 fn given_up() -> Problem {

@@ -1,6 +1,7 @@
 //! A TCP proxy between the handler and a service, which can be made to fail.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::body::Body;
@@ -8,7 +9,7 @@ use axum::http::{Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt as _, copy, copy_bidirectional};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -21,6 +22,8 @@ pub enum Line {
     Cut,
     /// They are accepted, and nothing comes of it.
     Stalled,
+    /// What the service says comes so much later.
+    Slow(Duration),
     /// The service gets the next request and the answer to it is lost; after that the line is whole.
     LosesOneAnswer,
     /// Every request is answered with this status and `x-ms-error-code`, and reaches no service.
@@ -87,6 +90,26 @@ async fn carry(mut client: TcpStream, upstream: u16, line: Line, set: watch::Sen
         Line::Whole => {
             let Ok(mut service) = service.await else { return };
             let _ = copy_bidirectional(&mut client, &mut service).await;
+        }
+        Line::Slow(delay) => {
+            let Ok(service) = service.await else { return };
+            let ((mut from_client, mut to_client), (mut from_service, mut to_service)) =
+                (client.split(), service.into_split());
+            let answers = async {
+                let mut bytes = vec![0; 64 * 1024];
+                loop {
+                    let length = from_service.read(&mut bytes).await?;
+                    tokio::time::sleep(delay).await;
+                    match bytes.get(..length) {
+                        Some(read) if length > 0 => to_client.write_all(read).await?,
+                        _ => return Ok::<_, std::io::Error>(()),
+                    }
+                }
+            };
+            tokio::select! {
+                _ = copy(&mut from_client, &mut to_service) => {}
+                _ = answers => {}
+            }
         }
         Line::LosesOneAnswer => {
             let Ok(service) = service.await else { return };

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot::error::RecvError;
 
@@ -27,6 +28,8 @@ use crate::openai::{DALL_E_STYLES, Wishes};
 use crate::quota::{self, Standing};
 use crate::work;
 
+/// Where a picture is going to be, percent-encoded: who reads text gets it, too.
+const IMAGE_NAME: HeaderName = HeaderName::from_static("x-image-name");
 const STORED_LATER: &str =
     "The image was drawn and is safe. It will appear in the gallery as soon as storage can be reached again.";
 /// Unfinished pictures that are shown to who watches.
@@ -179,6 +182,11 @@ fn answer(accept: Accept, outcome: &Outcome) -> Response {
         Accept::Json => super::json(&details(outcome)),
     };
     *response.status_mut() = status;
+    if let Outcome::StoredLater { name } = outcome {
+        let name = utf8_percent_encode(name, NON_ALPHANUMERIC).to_string();
+        response.headers_mut().insert(super::ERROR_CODE, HeaderValue::from_static("stored_later"));
+        response.headers_mut().extend(HeaderValue::from_str(&name).map(|name| (IMAGE_NAME, name)));
+    }
     response
 }
 

@@ -112,6 +112,11 @@ impl Drawing {
         self.bodies.iter().map(Body::order)
     }
 
+    /// What was ordered of a model: not what it says that it has drawn, which may be in other words.
+    pub(crate) fn order(&self, model: &str) -> Option<Order<'_>> {
+        self.orders().find(|order| order.model == model)
+    }
+
     /// The longest prompt that every model takes, in characters.
     pub(crate) fn prompt_limit(&self) -> usize {
         self.limit
@@ -157,7 +162,7 @@ impl OpenAi {
     /// See [`Error`]; after `Timeout` and `LostAnswer` the picture may have been drawn and billed.
     pub async fn draw(&self, drawing: &Drawing, show: &Show<'_>) -> Result<Drawn, Error> {
         let deadline = Instant::now() + self.config.timeout;
-        locked(&self.trouble).check(Instant::now())?;
+        self.check()?;
         let drawing = self.draw_with_first_that_exists(drawing, show, deadline);
         let drawn = tokio::time::timeout_at(deadline.into(), drawing).await.unwrap_or(Err(Error::Timeout));
         if let Err(error) = &drawn {

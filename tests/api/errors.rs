@@ -109,7 +109,7 @@ async fn trouble_with_the_key_or_the_account_is_told_at_once_while_it_lasts() {
         (error(429, "insufficient_quota", "insufficient_quota").header("retry-after", "1"), "billing"),
         (error(400, "invalid_request_error", "billing_hard_limit_reached"), "billing"),
     ] {
-        let visionary = Visionary::start().await;
+        let visionary = Setup::default().set("MODERATION", "on").start().await;
         visionary.openai.script(Endpoint::Images, reply);
         for _ in 0..3 {
             let answer = visionary.generate("a fox").await;
@@ -117,6 +117,7 @@ async fn trouble_with_the_key_or_the_account_is_told_at_once_while_it_lasts() {
             assert!(answer.body.contains(words), "{}", answer.body);
         }
         assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 1, "{words}");
+        assert_eq!(visionary.openai.requests(Endpoint::Moderations).len(), 1, "{words}");
         // The operator must look.
         visionary.host.wait_for_log(|line| line.text.contains("ERROR")).await;
     }

@@ -9,8 +9,9 @@ use devkit::memory;
 use devkit::openai::{self, Endpoint, Hold, Painting, Reply};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
 
-use crate::harness::{Setup, Visionary, WIRES, azurite, with_faults_before};
+use crate::harness::{Setup, Visionary, WIRES, azurite, eventually, with_faults_before};
 
 /// One prompt; `wanted` is the status, the code, how often the provider was asked, how many pictures
 /// it drew, and how many there are.
@@ -252,11 +253,14 @@ async fn recovered(visionary: &Visionary) {
 async fn storage_is_down_before_the_call() {
     let (visionary, faults) = with_faults().await;
     faults.set(Line::Cut);
-    let answer = visionary.generate("a fox").await;
-    assert_eq!(answer.status, 202, "{}", answer.body);
+    let answer = visionary.generate("a fox, later").await;
+    assert_eq!((answer.status, answer.header("x-error-code")), (202, "stored_later"), "{}", answer.body);
     faults.set(Line::Whole);
     recovered(&visionary).await;
     both_are_stored(&visionary).await;
+    // Who reads text is told the name, too.
+    let name = percent_encoding::percent_decode_str(answer.header("x-image-name")).decode_utf8().unwrap();
+    assert_eq!(visionary.list().await[0].0, name);
 }
 
 #[tokio::test]
@@ -378,7 +382,7 @@ async fn who_waits_for_a_turn_when_the_process_stops_is_sent_away_and_nothing_is
     let stop = async {
         hold.reached(1).await;
         // The second is counted once it is inside.
-        while visionary.get("/api/quota").await.json()["used"] != 2 {}
+        eventually(async || (visionary.get("/api/quota").await.json()["used"] == 2).then_some(())).await;
         visionary.host.terminate_handler(0);
         visionary.host.wait_for_log(|line| line.text.contains("\"busy\"")).await;
         hold.release();
@@ -388,6 +392,27 @@ async fn who_waits_for_a_turn_when_the_process_stops_is_sent_away_and_nothing_is
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 503]);
     assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 1);
+}
+
+/// Whether it was heard or not: what is asked for is drawn, and what is drawn is stored.
+#[tokio::test]
+async fn the_client_leaves_before_it_is_heard() {
+    for wire in WIRES {
+        let mut visionary = Setup::wire(wire).start().await;
+        let address = visionary.host.url().replace("http://", "");
+        for _ in 0..10 {
+            let mut client = tokio::net::TcpStream::connect(&address).await.unwrap();
+            let request =
+                "POST /api/generateImage HTTP/1.1\r\nhost: x\r\ncontent-length: 18\r\n\r\n{\"prompt\":\"a fox\"}";
+            client.write_all(request.as_bytes()).await.unwrap();
+        }
+        assert_eq!(visionary.generate("a fox").await.status, 200);
+        visionary.host.terminate_handler(0);
+        visionary.host.wait_for_exits(0, 1).await;
+        visionary.host.start_handler(0).await.unwrap();
+        let asked = visionary.openai.requests(Endpoint::Images).len();
+        assert_eq!([visionary.openai.pictures_drawn().len(), visionary.list().await.len()], [asked; 2], "{wire:?}");
+    }
 }
 
 // Load.
@@ -403,6 +428,9 @@ async fn of_500_at_once_each_ends_in_a_picture_or_in_busy_and_memory_is_bounded(
     assert!(counts.answered >= 80, "{counts}");
     assert_eq!([counts.asked, counts.drawn, counts.listed], [counts.answered; 3], "{counts}");
     assert!(counts.peak_bytes < 100 * 1024 * 1024, "{counts}");
+    // Who was sent away has not used the quota.
+    let quota = reqwest::get(format!("{}/api/quota", chaos.host.url())).await.unwrap();
+    assert_eq!(quota.json::<Value>().await.unwrap()["used"], counts.answered);
 }
 
 #[tokio::test]

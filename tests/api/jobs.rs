@@ -10,7 +10,7 @@ use devkit::queue::Queue;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Setup, Visionary, azurite, caption, eventually, http, with_faults_before};
+use crate::harness::{Answer, Setup, Visionary, azurite, caption, eventually, http, now, with_faults_before};
 use crate::sse::Events;
 
 const FOX: &str = r#"{"prompt":"a fox"}"#;
@@ -254,6 +254,32 @@ async fn what_can_be_refused_at_once_is_and_what_fails_for_good_gives_back() {
     let answer = post(&visionary, "respond-async", &[], FOX).await;
     assert_eq!((answer.status, answer.header("x-error-code")), (429, "quota_exceeded"));
     assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 3);
+}
+
+#[tokio::test]
+async fn a_refused_job_is_a_refusal_in_the_usage() {
+    let visionary = setup().start().await;
+    let job = accept(&visionary, r#"{"prompt":"a forbidden fox"}"#).await;
+    assert_eq!(status(&visionary, &job, "failed").await["problem"]["code"], "prompt_rejected");
+    let today = async || visionary.get("/api/usage").await.json()["days"][0].clone();
+    let today = eventually(async || Some(today().await).filter(|today| today["reservedUsd"] == 0.0)).await;
+    assert_eq!((&today["refusals"], &today["failures"], &today["usd"]), (&json!(1), &json!(0), &json!(0.0)));
+}
+
+/// The price has changed between the reservation and the delivery.
+#[tokio::test]
+async fn a_job_that_would_cost_more_than_was_reserved_is_not_drawn() {
+    let mut visionary = Setup::default().start().await;
+    let job = accept(&visionary, FOX).await;
+    visionary.settings.push(("IMAGE_PRICES".into(), r#"{"gpt-image-2.5-flare": {"image": 1}}"#.into()));
+    let dearer = visionary.serve_at(now()).await;
+    let message = envelope(&json!({"job": job.rsplit('/').next().unwrap()}));
+    let delivery = http().post(format!("{dearer}/processImage")).json(&message).send().await.unwrap();
+    assert_eq!(delivery.status(), 200);
+    let failed = status(&visionary, &job, "failed").await;
+    assert_eq!((&failed["status"], &failed["problem"]["code"]), (&json!("failed"), &json!("job_outdated")));
+    used(&visionary, 0).await;
+    assert!(visionary.openai.requests(Endpoint::Images).is_empty());
 }
 
 /// A refused key is remembered for half a minute; a new process knows nothing of it.

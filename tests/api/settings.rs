@@ -19,7 +19,7 @@ fn read(changes: &[(&str, &str)]) -> Result<Config, String> {
 #[test]
 fn each_wrong_setting_is_named() {
     let key = "AccountKey=c2VjcmV0LXZhbHVl";
-    let cases: [(&[(&str, &str)], &str); 34] = [
+    let cases: [(&[(&str, &str)], &str); 43] = [
         (&[("OPENAI_API_KEY", "")], "OPENAI_API_KEY is missing"),
         (&[("OPENAI_API_KEY", "secret-value\u{7f}")], "OPENAI_API_KEY is malformed"),
         (
@@ -45,6 +45,15 @@ fn each_wrong_setting_is_named() {
         (&[("OPENAI_TIMEOUT_SECONDS", "0")], "OPENAI_TIMEOUT_SECONDS is malformed"),
         (&[("OPENAI_TIMEOUT_SECONDS", "secret-value")], "OPENAI_TIMEOUT_SECONDS is malformed"),
         (&[("OPENAI_PROJECT_ID", "secret value")], "OPENAI_PROJECT_ID is malformed"),
+        (&[("DAILY_IMAGE_QUOTA", "secret-value")], "DAILY_IMAGE_QUOTA is malformed"),
+        (&[("DAILY_IMAGE_QUOTA", "-1")], "DAILY_IMAGE_QUOTA is malformed"),
+        (&[("DAILY_BUDGET_USD", "secret-value")], "DAILY_BUDGET_USD is malformed"),
+        (&[("DAILY_BUDGET_USD", "NaN")], "DAILY_BUDGET_USD is malformed"),
+        (&[("IMAGE_PRICES", "secret-value")], "IMAGE_PRICES is malformed"),
+        (&[("IMAGE_PRICES", r#"{"secret-value": {"image": -1}}"#)], "IMAGE_PRICES is malformed"),
+        (&[("IMAGE_PRICES", r#"{"secret-value": {"imageOutput": 1}}"#)], "IMAGE_PRICES is malformed"),
+        (&[("QUOTA_USER_HEADER", "secret value")], "QUOTA_USER_HEADER is malformed"),
+        (&[("MODERATION", "secret-value")], "MODERATION is malformed"),
         (&[("AzureWebJobsStorage", "")], "AzureWebJobsStorage is missing"),
         (&[("AzureWebJobsStorage", "secret-value")], "AzureWebJobsStorage is malformed"),
         (&[("AzureWebJobsStorage", "AccountName=abc")], "AzureWebJobsStorage is malformed"),
