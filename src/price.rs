@@ -78,6 +78,8 @@ pub struct Bill {
     pub caller: String,
     /// In millionths of a US dollar; the most that the picture can cost.
     pub reserved: u64,
+    /// Whether it was reserved of a budget.
+    pub in_budget: bool,
     /// Whether none of the caller's had ended on that day when this was reserved.
     pub is_first: bool,
 }

@@ -65,6 +65,8 @@ pub struct Day {
     open: VecDeque<Reservation>,
     /// Older ones that there was no room for, in millionths of a US dollar: they count as they were made.
     abandoned: u64,
+    /// Without a budget nothing is open: the last reservations that have ended.
+    ended: VecDeque<String>,
     /// Spent, in millionths of a US dollar.
     pub spent: u64,
     /// Different callers.
@@ -89,6 +91,8 @@ struct Reservation {
 /// Entities are read and written whole: of more than so many reservations, the oldest goes. Jobs that
 /// wait have theirs open, too.
 const MAX_RESERVATIONS: usize = 2_000;
+/// More do not end between a write and its repetition.
+const MAX_ENDED: usize = 500;
 
 impl Day {
     /// Reserved and not settled, in millionths of a US dollar.
@@ -102,19 +106,15 @@ impl Day {
         open.fold(self.abandoned, |sum, open| sum.saturating_add(open.most))
     }
 
-    fn has_open(&self, id: &str) -> bool {
-        self.open.iter().any(|open| open.id == id)
-    }
-
     /// Opens a reservation, unless that was done already; what there is room for.
     fn open(&mut self, reservation: Reservation, budget: &Budget) -> Room {
-        if self.has_open(&reservation.id) {
+        if self.open.iter().any(|open| open.id == reservation.id) {
             return Room::Enough;
         }
         // What is still open after that time is as good as spent.
         let ended_by = reservation.at.saturating_sub(RESERVATIONS_END_WITHIN.whole_seconds());
         let gone = self.spent.saturating_add(self.reserved_before(ended_by));
-        let fits = |used: u64, more: u64| budget.limit == 0 || used.saturating_add(more) <= budget.limit;
+        let fits = |used: u64, more: u64| used.saturating_add(more) <= budget.limit;
         let room = if fits(self.spent.saturating_add(self.reserved()), reservation.most) {
             Room::Enough
         } else if !fits(gone, budget.usual.min(reservation.most)) {
@@ -134,9 +134,7 @@ impl Day {
         }
         let now = match room {
             Room::Spent => Told::Reached,
-            _ if budget.limit > 0 && self.spent.saturating_add(self.reserved()) >= budget.limit / 5 * 4 => {
-                Told::FourFifths
-            }
+            _ if self.spent.saturating_add(self.reserved()) >= budget.limit / 5 * 4 => Told::FourFifths,
             _ => Told::Nothing,
         };
         if now > self.told {
@@ -151,12 +149,23 @@ impl Day {
         let at = self.open.iter().position(|open| open.id == id);
         at.and_then(|at| self.open.remove(at)).is_some()
     }
+
+    /// Ends a reservation that was not opened; whether it had not ended yet.
+    fn end(&mut self, id: &str) -> bool {
+        let is_new = !self.ended.iter().any(|ended| ended == id);
+        if is_new {
+            self.ended.push_back(id.to_owned());
+        }
+        if self.ended.len() > MAX_ENDED {
+            self.ended.pop_front();
+        }
+        is_new
+    }
 }
 
 /// What may be spent in a day, in millionths of a US dollar.
 #[derive(Debug, Clone, Copy)]
 struct Budget {
-    /// 0 is none.
     limit: u64,
     /// The most that a picture without wishes can cost.
     usual: u64,
@@ -291,6 +300,7 @@ impl Quota {
             day: name(today.date),
             caller: caller.as_str().to_owned(),
             reserved: self.most(orders),
+            in_budget: self.limits.daily_budget > 0,
             is_first: true,
         };
         let limit = self.limits.daily_images;
@@ -434,6 +444,9 @@ impl Quota {
     }
 
     async fn reserve_money(&self, bill: &Bill, today: &Today) -> Result<(), Error> {
+        if !bill.in_budget {
+            return Ok(());
+        }
         let budget = Budget { limit: self.limits.daily_budget, usual: self.usual };
         let reservation = Reservation { id: bill.id.clone(), most: bill.reserved, at: today.now };
         let reserve = move |day: &mut Day| {
@@ -470,9 +483,13 @@ impl Quota {
             let count = move |state: &mut CallerDay| *state.counted_by.get_or_insert_with(|| id.clone()) == id;
             self.callers.change(&bill.caller_key(), bill.expires(), count).await?
         };
-        let (id, model) = (bill.id.clone(), model.to_owned());
+        if !counts && !bill.in_budget {
+            return Ok(());
+        }
+        let (id, model, in_budget) = (bill.id.clone(), model.to_owned(), bill.in_budget);
         let end = move |day: &mut Day| {
-            if !day.close(&id) {
+            let ends = if in_budget { day.close(&id) } else { day.end(&id) };
+            if !ends {
                 return;
             }
             day.callers += u64::from(is_first);
@@ -601,13 +618,21 @@ mod tests {
     #[test]
     fn reservations_that_there_is_no_room_for_count_as_they_were_made() {
         let mut day = Day::default();
-        let no_limit = Budget { limit: 0, usual: 200 };
+        let budget = Budget { limit: 10_000, usual: 200 };
         for number in 0..=MAX_RESERVATIONS {
             let reservation = Reservation { id: number.to_string(), most: 1, at: 0 };
-            assert_eq!(day.open(reservation, &no_limit), Room::Enough);
+            assert_eq!(day.open(reservation, &budget), Room::Enough);
         }
         assert_eq!(day.reserved(), 2_001);
         assert!(!day.close("0") && day.close("1"));
         assert_eq!((day.reserved(), day.told), (2_000, Told::Nothing));
+    }
+
+    #[test]
+    fn without_a_budget_a_reservation_ends_once_all_the_same() {
+        let mut day = Day::default();
+        assert!(day.end("a") && !day.end("a"));
+        assert!((0..MAX_ENDED).all(|number| day.end(&number.to_string())));
+        assert_eq!(day.ended.len(), MAX_ENDED);
     }
 }

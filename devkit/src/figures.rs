@@ -53,7 +53,11 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     drop((handler, reserving));
     let (preview, open_streams) = streams(&start(unlimited).await?.0, &provider).await?;
     let others = Handler::start(&package.handler, &azurite, &provider, limited).await?.0;
-    let reservations = reservations(&[start(limited).await?.0, others]).await?;
+    let handlers = [start(limited).await?.0, others];
+    let generations = a_second(&handlers, 200).await?;
+    let refusal = Reply::error(400, "image_generation_user_error", "moderation_blocked", "");
+    provider.script_always(Endpoint::Images, refusal);
+    let reservations = a_second(&handlers, 422).await?;
 
     println!("Measured on {} cores; medians of one run.\n", std::thread::available_parallelism()?);
     println!("| figure | measured | at most |\n| --- | --- | --- |");
@@ -71,8 +75,10 @@ pub(crate) async fn run() -> anyhow::Result<()> {
         ms(reservation)
     );
     println!(
-        "| generations a second through one budget, {CALLERS} callers at once over 2 processes | {reservations:.0} | |"
+        "| reservations a second in one budget, each given back, {CALLERS} callers at once over 2 processes | \
+         {reservations:.0} | |"
     );
+    println!("| generations a second, likewise, with their pictures | {generations:.0} | |");
     println!("| the provider's first partial picture, at 1.5 MB, to the client's `preview` | {} | |", ms(preview));
     println!("| resident memory with {STREAMS} open streams, previews shown | {:.1} MB | |", mb(open_streams));
     println!("| getImages over {BLOBS} blobs, beside a bare listing ({}) | {} | |", ms(bare_listing), ms(listing));
@@ -123,9 +129,13 @@ impl Handler {
     }
 
     async fn generate(&self, user: &str) -> anyhow::Result<()> {
+        self.ask(user, 200).await
+    }
+
+    async fn ask(&self, user: &str, status: u16) -> anyhow::Result<()> {
         let request = self.http.post(format!("{}/api/generateImage", self.url)).header("x-user", user);
         let answer = request.json(&json!({"prompt": "a fox"})).send().await?;
-        ensure!(answer.status() == 200, "generateImage answered {}", answer.status());
+        ensure!(answer.status() == status, "generateImage answered {}", answer.status());
         answer.bytes().await?;
         Ok(())
     }
@@ -175,13 +185,12 @@ async fn generation(
     Ok((whole.saturating_sub(parts), median(&mut reserved).saturating_sub(whole), parts))
 }
 
-/// Generations a second, each with its reservation in the app's one budget; the pictures take part in
-/// it, so the counter itself can do more.
-async fn reservations(handlers: &[Handler; 2]) -> anyhow::Result<f64> {
+/// Requests a second, each with its reservation in the app's one budget, which end with that status.
+async fn a_second(handlers: &[Handler; 2], status: u16) -> anyhow::Result<f64> {
     let started = Instant::now();
     let all = (0..CALLERS).map(|number| {
         let handler = &handlers[number % 2];
-        async move { handler.generate(&format!("user {number}")).await }
+        async move { handler.ask(&format!("user {number}"), status).await }
     });
     let done = futures_util::future::join_all(all).await;
     done.into_iter().collect::<anyhow::Result<()>>()?;

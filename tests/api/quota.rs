@@ -489,6 +489,17 @@ async fn the_operator_sees_what_was_drawn_and_spent_by_day_and_model() {
 }
 
 #[tokio::test]
+async fn without_limits_what_was_drawn_is_counted_all_the_same() {
+    let visionary = five().set("DAILY_IMAGE_QUOTA", "0").set("DAILY_BUDGET_USD", "0").start().await;
+    for user in ["anna", "anna", "bob"] {
+        assert_eq!(generate_as(&visionary, user).await.status, 200);
+    }
+    let counted = async || Some(today(&visionary).await).filter(|today| today["images"] == 3);
+    let today = eventually(counted).await;
+    assert_eq!((&today["callers"], &today["usd"]), (&json!(2), &json!(0.158_19)));
+}
+
+#[tokio::test]
 async fn the_days_asked_for_are_1_to_92_and_the_address_needs_a_key() {
     let visionary = Setup { keys: vec!["the-key".to_owned()], ..five() }.start().await;
     assert_eq!(visionary.get("/api/usage").await.status, 401);
