@@ -56,7 +56,9 @@ impl Callers {
 /// The address that the platform saw: the last entry of the last X-Forwarded-For, because those
 /// before it are the client's own words. Of IPv6 the network: a household has a /64 to itself.
 fn address(headers: &HeaderMap) -> Option<IpAddr> {
-    let last = headers.get_all(FORWARDED_FOR).iter().next_back()?.to_str().ok()?.rsplit(',').next()?.trim();
+    // Those words may be no text.
+    let last = headers.get_all(FORWARDED_FOR).iter().next_back()?.as_bytes().rsplit(|byte| *byte == b',').next()?;
+    let last = std::str::from_utf8(last).ok()?.trim();
     let bare = last.trim_start_matches('[').trim_end_matches(']');
     let address = last.parse::<SocketAddr>().map(|address| address.ip()).or_else(|_| bare.parse()).ok()?;
     Some(match address.to_canonical() {
@@ -76,6 +78,7 @@ mod tests {
             (vec!["203.0.113.7:51234"], Some("203.0.113.7")),
             (vec!["10.0.0.1, 198.51.100.2:1, 203.0.113.7:51234"], Some("203.0.113.7")),
             (vec!["198.51.100.2", "203.0.113.7"], Some("203.0.113.7")),
+            (vec!["é, 203.0.113.7"], Some("203.0.113.7")),
             (vec!["[2001:db8:1:2:3:4:5:6]:443"], Some("2001:db8:1:2::")),
             (vec!["[2001:db8:1:2:3:4:5:6]"], Some("2001:db8:1:2::")),
             (vec!["2001:db8:1:2:ffff::"], Some("2001:db8:1:2::")),
@@ -85,7 +88,7 @@ mod tests {
             (vec![], None),
         ] {
             let headers: HeaderMap =
-                values.iter().map(|value| (FORWARDED_FOR, value.parse().expect("a header value"))).collect();
+                values.iter().map(|value| (FORWARDED_FOR, value.as_bytes().try_into().expect("a value"))).collect();
             assert_eq!(address(&headers).map(|address| address.to_string()).as_deref(), wanted, "{values:?}");
         }
     }

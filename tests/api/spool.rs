@@ -6,7 +6,7 @@ use devkit::faults::{Faults, Line};
 use devkit::openai::{Endpoint, Hold, Reply};
 use serde_json::json;
 
-use crate::harness::{Setup, Visionary, azurite, with_faults_before};
+use crate::harness::{Setup, Visionary, azurite, eventually, with_faults_before};
 
 /// With a line to storage that can be cut.
 async fn start(handlers: usize) -> (Visionary, Faults) {
@@ -70,11 +70,12 @@ async fn a_picture_of_a_killed_process_is_recovered_once_by_whoever_starts() {
     for handler in 0..2 {
         visionary.host.start_handler(handler).await.unwrap();
     }
-    visionary.host.wait_for_log(|line| line.text.contains("stored after all")).await;
+    // Both have looked at what is there.
+    visionary.host.wait_for_logs(2, |line| line.text.contains("left where it is")).await;
+    eventually(async || (entries(&visionary) == 1).then_some(())).await;
     let names: Vec<String> = visionary.list().await.into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, [name]);
     assert!(!unfinished.exists(), "remains are cleaned away");
-    visionary.host.wait_for_log(|line| line.text.contains("left where it is")).await;
     assert!(spool(&visionary).join("1.picture").exists(), "what is not ours is not removed");
     assert_eq!(visionary.openai.pictures_drawn().len(), 1, "paid once");
 }
@@ -94,10 +95,17 @@ async fn the_spool_is_empty_after_a_picture_was_stored_and_its_folder_is_private
 #[tokio::test]
 async fn a_full_spool_refuses_before_anything_is_paid() {
     let (visionary, _faults) = start(1).await;
-    for number in 0..500 {
-        std::fs::write(spool(&visionary).join(format!("{number}.unfinished")), "").unwrap();
-    }
-    let answer = visionary.generate("a fox").await;
-    assert_eq!((answer.status, answer.header("x-error-code")), (503, "storage_unavailable"));
-    assert!(visionary.openai.requests(Endpoint::Images).is_empty());
+    let refused = async || {
+        let answer = visionary.generate("a fox").await;
+        assert_eq!((answer.status, answer.header("x-error-code")), (503, "storage_unavailable"));
+        assert!(visionary.openai.requests(Endpoint::Images).is_empty());
+    };
+    let file = |number: usize| spool(&visionary).join(format!("{number}.unfinished"));
+    (0..500).for_each(|number| std::fs::write(file(number), "").unwrap());
+    refused().await;
+    (0..500).for_each(|number| std::fs::remove_file(file(number)).unwrap());
+    std::fs::File::create(file(0)).unwrap().set_len(256 * 1024 * 1024).unwrap();
+    refused().await;
+    std::fs::remove_file(file(0)).unwrap();
+    assert_eq!(visionary.generate("a fox").await.status, 200);
 }
