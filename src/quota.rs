@@ -470,7 +470,7 @@ impl Quota {
         }
     }
 
-    /// Ends a reservation on its day, once; whether its caller is one of the day's by it.
+    /// Ends a reservation on its day, once. If it `counts`, so does its caller among the day's.
     async fn end(
         &self,
         bill: &Bill,
