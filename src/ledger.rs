@@ -21,7 +21,7 @@ use crate::azure::{Error, Key, Table, Version};
 use crate::lock::locked;
 
 /// For one write with all its tries, because somebody waits.
-const TIME_LIMIT: Duration = Duration::from_secs(5);
+const TIME_LIMIT: Duration = Duration::from_secs(10);
 const MAX_TRIES: u32 = 40;
 const SHORTEST_PAUSE_MS: u64 = 2;
 const LONGEST_PAUSE_MS: u64 = 100;

@@ -10,7 +10,7 @@ use super::{Error, timely};
 use crate::config::QueueConfig;
 
 /// For one operation, the SDK's retries included, because somebody waits.
-const TIMEOUT: Duration = Duration::from_secs(4);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One queue.
 #[derive(Debug, Clone)]

@@ -24,8 +24,9 @@ use crate::config::StorageConfig;
 
 /// Created when it is missing.
 const NAME: &str = "visionarystate";
-/// For one operation, the SDK's retries included. A request waits for several of them.
-const TIMEOUT: Duration = Duration::from_secs(4);
+/// For one operation, the SDK's retries included. A request waits for several of them, and for a
+/// picture much longer.
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// A property holds 32 Ki UTF-16 units
 /// (<https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model>),
 /// and a character is two at the most.

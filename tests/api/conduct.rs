@@ -12,7 +12,8 @@ async fn no_secret_prompt_or_signed_link_is_logged_at_any_level() {
         let setup =
             Setup::wire(wire).set("RUST_LOG", "trace,azure_core=trace,azure_storage=trace,hyper=trace,reqwest=trace");
         let visionary = setup.start().await;
-        visionary.generate("the secret fox").await;
+        let answer = visionary.generate("the secret fox").await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
         visionary.generate("something forbidden, too").await;
         let (name, url) = visionary.list().await.remove(0);
         let token = visionary.get("/api/generateSASToken?code=the-key").await.body;

@@ -342,7 +342,7 @@ async fn the_answer_to_a_successful_upload_is_lost() {
 #[tokio::test]
 async fn twenty_sigkills_lose_nothing_that_had_reached_the_process_and_nothing_is_paid_twice() {
     let openai = openai::Options { delay: Duration::from_millis(40), ..Default::default() };
-    let (mut chaos, _spool) = Setup { openai, ..Setup::default() }.start().await.into_chaos();
+    let (mut chaos, _held) = Setup { openai, own_account: true, ..Setup::default() }.start().await.into_chaos();
     let counts = chaos.kill(200, 20).await.unwrap();
     println!("{counts}");
     assert_eq!((counts.sent, counts.lost, counts.damaged, counts.twice, counts.odd), (200, 0, 0, 0, 0), "{counts}");
@@ -420,7 +420,7 @@ async fn the_client_leaves_before_it_is_heard() {
 #[tokio::test]
 async fn of_500_at_once_each_ends_in_a_picture_or_in_busy_and_memory_is_bounded() {
     let openai = openai::Options { delay: Duration::from_secs(1), ..Default::default() };
-    let (mut chaos, _spool) = Setup { openai, ..Setup::default() }.start().await.into_chaos();
+    let (mut chaos, _held) = Setup { openai, own_account: true, ..Setup::default() }.start().await.into_chaos();
     let counts = chaos.rush(500).await.unwrap();
     println!("{counts}");
     assert_eq!(counts.answered + counts.busy, 500, "{counts}");

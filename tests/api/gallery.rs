@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use reqwest::Method;
 use reqwest::header::HeaderMap;
-use serde_json::Value;
 use time::{Duration, OffsetDateTime};
 
 use crate::harness::{Answer, Setup, Visionary, http};
@@ -69,7 +68,7 @@ async fn blobs_that_somebody_else_made_are_listed_and_their_links_open() {
 #[tokio::test]
 async fn all_pages_are_listed() {
     const BLOBS: usize = 5_050;
-    let visionary = Visionary::start().await;
+    let visionary = Setup { own_account: true, ..Setup::default() }.start().await;
     visionary.generate("first").await;
     let token = visionary.get("/api/generateSASToken").await.body;
     let (container, http) = (container_url(&visionary).await, http());
@@ -118,8 +117,9 @@ async fn a_link_stays_the_same_for_a_while_and_is_good_for_sas_minutes_at_least(
         let now = start + Duration::minutes(minutes);
         let address = visionary.serve_at(now).await;
         let request = http().post(format!("{address}/api/generateImage")).header("accept", "application/json");
-        let generated: Value = request.body(r#"{"prompt":"a fox"}"#).send().await.unwrap().json().await.unwrap();
-        let url = reqwest::Url::parse(generated["url"].as_str().unwrap()).unwrap();
+        let answer = Answer::of(request.body(r#"{"prompt":"a fox"}"#).send().await.unwrap()).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let url = reqwest::Url::parse(answer.json()["url"].as_str().unwrap()).unwrap();
         let parameters: HashMap<_, _> = url.query_pairs().into_owned().collect();
         let time = |name: &str| {
             let format = &time::format_description::well_known::Rfc3339;

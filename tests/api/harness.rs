@@ -45,7 +45,7 @@ pub(crate) struct Visionary {
     pub(crate) host: FunctionsHost,
     pub(crate) openai: OpenAi,
     pub(crate) settings: Vec<(String, String)>,
-    /// Where its queue is, if it has an account of its own.
+    /// Its account, if it has its own.
     pub(crate) azurite: Option<Azurite>,
     http: reqwest::Client,
     // Removed when the test ends.
@@ -60,7 +60,9 @@ pub(crate) struct Setup {
     pub(crate) keys: Vec<String>,
     pub(crate) cors: Vec<String>,
     pub(crate) handlers: usize,
-    /// With an account of its own, whose queue the host listens to.
+    /// With an account of its own, because it is hard on it.
+    pub(crate) own_account: bool,
+    /// The same, and the host listens to its queue.
     pub(crate) queues: bool,
 }
 
@@ -73,6 +75,7 @@ impl Default for Setup {
             keys: Vec::new(),
             cors: Vec::new(),
             handlers: 1,
+            own_account: false,
             queues: false,
         }
     }
@@ -90,7 +93,7 @@ impl Setup {
 
     pub(crate) async fn start(self) -> Visionary {
         let spool = TempDir::new().expect("a temporary folder");
-        let own = if self.queues {
+        let own = if self.own_account || self.queues {
             Some(tokio::task::spawn_blocking(Azurite::start).await.expect("a thread").expect("Azurite starts"))
         } else {
             None
@@ -191,10 +194,10 @@ impl Visionary {
         self.settings.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone()).expect("it is set")
     }
 
-    /// The same parts, for a bad day. The folder is removed with the second value.
-    pub(crate) fn into_chaos(self) -> (Chaos, TempDir) {
+    /// The same parts, for a bad day. What they stand on goes with the second value.
+    pub(crate) fn into_chaos(self) -> (Chaos, (TempDir, Option<Azurite>)) {
         let spool = self.setting("SPOOL_DIR").into();
-        (Chaos { host: self.host, openai: self.openai, spool }, self._spool)
+        (Chaos { host: self.host, openai: self.openai, spool }, (self._spool, self.azurite))
     }
 
     /// The same app, served from this process at a time of the test's choosing; its address.
@@ -225,7 +228,7 @@ pub(crate) async fn eventually<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(120), looking).await.expect("it comes within two minutes")
+    tokio::time::timeout(Duration::from_secs(180), looking).await.expect("it comes within three minutes")
 }
 
 /// A text model's answer.
