@@ -12,6 +12,7 @@ use crate::azure::Table;
 use crate::caller::Callers;
 use crate::config::{Config, PromptEnhancement};
 use crate::digest::Digests;
+use crate::director;
 use crate::estimate::Estimates;
 use crate::gallery::Gallery;
 use crate::idempotency::Claims;
@@ -109,13 +110,18 @@ impl App {
         let digests = Digests::new(&config.storage);
         let table = Table::new(&config.storage, http.clone());
         let usual = Prompt::parse("a picture").ok().and_then(|prompt| openai.plan(&prompt, &Wishes::default()).ok());
+        let added = director::added_bytes(config.enhancement);
         Ok(Self {
             callers: Callers::new(config, digests.clone()),
             claims: Claims::new(table.clone(), digests.clone()),
             jobs: Jobs::new(table.clone(), digests, config.queue.as_ref(), http.clone()),
             estimates: Estimates::default(),
             sync_limit: config.sync_limit,
-            quota: Quota::new(&config.limits, table.clone(), usual.iter().flat_map(Drawing::orders)),
+            quota: Quota::new(
+                &config.limits,
+                table.clone(),
+                usual.iter().flat_map(Drawing::orders).map(|order| order.longer_by(added)),
+            ),
             moderation: config.moderation,
             table,
             suggestions: Suggestions::new(openai.clone(), config.suggestion_timeout),

@@ -81,7 +81,7 @@ pub struct OpenAiConfig {
     pub image_wire: ImageWire,
     /// `OPENAI_TEXT_API` (`auto`): the endpoint that suggestions come from.
     pub text_api: TextApi,
-    /// `OPENAI_TIMEOUT_SECONDS` (200): how long one picture may take in all.
+    /// `OPENAI_TIMEOUT_SECONDS` (200): how long the drawing of one picture may take in all.
     pub timeout: Duration,
 }
 

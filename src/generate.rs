@@ -553,12 +553,8 @@ impl Generation {
 
     /// What it may cost: what the director adds is not known yet.
     pub(crate) fn orders(&self) -> impl Iterator<Item = Order<'_>> {
-        let added = match self.direction.enhancement {
-            PromptEnhancement::Off => 0,
-            // No character takes more than four bytes.
-            PromptEnhancement::Style | PromptEnhancement::Rewrite => 4 * director::LONGEST,
-        };
-        self.drawing.orders().map(move |order| Order { prompt_bytes: order.prompt_bytes + added, ..order })
+        let added = director::added_bytes(self.direction.enhancement);
+        self.drawing.orders().map(move |order| order.longer_by(added))
     }
 
     /// How long such pictures took lately.

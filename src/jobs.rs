@@ -415,7 +415,8 @@ impl Lease {
                 job.phase = job.phase.max(phase);
                 job.lease_ends = Some(lease_ends);
             });
-            match renewed.await {
+            // One that takes longer is not waited for as long as the lease.
+            match tokio::time::timeout(RENEWED_EVERY, renewed).await.unwrap_or(Err(azure::Error::Unreachable)) {
                 Ok(_) => told = phase,
                 Err(error) => {
                     tracing::warn!(cause = chain(&error), "the lease of a job could not be renewed");

@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::azure::{Error, Key, Table, Version};
 use crate::lock::locked;
 
-/// For one write with all its tries, because somebody waits.
+/// After so long there is no other try to write, because somebody waits.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 const MAX_TRIES: u32 = 40;
 const SHORTEST_PAUSE_MS: u64 = 2;

@@ -56,6 +56,13 @@ pub(crate) struct Order<'a> {
     pub(crate) partial_images: u8,
 }
 
+impl Order<'_> {
+    /// The same with so much more of a prompt.
+    pub(crate) fn longer_by(self, bytes: usize) -> Self {
+        Self { prompt_bytes: self.prompt_bytes + bytes, ..self }
+    }
+}
+
 /// What a provider says that a picture took, in tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
@@ -78,10 +85,15 @@ pub struct Bill {
     pub caller: String,
     /// In millionths of a US dollar; the most that the picture can cost.
     pub reserved: u64,
-    /// Whether it was reserved of a budget.
+    /// Whether it was reserved of a budget. Earlier versions did not say.
+    #[serde(default = "yes")]
     pub in_budget: bool,
-    /// Whether none of the caller's had ended on that day when this was reserved.
+    /// Whether it may be the caller's first of the day.
     pub is_first: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// What a picture did cost.

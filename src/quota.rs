@@ -84,7 +84,8 @@ struct Reservation {
     id: String,
     /// The most it can cost, in millionths of a US dollar.
     most: u64,
-    /// When it was made, in seconds since 1970.
+    /// When it was made, in seconds since 1970. Earlier versions did not say.
+    #[serde(default)]
     at: i64,
 }
 
@@ -457,7 +458,7 @@ impl Quota {
         let budget_usd = usd(budget.limit);
         match news {
             Some(Told::Reached) => {
-                tracing::error!(budget_usd, "DAILY_BUDGET_USD is reached: nothing more is drawn today");
+                tracing::error!(budget_usd, "DAILY_BUDGET_USD is reached: no usual picture is drawn any more today");
             }
             Some(Told::FourFifths) => tracing::warn!(budget_usd, "80 % of DAILY_BUDGET_USD are spent or reserved"),
             Some(Told::Nothing) | None => {}
@@ -599,6 +600,15 @@ mod tests {
         assert_eq!(open(&mut day, "d", 200, 0), (Room::Spent, Some(Told::Reached)));
         assert_eq!(open(&mut day, "e", 200, 0), (Room::Spent, None), "it is told once");
         assert_eq!(open(&mut day, "cheap", 100, 0), (Room::Enough, None));
+    }
+
+    #[test]
+    fn a_day_of_an_earlier_version_goes_on() {
+        let mut day: Day = serde_json::from_str(r#"{"open": [["a", 900]], "spent": 1}"#).expect("it can be read");
+        assert_eq!(open(&mut day, "b", 200, HOUR).0, Room::Spent, "nobody ends it any more");
+        assert!(day.close("a"));
+        let bill = r#"{"id": "a", "day": "2026-11-21", "caller": "c", "reserved": 900, "is_first": true}"#;
+        assert!(serde_json::from_str::<Bill>(bill).expect("it can be read").in_budget);
     }
 
     #[test]

@@ -37,6 +37,10 @@ pub(crate) async fn accept(app: &Arc<App>, request: Request) -> Answered {
 }
 
 async fn accept_once(app: Arc<App>, request: Request) -> Answered {
+    let _entry = match app.turns.enter() {
+        Ok(entry) => entry,
+        Err(busy) => return Error::from(busy).into(),
+    };
     let (wishes, direction) = (request.wishes.clone(), request.direction);
     let repeatable = request.repeatable.clone();
     let generation = match Generation::of(&app, request) {
@@ -196,7 +200,7 @@ async fn draw(app: &Arc<App>, lease: Lease, job: Job) -> Result<(), Problem> {
             return Ok(fail(app, &lease, job, end).await?);
         }
     };
-    if app.quota.most(generation.orders()) > work.bill.reserved {
+    if work.bill.in_budget && app.quota.most(generation.orders()) > work.bill.reserved {
         return Ok(fail(app, &lease, job, failed(&too_dear(), false)).await?);
     }
     let (reporter, _progress) = Reporter::new();
@@ -292,7 +296,7 @@ fn settle_later(app: &Arc<App>, id: &str, job: &Job) {
     });
 }
 
-/// Why no picture came of a job, as its generation would have said.
+/// Why no picture came of a job, as far as the code that its caller is told says so.
 fn unused(trouble: &Trouble) -> Unused {
     match trouble.code.as_str() {
         "prompt_rejected" => Unused::Refusal,

@@ -4,6 +4,7 @@
 //! The caller waits for the answer, watches events, or takes a job; it is one and the same generation.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
@@ -30,6 +31,8 @@ use crate::work;
 
 /// Where a picture is going to be, percent-encoded: who reads text gets it, too.
 const IMAGE_NAME: HeaderName = HeaderName::from_static("x-image-name");
+/// For what an answer is better with, but not late: the platform's front end may be about to end it.
+const LOOK_WITHIN: Duration = Duration::from_secs(2);
 const STORED_LATER: &str =
     "The image was drawn and is safe. It will appear in the gallery as soon as storage can be reached again.";
 /// Unfinished pictures that are shown to who watches.
@@ -47,7 +50,10 @@ pub(super) async fn handle(State(app): State<Arc<App>>, headers: HeaderMap, body
         // It was asked for a moment ago.
         Known::Unavailable => None,
         // An answer that has not counted: how the caller stands is found out for it alone.
-        Known::Standing(_) | Known::Nothing => app.quota.standing(&caller, now).await.ok().flatten(),
+        Known::Standing(_) | Known::Nothing => {
+            let standing = tokio::time::timeout(LOOK_WITHIN, app.quota.standing(&caller, now));
+            standing.await.ok().and_then(Result::ok).flatten()
+        }
     };
     rate_limit::insert(response.headers_mut(), app.quota.daily_images(), standing, now);
     response
@@ -61,6 +67,7 @@ enum Known {
 }
 
 async fn respond(app: &Arc<App>, headers: &HeaderMap, caller: &Caller, body: Body) -> (Response, Known) {
+    let began = Instant::now();
     let accept = Accept::of(headers);
     let asynchronous = Asynchronous::of(headers);
     if asynchronous.is_some() && !app.jobs.can_queue() {
@@ -74,7 +81,7 @@ async fn respond(app: &Arc<App>, headers: &HeaderMap, caller: &Caller, body: Bod
     if let Some(asynchronous) = asynchronous {
         let answered = work::accept(app, request).await;
         if let (Ok(Outcome::Job { id }), Some(wait)) = (&answered.result, asynchronous.wait) {
-            jobs::wait_for_end(app, id, wait).await;
+            jobs::wait_for_end(app, id, wait.saturating_sub(began.elapsed())).await;
         }
         let (response, known) = conclude(app, accept, answered).await;
         return (applied(response, asynchronous), known);
@@ -193,7 +200,8 @@ fn answer(accept: Accept, outcome: &Outcome) -> Response {
 /// A job that a request led to, now or the first time: its end, as the request's own would have been;
 /// 202 until then.
 async fn answer_job(app: &Arc<App>, accept: Accept, id: &str) -> Response {
-    match work::look(app, id, (app.clock)()).await.ok().flatten() {
+    let look = tokio::time::timeout(LOOK_WITHIN, work::look(app, id, (app.clock)()));
+    match look.await.ok().and_then(Result::ok).flatten() {
         Some(Job { prompt, end: Some(end), .. }) => match jobs::outcome(app, prompt, end).await {
             Ok(outcome) => answer(accept, &outcome),
             Err(problem) => problem.into_response(),

@@ -22,8 +22,8 @@ const MAX_REDIRECTS: usize = 3;
 /// Between tries to fetch it.
 const PAUSES_MS: [u64; 3] = [250, 1_000, 3_000];
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// For one try: a line that stalls is not all there is.
-const TRY_TIMEOUT: Duration = Duration::from_secs(20);
+/// A line that brings nothing for so long is given up, and another is tried.
+const READ_TIMEOUT: Duration = Duration::from_secs(20);
 /// For all of it, after the time that drawing may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -38,7 +38,8 @@ impl OpenAi {
         // One for each download: what keeps pictures at URLs is rare, and no connection is worth keeping.
         let client = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(TRY_TIMEOUT)
+            .timeout(TIMEOUT)
+            .read_timeout(READ_TIMEOUT)
             .redirect(redirect::Policy::none())
             .no_proxy()
             .dns_resolver(Arc::new(Public { or_loopback: provider_is_here }))

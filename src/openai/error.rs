@@ -246,7 +246,9 @@ impl ErrorObject {
 
     /// The type says only that the user is to change something; the code says what, if there is one.
     fn is_refusal(&self) -> bool {
-        self.says(&REFUSALS) || self.code.is_null() && self.r#type == "image_generation_user_error"
+        let is_empty = |word: &Value| word.as_str().is_none_or(str::is_empty);
+        let is_about_the_prompt = is_empty(&self.code) && (is_empty(&self.param) || self.param == "prompt");
+        self.says(&REFUSALS) || is_about_the_prompt && self.r#type == "image_generation_user_error"
     }
 }
 
