@@ -115,7 +115,8 @@ impl Prices {
         let table: Vec<(String, Price)> =
             config.prices.iter().map(|(model, price)| (model.clone(), *price)).chain(built_in).collect();
         let mut dearest = TokenPrice { text_input: 0.0, image_input: 0.0, image_output: 0.0 };
-        let mut dearest_image = DALL_E.map(|(_, square, other)| micro_usd(square.max(other))).into_iter().max();
+        let mut dearest_image =
+            DALL_E.iter().fold(0.0, |dearest: f64, (_, square, other)| dearest.max(*square).max(*other));
         for (_, price) in &table {
             match price {
                 Price::Tokens(price) => {
@@ -123,10 +124,10 @@ impl Prices {
                     dearest.image_input = dearest.image_input.max(price.image_input);
                     dearest.image_output = dearest.image_output.max(price.image_output);
                 }
-                Price::Image(ImagePrice { image }) => dearest_image = dearest_image.max(Some(micro_usd(*image))),
+                Price::Image(price) => dearest_image = dearest_image.max(price.image),
             }
         }
-        Self { table, dearest, dearest_image: dearest_image.unwrap_or_default() }
+        Self { table, dearest, dearest_image: micro_usd(dearest_image) }
     }
 
     /// The most that a picture can cost. A model without a price costs what the dearest does.

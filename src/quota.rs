@@ -42,8 +42,7 @@ pub(crate) struct Quota {
     days: Ledger<Day>,
     limits: LimitsConfig,
     prices: Prices,
-    /// The most that a picture without wishes can cost, in millionths of a US dollar.
-    usual: u64,
+    budget: Budget,
 }
 
 /// What a caller has had of a day.
@@ -155,12 +154,17 @@ impl Day {
     fn end(&mut self, id: &str) -> bool {
         let is_new = !self.ended.iter().any(|ended| ended == id);
         if is_new {
-            self.ended.push_back(id.to_owned());
-        }
-        if self.ended.len() > MAX_ENDED {
-            self.ended.pop_front();
+            remember(&mut self.ended, id, MAX_ENDED);
         }
         is_new
+    }
+}
+
+/// Of more than so many, the oldest goes.
+fn remember(ids: &mut VecDeque<String>, id: &str, most: usize) {
+    ids.push_back(id.to_owned());
+    if ids.len() > most {
+        ids.pop_front();
     }
 }
 
@@ -270,11 +274,12 @@ impl Quota {
     /// With the orders of a picture without wishes.
     pub(crate) fn new<'a>(limits: &LimitsConfig, table: Table, usual: impl Iterator<Item = Order<'a>>) -> Self {
         let prices = Prices::new(limits);
+        let usual = usual.map(|order| prices.most(order)).max().unwrap_or_default();
         Self {
             callers: Ledger::new(table.clone()),
             days: Ledger::new(table),
             limits: limits.clone(),
-            usual: usual.map(|order| prices.most(order)).max().unwrap_or_default(),
+            budget: Budget { limit: limits.daily_budget, usual },
             prices,
         }
     }
@@ -301,7 +306,7 @@ impl Quota {
             day: name(today.date),
             caller: caller.as_str().to_owned(),
             reserved: self.most(orders),
-            in_budget: self.limits.daily_budget > 0,
+            in_budget: self.budget.limit > 0,
             is_first: true,
         };
         let limit = self.limits.daily_images;
@@ -314,10 +319,7 @@ impl Quota {
                     let is_free = is_there || state.used < limit;
                     if is_free && !is_there {
                         state.used += 1;
-                        state.reserved.push_back(id.clone());
-                        if state.reserved.len() > MAX_RESERVATIONS {
-                            state.reserved.pop_front();
-                        }
+                        remember(&mut state.reserved, &id, MAX_RESERVATIONS);
                     }
                     (is_free, state.counted_by.is_none(), state.used)
                 }
@@ -448,7 +450,7 @@ impl Quota {
         if !bill.in_budget {
             return Ok(());
         }
-        let budget = Budget { limit: self.limits.daily_budget, usual: self.usual };
+        let budget = self.budget;
         let reservation = Reservation { id: bill.id.clone(), most: bill.reserved, at: today.now };
         let reserve = move |day: &mut Day| {
             let room = day.open(reservation.clone(), &budget);
@@ -479,14 +481,14 @@ impl Quota {
         counts: bool,
         change: impl Fn(&mut Day, &mut ModelDay) + Send + 'static,
     ) -> Result<(), azure::Error> {
+        if !counts && !bill.in_budget {
+            return Ok(());
+        }
         let is_first = counts && bill.is_first && {
             let id = bill.id.clone();
             let count = move |state: &mut CallerDay| *state.counted_by.get_or_insert_with(|| id.clone()) == id;
             self.callers.change(&bill.caller_key(), bill.expires(), count).await?
         };
-        if !counts && !bill.in_budget {
-            return Ok(());
-        }
         let (id, model, in_budget) = (bill.id.clone(), model.to_owned(), bill.in_budget);
         let end = move |day: &mut Day| {
             let ends = if in_budget { day.close(&id) } else { day.end(&id) };

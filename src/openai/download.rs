@@ -38,7 +38,6 @@ impl OpenAi {
         // One for each download: what keeps pictures at URLs is rare, and no connection is worth keeping.
         let client = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(TIMEOUT)
             .read_timeout(READ_TIMEOUT)
             .redirect(redirect::Policy::none())
             .no_proxy()

@@ -197,11 +197,7 @@ impl Error {
         let status = response.status();
         let request_id = printable(response.headers().get("x-request-id").and_then(|id| id.to_str().ok()));
         let retry_after = retry_after(response.headers());
-        let should_retry = match response.headers().get("x-should-retry").map(|value| value.as_bytes()) {
-            Some(b"true") => Some(true),
-            Some(b"false") => Some(false),
-            _ => None,
-        };
+        let should_retry = response.headers().get("x-should-retry").and_then(|value| value.to_str().ok()?.parse().ok());
         let body = read_body(response, MAX_ERROR_BYTES).await.unwrap_or_default();
         let error = serde_json::from_slice::<Body>(&body).unwrap_or_default().error;
         let (code, says) = (error.code(), |known| error.says(known));

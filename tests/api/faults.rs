@@ -11,7 +11,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
-use crate::harness::{Setup, Visionary, WIRES, azurite, eventually, with_faults_before};
+use crate::harness::{Setup, Visionary, WIRES, azurite, with_faults_before};
 
 /// One prompt; `wanted` is the status, the code, how often the provider was asked, how many pictures
 /// it drew, and how many there are.
@@ -382,7 +382,7 @@ async fn who_waits_for_a_turn_when_the_process_stops_is_sent_away_and_nothing_is
     let stop = async {
         hold.reached(1).await;
         // The second is counted once it is inside.
-        eventually(async || (visionary.get("/api/quota").await.json()["used"] == 2).then_some(())).await;
+        visionary.used(2).await;
         visionary.host.terminate_handler(0);
         visionary.host.wait_for_log(|line| line.text.contains("\"busy\"")).await;
         hold.release();

@@ -185,6 +185,17 @@ impl Visionary {
         images.iter().map(|image| (text(&image["name"]), text(&image["url"]))).collect()
     }
 
+    /// Today's sums, once nothing is reserved any more: what comes after an answer is soon done.
+    pub(crate) async fn settled(&self) -> Value {
+        let today = async || self.get("/api/usage?days=1").await.json()["days"][0].clone();
+        eventually(async || Some(today().await).filter(|today| today["reservedUsd"] == 0.0)).await
+    }
+
+    /// Resolves when so many of the quota are used.
+    pub(crate) async fn used(&self, wanted: u64) {
+        eventually(async || (self.get("/api/quota").await.json()["used"] == wanted).then_some(())).await;
+    }
+
     /// What a browser gets for a link.
     pub(crate) async fn open(&self, url: &str) -> Response {
         self.http.get(url).send().await.expect("the link answers")

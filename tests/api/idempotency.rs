@@ -141,7 +141,7 @@ async fn the_claim_of_a_dead_process_is_free_after_its_lease_and_an_answer_after
     // It waits for its turn.
     let request = visionary.request(Method::POST, "/api/generateImage").header("idempotency-key", "1").body(FOX);
     let request = tokio::spawn(request.send());
-    eventually(async || (visionary.get("/api/quota").await.json()["used"] == 2).then_some(())).await;
+    visionary.used(2).await;
     visionary.host.kill_handler(0).await;
     request.await.unwrap().unwrap();
     first.await.unwrap().unwrap();

@@ -51,11 +51,6 @@ async fn delete(visionary: &Visionary, job: &str) -> Answer {
     Answer::of(visionary.request(Method::DELETE, job).send().await.expect("an answer")).await
 }
 
-/// What is said of the quota once it says so.
-async fn used(visionary: &Visionary, wanted: u64) {
-    eventually(async || (visionary.get("/api/quota").await.json()["used"] == wanted).then_some(())).await;
-}
-
 fn queue(visionary: &Visionary, name: &str) -> Queue {
     Queue::open(&visionary.azurite.as_ref().expect("an account of its own").connection_string(), name).unwrap()
 }
@@ -97,7 +92,7 @@ async fn a_job_is_accepted_drawn_and_told_of() {
     assert_eq!((&result["name"], &result["url"]), (&json!(name), &json!(url)));
     assert_eq!(visionary.open(&url).await.status(), 200);
     assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 1);
-    used(&visionary, 1).await;
+    visionary.used(1).await;
     // Addresses match in any case, as all do.
     assert_eq!(visionary.get(&location.to_uppercase()).await.status, 200);
     let logged = visionary.host.logs().iter().any(|line| line.text.contains(&id) || line.text.contains("a fox"));
@@ -183,10 +178,10 @@ async fn a_job_is_cancelled_before_it_begins_and_not_after() {
     hold.reached(1).await;
     let second = post(&visionary, "respond-async", &[("idempotency-key", "2")], r#"{"prompt":"the second"}"#).await;
     let second = second.header("location").to_owned();
-    used(&visionary, 2).await;
+    visionary.used(2).await;
     let cancelled = delete(&visionary, &second).await;
     assert_eq!((cancelled.status, &cancelled.json()["status"]), (200, &json!("cancelled")), "{}", cancelled.body);
-    used(&visionary, 1).await;
+    visionary.used(1).await;
     assert_eq!(delete(&visionary, &second).await.status, 200, "a second time does no harm");
     let begun = delete(&visionary, &first).await;
     assert_eq!((begun.status, begun.header("x-error-code")), (409, "job_has_begun"));
@@ -204,7 +199,7 @@ async fn a_job_is_cancelled_before_it_begins_and_not_after() {
         assert_eq!(visionary.get(job).await.status, 404, "{job}");
         assert_eq!(delete(&visionary, job).await.status, 404, "{job}");
     }
-    used(&visionary, 2).await;
+    visionary.used(2).await;
 }
 
 #[tokio::test]
@@ -243,13 +238,13 @@ async fn what_can_be_refused_at_once_is_and_what_fails_for_good_gives_back() {
     let job = accept(&visionary, FOX).await;
     let failed = status(&visionary, &job, "failed").await;
     assert_eq!((&failed["status"], &failed["problem"]["code"]), (&json!("failed"), &json!("provider_misconfigured")));
-    used(&visionary, 0).await;
+    visionary.used(0).await;
     visionary.openai.script(Endpoint::Images, Reply::normal().cut_before_answer());
     let visionary = restarted(visionary).await;
     let job = accept(&visionary, FOX).await;
     let lost = status(&visionary, &job, "failed").await;
     assert_eq!(lost["problem"]["code"], "provider_answer_lost");
-    used(&visionary, 1).await;
+    visionary.used(1).await;
     assert_eq!(status(&visionary, &accept(&visionary, FOX).await, "done").await["status"], "done");
     let answer = post(&visionary, "respond-async", &[], FOX).await;
     assert_eq!((answer.status, answer.header("x-error-code")), (429, "quota_exceeded"));
@@ -261,8 +256,7 @@ async fn a_refused_job_is_a_refusal_in_the_usage() {
     let visionary = setup().start().await;
     let job = accept(&visionary, r#"{"prompt":"a forbidden fox"}"#).await;
     assert_eq!(status(&visionary, &job, "failed").await["problem"]["code"], "prompt_rejected");
-    let today = async || visionary.get("/api/usage").await.json()["days"][0].clone();
-    let today = eventually(async || Some(today().await).filter(|today| today["reservedUsd"] == 0.0)).await;
+    let today = visionary.settled().await;
     assert_eq!((&today["refusals"], &today["failures"], &today["usd"]), (&json!(1), &json!(0), &json!(0.0)));
 }
 
@@ -278,7 +272,7 @@ async fn a_job_that_would_cost_more_than_was_reserved_is_not_drawn() {
     assert_eq!(delivery.status(), 200);
     let failed = status(&visionary, &job, "failed").await;
     assert_eq!((&failed["status"], &failed["problem"]["code"]), (&json!("failed"), &json!("job_outdated")));
-    used(&visionary, 0).await;
+    visionary.used(0).await;
     assert!(visionary.openai.requests(Endpoint::Images).is_empty());
 }
 
@@ -327,7 +321,7 @@ async fn a_job_that_fails_five_times_is_given_up_and_does_not_count() {
     assert_eq!((&failed["status"], &failed["problem"]["code"]), (&json!("failed"), &json!("provider_failed")));
     // Three times by each of five deliveries, and nothing was drawn by any.
     assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 15);
-    used(&visionary, 0).await;
+    visionary.used(0).await;
     visionary.openai.script_always(Endpoint::Images, Reply::normal());
     let again = post(&visionary, "wait=60", &[("idempotency-key", "fox")], FOX).await;
     assert_eq!(again.status, 200, "its key is free: {}", again.body);
@@ -355,7 +349,7 @@ async fn a_job_that_is_poison_is_failed_and_does_not_count() {
     let visionary = Setup::default().set("DAILY_IMAGE_QUOTA", "5").start().await;
     let key = [("idempotency-key", "fox")];
     let job = post(&visionary, "respond-async", &key, FOX).await.header("location").to_owned();
-    used(&visionary, 1).await;
+    visionary.used(1).await;
     let url = format!("{}/processImagePoison", visionary.host.handler_url(0).unwrap());
     let message = json!(json!({"job": job.rsplit('/').next().unwrap()}).to_string());
     for _ in 0..2 {
@@ -364,7 +358,7 @@ async fn a_job_that_is_poison_is_failed_and_does_not_count() {
     }
     let failed = visionary.get(&job).await.json();
     assert_eq!((&failed["status"], &failed["problem"]["code"]), (&json!("failed"), &json!("job_failed")));
-    used(&visionary, 0).await;
+    visionary.used(0).await;
     // A message of it that comes late draws nothing.
     assert_eq!(deliver(&visionary, 0, &message).await.status, 200);
     assert!(visionary.openai.requests(Endpoint::Images).is_empty());
@@ -515,7 +509,6 @@ async fn jobs_survive_their_processes_and_none_is_paid_twice() {
     assert!(done.is_subset(&prompts) && prompts.is_subset(&(&done | &lost)));
     assert!(lost.len() <= 6 * KILLS, "no more than were being drawn");
     // Each has counted once, and nothing is reserved any more.
-    used(&visionary, u64::try_from(JOBS).unwrap()).await;
-    let reserved = async || visionary.get("/api/usage").await.json()["days"][0]["reservedUsd"].as_f64();
-    eventually(async || reserved().await.filter(|usd| *usd == 0.0)).await;
+    visionary.used(u64::try_from(JOBS).unwrap()).await;
+    visionary.settled().await;
 }

@@ -31,11 +31,6 @@ async fn quota_of(visionary: &Visionary, user: &str) -> Value {
     Answer::of(request.send().await.unwrap()).await.json()
 }
 
-/// Today's sums, once nothing is reserved any more: what comes after an answer is soon done.
-async fn settled(visionary: &Visionary) -> Value {
-    eventually(async || Some(today(visionary).await).filter(|today| today["reservedUsd"] == 0.0)).await
-}
-
 async fn today(visionary: &Visionary) -> Value {
     visionary.get("/api/usage?days=1").await.json()["days"][0].clone()
 }
@@ -100,7 +95,7 @@ async fn of_a_hundred_at_once_over_two_processes_exactly_five_are_drawn() {
     assert_eq!(visionary.openai.pictures_drawn().len(), 5);
     assert_eq!(quota_of(&visionary, "anna").await["used"], 5);
     assert_eq!(quota_of(&visionary, "bob").await["used"], 0);
-    let today = settled(&visionary).await;
+    let today = visionary.settled().await;
     assert_eq!((&today["images"], &today["callers"]), (&json!(5), &json!(1)));
 }
 
@@ -123,7 +118,7 @@ async fn with_a_provider_that_fails_at_random_delivered_and_remaining_are_always
         let remaining = quota_of(&visionary, &user).await["remaining"].as_u64().unwrap();
         assert_eq!(delivered as u64 + remaining, 5);
     }
-    let today = settled(&visionary).await;
+    let today = visionary.settled().await;
     assert_eq!(today["images"].as_u64().unwrap() as usize, visionary.list().await.len());
     assert_eq!(today["callers"], 3);
 }
@@ -156,7 +151,7 @@ async fn a_budget_for_ten_pictures_is_never_exceeded_by_any_amount() {
     assert!(refused.body.starts_with("What may be spent today is reserved"), "{}", refused.body);
     assert!(refused.header("retry-after").parse::<u64>().unwrap() <= 60, "what is reserved may be given back");
     assert_eq!(visionary.openai.pictures_drawn().len(), 10);
-    let today = settled(&visionary).await;
+    let today = visionary.settled().await;
     assert_eq!((&today["usd"], &today["images"]), (&json!(0.4), &json!(10)));
     for _ in 0..4 {
         let refused = generate_as(&visionary, "somebody else").await;
@@ -311,7 +306,7 @@ async fn a_picture_that_is_recovered_is_settled_once() {
     // It leaves the spool last.
     let spool = visionary.setting("SPOOL_DIR");
     eventually(async || (std::fs::read_dir(&spool).unwrap().count() == 0).then_some(())).await;
-    let today = settled(&visionary).await;
+    let today = visionary.settled().await;
     let sums = (&today["images"], &today["usd"], &today["callers"]);
     assert_eq!(sums, (&json!(1), &json!(0.052_73), &json!(1)));
     assert_eq!(quota_of(&visionary, "anna").await["used"], 1);
@@ -346,7 +341,7 @@ async fn while_the_table_is_down_or_throttling_nothing_is_drawn_and_no_answer_ha
         assert_eq!(generate_as(&visionary, "bob").await.status, 200);
         // What could not be reserved is given back, whatever had been written of it.
         eventually(async || (quota_of(&visionary, "anna").await["used"] == 1).then_some(())).await;
-        assert_eq!(settled(&visionary).await["images"], 2);
+        assert_eq!(visionary.settled().await["images"], 2);
     }))
     .await;
 }
@@ -362,7 +357,7 @@ async fn a_slow_table_is_waited_for_and_a_very_slow_one_is_not() {
     assert_eq!((answer.status, answer.header("x-error-code")), (503, "quota_unavailable"));
     assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 1);
     faults.set(Line::Whole);
-    assert_eq!(settled(&visionary).await["images"], 1);
+    assert_eq!(visionary.settled().await["images"], 1);
     eventually(async || (quota_of(&visionary, "anna").await["used"] == 1).then_some(())).await;
 }
 
@@ -375,7 +370,7 @@ async fn a_reservation_whose_answer_was_lost_counts_once() {
         assert_eq!(generate_as(&visionary, "anna").await.status, 200);
         assert_eq!(quota_of(&visionary, "anna").await["used"], used);
     }
-    let today = settled(&visionary).await;
+    let today = visionary.settled().await;
     assert_eq!((&today["images"], &today["usd"]), (&json!(4), &json!(0.210_92)));
 }
 
@@ -434,7 +429,7 @@ async fn the_operator_sees_what_was_drawn_and_spent_by_day_and_model() {
     generate_as(&visionary, "bob").await;
     visionary.openai.script(Endpoint::Images, Reply::normal().cut_before_answer());
     generate_as(&visionary, "bob").await;
-    let counted = async || Some(settled(&visionary).await).filter(|today| today["failures"] == 1);
+    let counted = async || Some(visionary.settled().await).filter(|today| today["failures"] == 1);
     let mut today = eventually(counted).await;
     today["date"] = json!("[date]");
     insta::assert_json_snapshot!(today, @r#"
