@@ -10,8 +10,11 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy, copy_bidirectional};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1024;
 
 /// What happens to connections. A change closes those that are open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub enum Line {
     Whole,
     /// They are closed.
     Cut,
+    /// They are refused, as where nobody listens.
+    Refused,
     /// They are accepted, and nothing comes of it.
     Stalled,
     /// What the service says comes so much later.
@@ -68,10 +73,22 @@ impl Drop for Faults {
     }
 }
 
-async fn accept(listener: TcpListener, upstream: u16, set: watch::Sender<Line>, mut line: watch::Receiver<Line>) {
-    while let Ok((client, _)) = listener.accept().await {
-        let (set, now) = (set.clone(), *line.borrow_and_update());
-        let mut changes = line.clone();
+async fn accept(mut listener: TcpListener, upstream: u16, set: watch::Sender<Line>, mut line: watch::Receiver<Line>) {
+    loop {
+        let now = *line.borrow_and_update();
+        if now == Line::Refused {
+            let Ok(again) = refuse_until_changed(listener, &mut line).await else { return };
+            listener = again;
+            continue;
+        }
+        let client = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((client, _)) => client,
+                Err(_) => return,
+            },
+            _ = line.changed() => continue,
+        };
+        let (set, mut changes) = (set.clone(), line.clone());
         tokio::spawn(async move {
             tokio::select! {
                 () = carry(client, upstream, now, set) => {}
@@ -81,11 +98,24 @@ async fn accept(listener: TcpListener, upstream: u16, set: watch::Sender<Line>, 
     }
 }
 
+/// A socket that is bound and does not listen keeps the port and refuses connections.
+async fn refuse_until_changed(listener: TcpListener, line: &mut watch::Receiver<Line>) -> std::io::Result<TcpListener> {
+    let address = listener.local_addr()?;
+    drop(listener);
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    // The sender lives in the task that waits here.
+    let _ = line.wait_for(|line| *line != Line::Refused).await;
+    socket.listen(BACKLOG)
+}
+
 /// Either end closes the connection.
 async fn carry(mut client: TcpStream, upstream: u16, line: Line, set: watch::Sender<Line>) {
     let service = TcpStream::connect(("127.0.0.1", upstream));
     match line {
-        Line::Cut => {}
+        // A refused connection does not come here.
+        Line::Cut | Line::Refused => {}
         Line::Stalled => std::future::pending().await,
         Line::Whole => {
             let Ok(mut service) = service.await else { return };

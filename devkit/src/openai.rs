@@ -168,6 +168,11 @@ impl OpenAi {
         format!("http://127.0.0.1:{}/{path}", self.server.port)
     }
 
+    /// Where it listens on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.server.port
+    }
+
     /// Has the next unscripted request to `endpoint` answered this way.
     pub fn script(&self, endpoint: Endpoint, reply: Reply) {
         locked(&self.server.scripts).entry(endpoint).or_default().next.push_back(reply);

@@ -30,9 +30,16 @@ pub(crate) fn azurite() -> &'static Azurite {
 /// A line to a service of Azurite's that can be made to fail, and the connection string that leads
 /// through it.
 pub(crate) async fn with_faults_before(port: u16) -> (Faults, String) {
-    let faults = Faults::before(port).await.expect("a proxy");
-    let through = azurite().connection_string().replace(&format!(":{port}/"), &format!(":{}/", faults.port()));
+    let mut through = azurite().connection_string();
+    let faults = before(&mut through, port).await;
     (faults, through)
+}
+
+/// A line to the service on that port; what is set to reach the service leads through the line then.
+async fn before(setting: &mut String, port: u16) -> Faults {
+    let faults = Faults::before(port).await.expect("a proxy");
+    *setting = setting.replace(&format!(":{port}/"), &format!(":{}/", faults.port()));
+    faults
 }
 
 /// A container that no other test uses.
@@ -47,9 +54,17 @@ pub(crate) struct Visionary {
     pub(crate) settings: Vec<(String, String)>,
     /// Its account, if it has its own.
     pub(crate) azurite: Option<Azurite>,
+    /// Its lines to other services, if [`Setup::lines`] says so.
+    pub(crate) lines: Option<Lines>,
     http: reqwest::Client,
     // Removed when the test ends.
     _spool: TempDir,
+}
+
+/// The lines of one handler, each of which can be made to fail.
+pub(crate) struct Lines {
+    pub(crate) blobs: Faults,
+    pub(crate) provider: Faults,
 }
 
 #[derive(Clone)]
@@ -64,6 +79,8 @@ pub(crate) struct Setup {
     pub(crate) own_account: bool,
     /// The same, and the host listens to its queue.
     pub(crate) queues: bool,
+    /// Blobs and provider are reached by lines that can be made to fail.
+    pub(crate) lines: bool,
 }
 
 impl Default for Setup {
@@ -77,6 +94,7 @@ impl Default for Setup {
             handlers: 1,
             own_account: false,
             queues: false,
+            lines: false,
         }
     }
 }
@@ -99,15 +117,26 @@ impl Setup {
             None
         };
         let openai = OpenAi::start_with(self.openai).await.expect("the stand-in for OpenAI starts");
+        let account = own.as_ref().unwrap_or_else(|| azurite());
+        let (mut storage, mut provider) = (account.connection_string(), openai.base_url());
+        let lines = if self.lines {
+            let lines = Lines {
+                blobs: before(&mut storage, account.blob_port()).await,
+                provider: before(&mut provider, openai.port()).await,
+            };
+            Some(lines)
+        } else {
+            None
+        };
         let mut settings: Vec<(String, String)> = vec![
-            ("AzureWebJobsStorage".into(), own.as_ref().unwrap_or_else(|| azurite()).connection_string()),
+            ("AzureWebJobsStorage".into(), storage),
             ("IMAGE_CONTAINER".into(), new_container()),
             ("SPOOL_DIR".into(), spool.path().join("spool").to_str().expect("UTF-8").into()),
             // Far away, so that each test passes the reservations and few meet a limit.
             ("DAILY_IMAGE_QUOTA".into(), "100000".into()),
             ("DAILY_BUDGET_USD".into(), "100000".into()),
             ("OPENAI_API_KEY".into(), API_KEY.into()),
-            ("OPENAI_BASE_URL".into(), openai.base_url()),
+            ("OPENAI_BASE_URL".into(), provider),
         ];
         for (name, value) in self.settings {
             settings.retain(|(known, _)| known != name);
@@ -123,7 +152,7 @@ impl Setup {
             ..Options::new(root(), self.wire)
         };
         let host = FunctionsHost::start(options).await.expect("the host and the handler start");
-        Visionary { host, openai, settings, azurite: own, http: http(), _spool: spool }
+        Visionary { host, openai, settings, azurite: own, lines, http: http(), _spool: spool }
     }
 }
 
@@ -185,10 +214,12 @@ impl Visionary {
         images.iter().map(|image| (text(&image["name"]), text(&image["url"]))).collect()
     }
 
-    /// Today's sums, once nothing is reserved any more: what comes after an answer is soon done.
+    /// Today's sums, once nothing is reserved any more: what comes after an answer is soon done. They are
+    /// null where nothing was reserved today.
     pub(crate) async fn settled(&self) -> Value {
         let today = async || self.get("/api/usage?days=1").await.json()["days"][0].clone();
-        eventually(async || Some(today().await).filter(|today| today["reservedUsd"] == 0.0)).await
+        eventually(async || Some(today().await).filter(|today| today["reservedUsd"].as_f64().unwrap_or(0.0) == 0.0))
+            .await
     }
 
     /// Resolves when so many of the quota are used.
