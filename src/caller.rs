@@ -14,10 +14,16 @@ const PRINCIPAL_ID: HeaderName = HeaderName::from_static("x-ms-client-principal-
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// One who asks, as a keyed digest: what is stored names nobody.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Caller(String);
 
 impl Caller {
+    /// A caller of a test's.
+    #[cfg(test)]
+    pub(crate) fn named(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
     /// 64 hexadecimal digits.
     pub fn as_str(&self) -> &str {
         &self.0

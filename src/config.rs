@@ -4,6 +4,7 @@
 //! as an app setting that somebody emptied in the portal does.
 
 mod limits;
+mod sas;
 mod storage;
 
 use std::path::PathBuf;
@@ -15,7 +16,8 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 pub use limits::{ImagePrice, LimitsConfig, Price, TokenPrice};
-pub use storage::{QueueConfig, StorageConfig};
+pub use sas::{SasConfig, SasPermissions};
+pub use storage::{ServiceConfig, StorageConfig};
 
 pub(crate) use limits::micro_usd;
 
@@ -49,8 +51,10 @@ pub struct Config {
     pub openai: OpenAiConfig,
     /// The storage account.
     pub storage: StorageConfig,
+    /// Where the records of generations are kept.
+    pub state: ServiceConfig,
     /// Where jobs are queued; `None` without a connection string in `AzureWebJobsStorage`.
-    pub queue: Option<QueueConfig>,
+    pub queue: Option<ServiceConfig>,
     /// `SYNC_LIMIT_SECONDS` (215): a synchronous request that takes longer is answered with a job.
     /// Azure's front end ends those that have no answer after 230 s.
     pub sync_limit: Duration,
@@ -142,37 +146,6 @@ pub enum TextApi {
     Completions,
 }
 
-/// The shared access signatures that leave this program.
-#[derive(Debug, Clone)]
-pub struct SasConfig {
-    /// `SAS_MINUTES` (30): how long a token from `generateSASToken` is good, and how long a link
-    /// from `getImages` is good at the least.
-    pub lifetime: Duration,
-    /// `SAS_PERMISSIONS` (`rcw`): what a token from `generateSASToken` allows.
-    pub permissions: SasPermissions,
-}
-
-/// What a container token allows: some of `racwdl`, in Azure's order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SasPermissions(String);
-
-impl SasPermissions {
-    /// Azure's letters, in Azure's order
-    /// (<https://learn.microsoft.com/rest/api/storageservices/create-service-sas>).
-    const LETTERS: &str = "racwdl";
-
-    /// The letters, each once, in Azure's order.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    fn parse(letters: &str) -> Option<Self> {
-        let known = letters.chars().all(|letter| Self::LETTERS.contains(letter));
-        let ordered: String = Self::LETTERS.chars().filter(|letter| letters.contains(*letter)).collect();
-        (known && ordered.len() == letters.len()).then_some(Self(ordered))
-    }
-}
-
 /// A setting that stops the start. Its text names the setting and never repeats its value.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
@@ -250,7 +223,8 @@ impl Config {
                 Some(_) => return Err(Error::Malformed { name: "MODERATION", expected: "off or on" }),
             },
             limits: LimitsConfig::from_vars(&vars)?,
-            queue: QueueConfig::from_vars(&vars)?,
+            state: ServiceConfig::table(&vars, &storage)?,
+            queue: ServiceConfig::queue(&vars)?,
             sync_limit: Duration::from_secs(
                 vars.number("SYNC_LIMIT_SECONDS", "a whole number of seconds, 1 to 215", 1..=215)?.unwrap_or(215),
             ),
@@ -309,21 +283,6 @@ impl OpenAiConfig {
             timeout: Duration::from_secs(
                 vars.number("OPENAI_TIMEOUT_SECONDS", "a whole number of seconds, 1 to 600", 1..=600)?.unwrap_or(200),
             ),
-        })
-    }
-}
-
-impl SasConfig {
-    fn from_vars(vars: &Vars) -> Result<Self, Error> {
-        let minutes =
-            vars.number("SAS_MINUTES", "a whole number of minutes, 1 to 10080", 1..=10_080)?.unwrap_or(30_u64);
-        let permissions = vars.get("SAS_PERMISSIONS")?.unwrap_or_else(|| "rcw".to_owned());
-        Ok(Self {
-            lifetime: Duration::from_secs(minutes * 60),
-            permissions: SasPermissions::parse(&permissions).ok_or(Error::Malformed {
-                name: "SAS_PERMISSIONS",
-                expected: "some of the letters racwdl, each at most once",
-            })?,
         })
     }
 }

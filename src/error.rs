@@ -7,9 +7,25 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 
-use crate::jobs::Trouble;
+use crate::generation::{Error, Failure, NotDelivered};
 use crate::logs::chain;
-use crate::{gallery, generate, idempotency, openai, quota};
+use crate::spending::Refusal;
+use crate::{azure, openai};
+
+/// Errors that do not end by themselves.
+const OPERATOR_MUST_LOOK: [&str; 4] =
+    ["internal", "provider_misconfigured", "quota_unavailable", "storage_unavailable"];
+
+/// Logs the failure of a request whose answer had begun.
+pub(crate) fn log(problem: &Problem, invocation_id: &str) {
+    let Problem { code, cause: Some(cause), .. } = problem else { return };
+    let _span = tracing::info_span!("invocation", invocation.id = invocation_id).entered();
+    if problem.is_for_operator() {
+        tracing::error!(error.code = &**code, cause, "a watched request failed");
+    } else {
+        tracing::warn!(error.code = &**code, cause, "a watched request failed");
+    }
+}
 
 /// What a caller is told when a request fails.
 #[derive(Debug, Clone)]
@@ -63,198 +79,217 @@ impl Problem {
         Self { cause: Some(cause.to_owned()), ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", sentence) }
     }
 
+    /// What a caller may have used cannot be found out.
+    pub(crate) fn records_unavailable(error: &azure::Error) -> Self {
+        unavailable(
+            "quota_unavailable",
+            "What was used today cannot be found out at the moment, so nothing is drawn. Please try again later.",
+        )
+        .caused_by(error)
+    }
+
+    /// Whether the operator must look: it does not end by itself.
+    pub(crate) fn is_for_operator(&self) -> bool {
+        OPERATOR_MUST_LOOK.contains(&&*self.code)
+    }
+
+    fn after(self, retry_after: Duration) -> Self {
+        Self { retry_after: Some(retry_after), ..self }
+    }
+
     fn caused_by(self, error: &dyn std::error::Error) -> Self {
         Self { cause: Some(chain(error)), ..self }
     }
 }
 
-impl From<Trouble> for Problem {
-    fn from(trouble: Trouble) -> Self {
-        let status = StatusCode::from_u16(trouble.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { categories: trouble.categories, ..Self::new(status, trouble.code, trouble.sentence) }
-    }
+fn unavailable(code: &'static str, sentence: &str) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, sentence)
 }
 
-impl From<generate::Error> for Problem {
-    fn from(error: generate::Error) -> Self {
+fn too_many(code: &'static str, sentence: &str) -> Problem {
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, code, sentence)
+}
+
+impl From<&Error> for Problem {
+    fn from(error: &Error) -> Self {
         match error {
-            generate::Error::Prompt(error) => Self::invalid_request(error.to_string()),
-            generate::Error::Wish(error) => Self::invalid_request(error.to_string()),
-            generate::Error::Provider(error) => error.into(),
-            generate::Error::Idempotency(error) => error.into(),
-            generate::Error::Flagged(categories) => {
-                let sentence = if categories.is_empty() {
-                    "The prompt was refused before anything was drawn. Please put it differently.".to_owned()
-                } else {
-                    let named = categories.join(", ");
-                    format!("The prompt was refused before anything was drawn ({named}). Please put it differently.")
-                };
+            Error::Prompt(error) => Self::invalid_request(error.to_string()),
+            Error::Wish(error) => Self::invalid_request(error.to_string()),
+            Error::Flagged(categories) => {
+                let named = if categories.is_empty() { String::new() } else { format!(" ({})", categories.join(", ")) };
+                let sentence =
+                    format!("The prompt was refused before anything was drawn{named}. Please put it differently.");
                 let rejected = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "prompt_rejected", sentence);
-                Self { categories, ..rejected }
+                Self { categories: categories.clone(), ..rejected }
             }
-            generate::Error::Quota(error) => error.into(),
-            generate::Error::Busy(error) => Self {
-                retry_after: Some(Duration::from_secs(10)),
-                ..Self::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "busy",
-                    "Many pictures are being drawn right now. Please try again in a moment.",
-                )
-                .caused_by(&error)
-            },
-            generate::Error::Spool(error) => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "storage_unavailable",
-                "Pictures cannot be saved at the moment, so none is drawn. Please try again later.",
+            Error::Refused(refusal, left) => Self::from(*refusal).after(*left),
+            Error::KeyInProgress => Self::new(
+                StatusCode::CONFLICT,
+                "in_progress",
+                "A request with this Idempotency-Key is being worked on. Please ask again in a moment.",
             )
-            .caused_by(&error),
-            generate::Error::Panicked => Self::internal("the generation panicked"),
-            generate::Error::Jobs(error) => error.into(),
-            generate::Error::Withdrawn => Self::internal("a job was cancelled while it was worked on"),
-            generate::Error::Storage(error) => {
-                let sentence = "The picture was drawn but could not be saved, so it is lost. Please try again later.";
-                Self { sentence: sentence.to_owned(), ..error.into() }
-            }
-        }
-    }
-}
-
-impl From<quota::Error> for Problem {
-    fn from(error: quota::Error) -> Self {
-        match &error {
-            quota::Error::Exceeded { retry_after, .. } => Self {
-                retry_after: Some(*retry_after),
-                ..Self::new(StatusCode::TOO_MANY_REQUESTS, "quota_exceeded", "Daily image quota reached.")
-            },
-            quota::Error::Reserved { retry_after } => Self {
-                retry_after: Some(*retry_after),
-                ..Self::new(
-                    StatusCode::TOO_MANY_REQUESTS,
-                    "budget_reached",
-                    "What may be spent today is reserved for pictures that are being drawn. Please try again in a minute.",
-                )
-            },
-            quota::Error::TooDear { retry_after } => Self {
-                retry_after: Some(*retry_after),
-                ..Self::new(
-                    StatusCode::TOO_MANY_REQUESTS,
-                    "budget_reached",
-                    "This picture may cost more than is left of what may be spent today. Choose a lower quality or a \
-                     smaller size, or come back tomorrow.",
-                )
-            },
-            quota::Error::Spent { retry_after } => Self {
-                retry_after: Some(*retry_after),
-                ..Self::new(
-                    StatusCode::TOO_MANY_REQUESTS,
-                    "budget_reached",
-                    "No more pictures can be drawn today. Please come back tomorrow.",
-                )
-            },
-            quota::Error::Unavailable(_) => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "quota_unavailable",
-                "What was used today cannot be found out at the moment, so nothing is drawn. Please try again later.",
-            )
-            .caused_by(&error),
-        }
-    }
-}
-
-impl From<idempotency::Error> for Problem {
-    fn from(error: idempotency::Error) -> Self {
-        match error {
-            idempotency::Error::InProgress => Self {
-                retry_after: Some(Duration::from_secs(5)),
-                ..Self::new(
-                    StatusCode::CONFLICT,
-                    "in_progress",
-                    "A request with this Idempotency-Key is being worked on. Please ask again in a moment.",
-                )
-            },
-            idempotency::Error::Reused => Self::new(
+            .after(Duration::from_secs(5)),
+            Error::KeyReused => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "idempotency_key_reused",
                 "This Idempotency-Key was used for another request. Send a new key with a new request.",
             ),
-            idempotency::Error::Table(error) => Self {
+            Error::KeyUnknown(cause) => Self {
                 sentence: "Whether this request was sent before cannot be found out at the moment, so nothing is \
                            drawn. Please try again later."
                     .to_owned(),
-                ..error.into()
+                ..Self::from(cause.clone())
             },
+            Error::RecordsUnavailable(cause) => Self::records_unavailable(cause),
+            Error::QueueUnavailable(cause) => cause.clone().into(),
+            Error::NoRecord => unavailable(
+                "storage_unavailable",
+                "How this request stands cannot be found out at the moment. Please ask again in a moment.",
+            ),
+            Error::NoQueue => Self::new(
+                StatusCode::NOT_IMPLEMENTED,
+                "jobs_unavailable",
+                "Jobs need a queue: the operator should set AzureWebJobsStorage to a connection string with an \
+                 account key. Leave the Prefer header out.",
+            ),
+            Error::Cancelled => {
+                Self::new(StatusCode::CONFLICT, "job_cancelled", "The job was cancelled. Nothing was drawn.")
+            }
+            Error::Recorded(failure) => failure.into(),
+            Error::Provider(openai) => {
+                let failed = Self::from(&Failure::from(openai)).caused_by(openai);
+                let waits = matches!(openai, openai::Error::RateLimited(_));
+                Self { retry_after: openai.retry_after().filter(|_| waits), ..failed }
+            }
+            Error::Busy(cause) => Self::from(&Failure::Busy).after(Duration::from_secs(10)).caused_by(cause),
+            Error::Spool(cause) => Self::from(&Failure::SpoolFull).caused_by(cause),
+            Error::Storage(cause) => Self::from(&Failure::NotSaved).caused_by(cause),
+            Error::Panicked => Self::internal("the generation panicked"),
         }
     }
 }
 
-impl From<gallery::Error> for Problem {
-    fn from(error: gallery::Error) -> Self {
-        let problem = match &error {
-            gallery::Error::Signing => {
-                let sentence = "Storage is not set up: the operator should look at the account key.";
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable", sentence)
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::QuotaExceeded(_) => too_many("quota_exceeded", "Daily image quota reached."),
+            Refusal::BudgetReserved => too_many(
+                "budget_reached",
+                "What may be spent today is reserved for images that are being drawn. Please try again in a minute.",
+            ),
+            Refusal::TooDear => too_many(
+                "budget_reached",
+                "This image may cost more than is left of what may be spent today. Choose a lower quality or a \
+                 smaller size, or come back tomorrow.",
+            ),
+            Refusal::BudgetSpent => {
+                too_many("budget_reached", "No more images can be drawn today. Please come back tomorrow.")
             }
-            gallery::Error::Answered { .. } | gallery::Error::Unreachable | gallery::Error::Malformed => {
-                let sentence = "Storage cannot be reached at the moment. Please try again later.";
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable", sentence)
-            }
-        };
-        problem.caused_by(&error)
+        }
     }
 }
 
-impl From<openai::Error> for Problem {
-    fn from(error: openai::Error) -> Self {
+impl From<&Failure> for Problem {
+    fn from(failure: &Failure) -> Self {
         let bad_gateway = |code: &'static str, sentence: &str| Self::new(StatusCode::BAD_GATEWAY, code, sentence);
         let misconfigured = |sentence| bad_gateway("provider_misconfigured", sentence);
-        let failed = || bad_gateway("provider_failed", "The image provider failed. Please try again later.");
-        let problem = match &error {
-            openai::Error::PromptRefused(_) => Self::new(
+        match failure {
+            Failure::PromptRefused => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "prompt_rejected",
                 "The image provider refused this prompt. Please put it differently.",
             ),
-            openai::Error::WishRefused(field, _) => Self::invalid_request(format!(
+            Failure::WishRefused(field) => Self::invalid_request(format!(
                 "The image provider does not take this {field}. Choose another one, or leave it out."
             )),
-            openai::Error::RateLimited(answer) => Self {
-                retry_after: answer.retry_after(),
-                ..Self::new(
-                    StatusCode::TOO_MANY_REQUESTS,
-                    "provider_rate_limited",
-                    "The image provider is busy. Please try again in a moment.",
-                )
-            },
-            openai::Error::Timeout => Self::new(
+            Failure::RateLimited => {
+                too_many("provider_rate_limited", "The image provider is busy. Please try again in a moment.")
+            }
+            Failure::Timeout => Self::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 "provider_timeout",
-                "The image provider did not answer in time. The picture may have been drawn and billed all the same, so \
+                "The image provider did not answer in time. The image may have been drawn and billed all the same, so \
                  it was not asked for again.",
             ),
-            openai::Error::LostAnswer(_) | openai::Error::GatewayTimeout(_) => bad_gateway(
+            Failure::AnswerLost => bad_gateway(
                 "provider_answer_lost",
-                "The image provider's answer was lost on the way. The picture may have been drawn and billed all the \
+                "The image provider's answer was lost on the way. The image may have been drawn and billed all the \
                  same, so it was not asked for again.",
             ),
-            openai::Error::Denied(_) => misconfigured(
+            Failure::Denied => misconfigured(
                 "The image provider denied access: the operator should look at OPENAI_API_KEY and OPENAI_ORG_ID.",
             ),
-            openai::Error::ModelGone(_) => misconfigured(
+            Failure::ModelGone => misconfigured(
                 "The image provider does not have this model: the operator should look at OPENAI_IMAGE_MODEL and \
                  OPENAI_BASE_URL.",
             ),
-            openai::Error::OutOfCredit(_) => misconfigured(
+            Failure::OutOfCredit => misconfigured(
                 "The image provider's account is out of credit: the operator should look at its billing and at \
                  OPENAI_PROJECT_ID.",
             ),
-            openai::Error::BadRequest(_) | openai::Error::ReasoningRefused(_) | openai::Error::StreamRefused(_) => {
-                misconfigured(
-                    "The image provider did not take the request: the operator should look at OPENAI_IMAGE_MODEL and \
+            Failure::BadRequest => misconfigured(
+                "The image provider did not take the request: the operator should look at OPENAI_IMAGE_MODEL and \
                  OPENAI_IMAGE_WIRE.",
-                )
+            ),
+            Failure::ProviderFailed | Failure::BadAnswer => {
+                bad_gateway("provider_failed", "The image provider failed. Please try again later.")
             }
-            openai::Error::Unreachable(_) | openai::Error::Failed(_) | openai::Error::BadAnswer(_) => failed(),
+            Failure::NotSaved => unavailable(
+                "storage_unavailable",
+                "The image was drawn but could not be saved, so it is lost. Please try again later.",
+            ),
+            Failure::SpoolFull => unavailable(
+                "storage_unavailable",
+                "Images cannot be saved at the moment, so none is drawn. Please try again later.",
+            ),
+            Failure::Busy => {
+                unavailable("busy", "Many images are being drawn right now. Please try again in a moment.")
+            }
+            Failure::Outdated => Self::new(
+                StatusCode::CONFLICT,
+                "job_outdated",
+                "The image would cost more than when the job was accepted, or cannot be drawn any more. Nothing was \
+                 drawn. Please send it again.",
+            ),
+            Failure::GivenUp => bad_gateway(
+                "job_failed",
+                "The image could not be drawn, after several tries. It does not count. Please try again later.",
+            ),
+            Failure::TooOld => bad_gateway(
+                "job_failed",
+                "The image could not be drawn within 2 hours. It does not count. Please try again later.",
+            ),
+            Failure::NotAccepted => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "quota_unavailable",
+                "The request could not be accepted. Nothing was drawn. Please send it again.",
+            ),
+            Failure::Panicked => Self::internal("the generation panicked"),
+        }
+    }
+}
+
+impl From<azure::Error> for Problem {
+    fn from(error: azure::Error) -> Self {
+        let sentence = match &error {
+            azure::Error::Signing => "Storage is not set up: the operator should look at the account key.",
+            azure::Error::Answered { .. } | azure::Error::Unreachable | azure::Error::Malformed => {
+                "Storage cannot be reached at the moment. Please try again later."
+            }
         };
-        problem.caused_by(&error)
+        unavailable("storage_unavailable", sentence).caused_by(&error)
+    }
+}
+
+/// The Functions host reads no more of this than its status: it delivers the message again.
+impl From<NotDelivered> for Problem {
+    fn from(error: NotDelivered) -> Self {
+        let sentence = "The job could not be delivered; it is delivered again.";
+        match &error {
+            NotDelivered::Unknown | NotDelivered::Records(_) | NotDelivered::Queue(_) => {
+                unavailable("storage_unavailable", sentence).caused_by(&error)
+            }
+            NotDelivered::TooLong | NotDelivered::Panicked => Self::internal("a job could not be delivered"),
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! matched the same way here.
 
 mod accept;
+mod answers;
 mod events;
 mod generate_image;
 mod generate_sas_token;
@@ -23,16 +24,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use axum::http::{HeaderValue, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
-use serde_json::{Value, json};
+use serde_json::json;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument as _;
 
+use self::answers::{ERROR_CODE, INVOCATION_ID};
 use crate::app::App;
 use crate::error::Problem;
 
@@ -82,16 +83,7 @@ pub const FUNCTIONS: [Function; 9] = [
 /// The functions that the queue triggers: the folder's name and the queue. The host sends them its
 /// envelope, at addresses that nobody else can reach.
 pub const QUEUE_FUNCTIONS: [(&str, &str); 2] =
-    [("processImage", jobs::QUEUE), ("processImagePoison", jobs::POISON_QUEUE)];
-
-/// The host's correlation id, on every answer.
-pub const INVOCATION_ID: HeaderName = HeaderName::from_static("x-azure-functions-invocationid");
-/// The stable code of an error, beside its sentence.
-pub const ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code");
-
-/// Errors that do not end by themselves.
-const OPERATOR_MUST_LOOK: [&str; 4] =
-    ["internal", "provider_misconfigured", "quota_unavailable", "storage_unavailable"];
+    [("processImage", process_image::QUEUE), ("processImagePoison", process_image::POISON_QUEUE)];
 
 /// Every address. `GET /` is how the host asks whether the handler is ready: it touches nothing.
 pub fn router(app: Arc<App>) -> Router {
@@ -101,7 +93,7 @@ pub fn router(app: Arc<App>) -> Router {
         router = router.route(&path, (function.handler)());
     }
     router
-        .route(&jobs::path("{id}").to_ascii_lowercase(), get(jobs::look).delete(jobs::cancel))
+        .route("/api/generateimage/jobs/{id}", get(jobs::look).delete(jobs::cancel))
         .route("/processimage", post(process_image::deliver))
         .route("/processimagepoison", post(process_image::give_up))
         .fallback(|| async { Problem::not_found() })
@@ -130,7 +122,7 @@ pub(crate) fn normalize_path(mut request: Request) -> Request {
 /// that the caller reads.
 pub(crate) async fn finish(request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let id = invocation_id(request.headers());
+    let id = answers::invocation_id(request.headers());
     let accept = accept::Accept::of(request.headers());
     let path = request.uri().path().to_owned();
     let name = function_name(&path);
@@ -141,7 +133,7 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
     let status = response.status().as_u16();
     let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     match &problem {
-        Some(Problem { code, cause: Some(cause), .. }) if OPERATOR_MUST_LOOK.contains(&&**code) => {
+        Some(problem @ Problem { code, cause: Some(cause), .. }) if problem.is_for_operator() => {
             tracing::error!(http.status = status, error.code = &**code, cause, duration_ms, "the request failed");
         }
         Some(Problem { code, cause: Some(cause), .. }) => {
@@ -162,17 +154,6 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
         response.headers_mut().insert(INVOCATION_ID, value);
     }
     response
-}
-
-/// Of a request whose answer had begun when it failed.
-fn log_failure(problem: &Problem, invocation_id: &str) {
-    let Problem { code, cause: Some(cause), .. } = problem else { return };
-    let _span = tracing::info_span!("invocation", invocation.id = invocation_id).entered();
-    if OPERATOR_MUST_LOOK.contains(&&**code) {
-        tracing::error!(error.code = &**code, cause, "a watched request failed");
-    } else {
-        tracing::warn!(error.code = &**code, cause, "a watched request failed");
-    }
 }
 
 /// The function that a normalized path leads to.
@@ -201,7 +182,7 @@ impl IntoResponse for Problem {
 /// getImages always answers JSON, with `imageUrls`: there are pages that map over it unasked.
 fn render(problem: &Problem, accept: accept::Accept, get_images: bool, invocation_id: &str) -> Response {
     let mut response = if get_images || accept == accept::Accept::Json {
-        let mut body = document(problem, invocation_id);
+        let mut body = answers::document(problem, invocation_id);
         if get_images {
             body["imageUrls"] = json!([]);
         }
@@ -223,33 +204,6 @@ fn render(problem: &Problem, accept: accept::Accept, get_images: bool, invocatio
     response
 }
 
-/// RFC 9457.
-fn document(problem: &Problem, invocation_id: &str) -> Value {
-    let mut body = json!({
-        "type": "about:blank",
-        "title": problem.status.canonical_reason(),
-        "status": problem.status.as_u16(),
-        "detail": problem.sentence,
-        "code": problem.code,
-        "invocationId": invocation_id,
-    });
-    if !problem.categories.is_empty() {
-        body["categories"] = json!(problem.categories);
-    }
-    body
-}
-
-/// The host's id; in forwarding mode a client's own comes before it. Without a host, one is made.
-fn invocation_id(headers: &HeaderMap) -> String {
-    let id = headers.get_all(INVOCATION_ID).iter().next_back().and_then(|value| value.to_str().ok());
-    match id {
-        Some(id) if (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') => {
-            id.to_owned()
-        }
-        _ => format!("{:032x}", fastrand::u128(..)),
-    }
-}
-
 /// What a panic says may hold anything, so it is not repeated.
 fn panicked(_: Box<dyn Any + Send>) -> Response {
     Problem::internal("the handler panicked").into_response()
@@ -258,21 +212,4 @@ fn panicked(_: Box<dyn Any + Send>) -> Response {
 /// The last layer around the routes.
 pub(crate) fn finished(router: Router) -> Router {
     router.layer(middleware::from_fn(finish))
-}
-
-/// An answer as text, which may not be kept.
-fn text(body: impl Into<Body>) -> Response {
-    let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
-    (headers, body.into()).into_response()
-}
-
-/// An answer as JSON, which may not be kept.
-fn json(body: &impl serde::Serialize) -> Response {
-    match serde_json::to_string(body) {
-        Ok(body) => {
-            let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
-            (headers, body).into_response()
-        }
-        Err(_) => Problem::internal("an answer could not be written as JSON").into_response(),
-    }
 }

@@ -6,16 +6,17 @@ mod name;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::azure::{Container, Grant};
+use crate::azure::{Container, Grant, Properties};
+use crate::caller::Caller;
 use crate::config::{PromptEnhancement, SasConfig, StorageConfig};
 use crate::image::Image;
-use crate::price::{Bill, Cost};
 use crate::prompt::Prompt;
+use crate::spending::{Cost, Usage};
 
 pub use crate::azure::Error;
 
@@ -27,6 +28,10 @@ const MAX_NAMES: i64 = 100;
 const MAX_PROMPT_BYTES: usize = 4_000;
 const MAX_FINAL_PROMPT_BYTES: usize = 2_000;
 const MAX_REVISED_PROMPT_BYTES: usize = 1_200;
+const COST: &str = "cost_usd";
+const COST_AT_MOST: &str = "cost_usd_at_most";
+/// Images of one caption that are looked at to find one of them.
+const MAX_CANDIDATES: usize = 200;
 /// What a metadata value may hold as it is. Spaces are encoded too: the signature covers them, and
 /// runs of them are folded on the way.
 const METADATA: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b',');
@@ -47,10 +52,8 @@ pub struct Details {
     /// As the user typed it.
     pub prompt: Prompt,
     /// As it was sent, where that is something else.
-    #[serde(default)]
     pub final_prompt: Option<String>,
     /// How it came to that.
-    #[serde(default = "off")]
     pub enhancement: PromptEnhancement,
     /// As the provider rewrote it.
     pub revised_prompt: Option<String>,
@@ -62,19 +65,14 @@ pub struct Details {
     pub quality: String,
     /// When it came: the time in its name.
     pub created_at: OffsetDateTime,
-    /// Where the claim of its Idempotency-Key is, if it was asked for with one.
-    #[serde(default)]
-    pub claim: Option<String>,
-    /// What was reserved for it.
-    #[serde(default)]
-    pub bill: Option<Bill>,
+    /// Who asked for it.
+    pub caller: Caller,
     /// What it did cost.
-    #[serde(default)]
-    pub cost: Option<Cost>,
+    pub cost: Cost,
 }
 
 /// A picture that is in the container.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Stored {
     /// The blob's name.
@@ -145,7 +143,7 @@ impl Gallery {
             match self.put(&name, image, &metadata).await {
                 Ok(()) => return Ok(Stored::new(name, created_at_ms, image, details)),
                 Err(error) if error.is("BlobAlreadyExists") => {
-                    if self.container.metadata(&name, "id").await?.as_deref() == Some(&details.id) {
+                    if self.container.properties(&name).await?.metadata.get("id") == Some(&details.id) {
                         return Ok(Stored::new(name, created_at_ms, image, details));
                     }
                 }
@@ -153,6 +151,33 @@ impl Gallery {
             }
         }
         Err(Error::Answered { status: 409, code: "BlobAlreadyExists".to_owned() })
+    }
+
+    /// Looks for the image with an id that was drawn for a prompt since a moment, and what it did cost.
+    ///
+    /// # Errors
+    /// It is not known whether it is there.
+    pub async fn find(
+        &self,
+        id: &str,
+        prompt: &Prompt,
+        since: OffsetDateTime,
+        now: OffsetDateTime,
+    ) -> Result<Option<(Stored, Cost)>, Error> {
+        let earliest = name::epoch_ms(since - CLOCK_SKEW);
+        let grant = Grant { permissions: "l", starts_on: now - CLOCK_SKEW, expires_on: now + CLOCK_SKEW };
+        let token = self.container.sign(&grant).await?;
+        let prefix = name::caption(prompt);
+        let entries = listing::list(&self.http, &self.container.url()?, &token, Some(&prefix)).await?;
+        let drawn_since =
+            |entry: &listing::Entry| name::timestamp_ms(&entry.name).is_some_and(|drawn_at| drawn_at >= earliest);
+        for entry in entries.into_iter().filter(drawn_since).take(MAX_CANDIDATES) {
+            let properties = self.container.properties(&entry.name).await?;
+            if properties.metadata.get("id").is_some_and(|found| found == id) {
+                return Ok(Some(found(entry.name, &properties)));
+            }
+        }
+        Ok(None)
     }
 
     /// How the names of a prompt's pictures begin: what the gallery shows of it.
@@ -180,7 +205,7 @@ impl Gallery {
     pub async fn list(&self, now: OffsetDateTime) -> Result<Vec<Listed>, Error> {
         let grant = Grant { permissions: "l", starts_on: now - CLOCK_SKEW, expires_on: now + CLOCK_SKEW };
         let token = self.container.sign(&grant).await?;
-        let mut entries = listing::list(&self.http, &self.container.url()?, &token).await?;
+        let mut entries = listing::list(&self.http, &self.container.url()?, &token, None).await?;
         let age = |entry: &listing::Entry| {
             std::cmp::Reverse(name::timestamp_ms(&entry.name).or(entry.last_modified.map(name::epoch_ms)))
         };
@@ -240,7 +265,6 @@ impl Gallery {
 
 impl Stored {
     fn new(name: String, created_at_ms: i64, image: &Image, details: &Details) -> Self {
-        let created_at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(created_at_ms) * 1_000_000);
         Self {
             name,
             final_prompt: details.final_prompt.clone().unwrap_or_else(|| details.prompt.as_str().to_owned()),
@@ -251,7 +275,7 @@ impl Stored {
             quality: details.quality.clone(),
             content_type: image.format().content_type().to_owned(),
             bytes: image.bytes().len(),
-            created_at: created_at.unwrap_or(details.created_at),
+            created_at: at_ms(created_at_ms).unwrap_or(details.created_at),
         }
     }
 }
@@ -268,13 +292,45 @@ impl Links {
     }
 }
 
-/// Of what was spooled before prompts were enhanced.
-fn off() -> PromptEnhancement {
-    PromptEnhancement::Off
-}
-
 fn whole_seconds(at: OffsetDateTime) -> OffsetDateTime {
     at - Duration::from_nanos(at.nanosecond().into())
+}
+
+/// An image as its blob says.
+fn found(name: String, properties: &Properties) -> (Stored, Cost) {
+    let value = |key: &str| {
+        let encoded = properties.metadata.get(key)?;
+        Some(percent_decode_str(encoded).decode_utf8_lossy().into_owned())
+    };
+    let number = |key: &str| value(key).and_then(|text| text.parse().ok());
+    let micro_usd = |key: &str| value(key).and_then(|text| text.replace('.', "").parse().ok());
+    let cost = Cost {
+        micro_usd: micro_usd(COST).or_else(|| micro_usd(COST_AT_MOST)).unwrap_or_default(),
+        priced: value(COST).is_some(),
+        usage: number("output_tokens").map(|output| Usage {
+            text_input: number("input_tokens").unwrap_or_default(),
+            image_input: 0,
+            output,
+        }),
+    };
+    let final_prompt = value("final_prompt");
+    let stored = Stored {
+        enhancement: if final_prompt.is_some() { PromptEnhancement::Style } else { PromptEnhancement::Off },
+        final_prompt: final_prompt.or_else(|| value("prompt")).unwrap_or_default(),
+        revised_prompt: value("revised_prompt"),
+        model: value("model").unwrap_or_default(),
+        size: value("size").unwrap_or_default(),
+        quality: value("quality").unwrap_or_default(),
+        content_type: properties.content_type.clone(),
+        bytes: properties.bytes,
+        created_at: name::timestamp_ms(&name).and_then(at_ms).unwrap_or(OffsetDateTime::UNIX_EPOCH),
+        name,
+    };
+    (stored, cost)
+}
+
+fn at_ms(milliseconds: i64) -> Option<OffsetDateTime> {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(milliseconds) * 1_000_000).ok()
 }
 
 fn metadata(details: &Details) -> BTreeMap<&'static str, String> {
@@ -288,16 +344,13 @@ fn metadata(details: &Details) -> BTreeMap<&'static str, String> {
     if let Some(sent) = &details.final_prompt {
         metadata.insert("final_prompt", bounded(sent, MAX_FINAL_PROMPT_BYTES));
     }
-    if let Some(bill) = &details.bill {
-        metadata.insert("caller", bill.caller.clone());
-    }
-    if let Some(cost) = &details.cost {
-        let name = if cost.priced { "cost_usd" } else { "cost_usd_at_most" };
-        metadata.insert(name, format!("{}.{:06}", cost.micro_usd / 1_000_000, cost.micro_usd % 1_000_000));
-        if let Some(usage) = cost.usage {
-            metadata.insert("input_tokens", usage.text_input.saturating_add(usage.image_input).to_string());
-            metadata.insert("output_tokens", usage.output.to_string());
-        }
+    metadata.insert("caller", details.caller.as_str().to_owned());
+    let cost = &details.cost;
+    let name = if cost.priced { COST } else { COST_AT_MOST };
+    metadata.insert(name, format!("{}.{:06}", cost.micro_usd / 1_000_000, cost.micro_usd % 1_000_000));
+    if let Some(usage) = cost.usage {
+        metadata.insert("input_tokens", usage.text_input.saturating_add(usage.image_input).to_string());
+        metadata.insert("output_tokens", usage.output.to_string());
     }
     if let Some(revised) = &details.revised_prompt {
         metadata.insert("revised_prompt", bounded(revised, MAX_REVISED_PROMPT_BYTES));

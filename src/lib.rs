@@ -1,48 +1,39 @@
 //! Visionary: the backend of an AI image app, run by Azure Functions as a custom handler.
 //!
-//! A request goes one way, top to bottom in this list; nothing below calls up
-//! (`tests/architecture.rs` holds the arrows):
+//! A request goes one way, top to bottom in this list; nothing below calls up. A test reads the list
+//! and holds the code to it (`tests/architecture.rs`).
 //!
 //! 1. `main` reads the settings, starts the log, binds and serves.
-//! 2. [`server`] runs until it is told to stop.
-//! 3. [`functions`] has one file per function folder, and the route table.
-//! 4. `work` is what happens to jobs; [`error`] says what a caller is told when something below fails.
-//! 5. [`generate`], [`recover`], [`cleanup`] and [`lifecycle`] are the use cases; [`app`] is what they work with;
-//!    [`suggest`] and [`director`] are what has texts written.
-//! 6. [`quota`] is what may be spent; [`idempotency`], [`jobs`] and [`spool`] are what a paid picture is safe by;
-//!    [`progress`] is for who watches.
-//! 7. [`openai`] and [`gallery`] are the two services outside; [`azure`] is the storage account.
-//! 8. [`prompt`], [`image`], [`caller`], [`price`], [`turns`], [`logs`] and [`config`] are what everything speaks in.
+//! 2. `server` runs until it is told to stop.
+//! 3. `functions` has one file per function folder, and the route table.
+//! 4. `error` says what a caller is told when something below fails.
+//! 5. `expiry` deletes rows that are past; `model_watch` looks out for models that go.
+//! 6. `app` holds the services that requests work with.
+//! 7. `generation` is the way from a prompt to an image in the gallery.
+//! 8. `prompts` has texts written.
+//! 9. `openai` and `gallery` are the two services outside.
+//! 10. `azure` is the storage account.
+//! 11. `spending` is the arithmetic of prices, quotas and budgets.
+//! 12. `caller`, `image`, `prompt` and `logs` are what everything speaks in.
+//! 13. `digest` names things so that nobody can tell what they stand for.
+//! 14. `config` has the settings, `lock` the way to lock.
 
 pub mod app;
-pub mod azure;
-pub mod caller;
-pub mod cleanup;
+mod azure;
+mod caller;
 pub mod config;
 mod digest;
-pub mod director;
-pub mod error;
-mod estimate;
+mod error;
+mod expiry;
 pub mod functions;
-pub mod gallery;
-pub mod generate;
-pub mod idempotency;
-pub mod image;
-pub mod jobs;
-mod ledger;
-pub mod lifecycle;
+mod gallery;
+mod generation;
+mod image;
 mod lock;
 pub mod logs;
-pub mod openai;
-mod preview;
-pub mod price;
-pub mod progress;
-pub mod prompt;
-pub mod quota;
-pub mod recover;
+mod model_watch;
+mod openai;
+mod prompt;
+mod prompts;
 pub mod server;
-pub mod spool;
-pub mod suggest;
-pub mod turns;
-mod wording;
-mod work;
+mod spending;

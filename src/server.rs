@@ -10,7 +10,7 @@ use tower::Layer as _;
 use tower::util::MapRequestLayer;
 
 use crate::app::App;
-use crate::{cleanup, functions, lifecycle, recover};
+use crate::{expiry, functions, model_watch};
 
 /// For the last try to store what is in the spool: a folder may go with its machine.
 const LAST_TRY: Duration = Duration::from_secs(20);
@@ -33,20 +33,20 @@ pub async fn run(
     let closing = Arc::clone(&app);
     let shutdown = async move {
         shutdown.await;
-        closing.turns.close();
-        closing.stopping.cancel();
+        closing.generations.stop();
     };
     let serving =
         axum::serve(listener, ServiceExt::<Request>::into_make_service(service)).with_graceful_shutdown(shutdown);
     tokio::select! {
         served = serving => served?,
-        () = recover::run(&app) => {}
-        () = cleanup::run(&app) => {}
-        () = lifecycle::run(&app) => {}
+        () = app.generations.keep_recovering() => {}
+        () = app.generations.keep_sweeping() => {}
+        () = expiry::run(&app) => {}
+        () = model_watch::run(&app) => {}
     }
-    app.generations.close();
-    app.generations.wait().await;
-    if tokio::time::timeout(LAST_TRY, recover::once(&app)).await.unwrap_or(true) {
+    app.generations.tasks.close();
+    app.generations.tasks.wait().await;
+    if tokio::time::timeout(LAST_TRY, app.generations.recover_all()).await.unwrap_or(true) {
         tracing::error!("pictures are left in the spool; the next process on this folder stores them");
     }
     Ok(())

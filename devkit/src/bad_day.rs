@@ -10,6 +10,7 @@ use devkit::openai::{self, OpenAi, Painting};
 
 use crate::package;
 
+const HANDLERS: usize = 2;
 const KILLED: (usize, usize) = (2_000, 100);
 const RUSH: usize = 500;
 const LARGE: usize = 16;
@@ -28,7 +29,7 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     };
 
     let (prompts, kills) = KILLED;
-    println!("\n{prompts} generations, {kills} SIGKILLs at random instants:");
+    println!("\n{prompts} generations, {kills} SIGKILLs at random instants, {HANDLERS} handlers:");
     let mut chaos = start("killed", Duration::from_millis(40), Painting::Sketch).await?;
     println!("{}", chaos.kill(prompts, kills).await?);
 
@@ -57,8 +58,10 @@ async fn start(handler: &Path, azurite: &Azurite, spools: &Path, name: &str, ope
             ("OPENAI_BASE_URL".to_owned(), openai.base_url()),
             ("SPOOL_DIR".to_owned(), spool.display().to_string()),
         ],
+        handlers: HANDLERS,
         ..Options::new(devkit::root(), Wire::Proxying)
     })
     .await?;
-    Ok(Chaos { host, openai, spool })
+    let connection_string = azurite.connection_string();
+    Ok(Chaos { host, openai, handlers: HANDLERS, spool, connection_string, container: name.to_owned() })
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures_util::future::join_all;
@@ -14,11 +14,14 @@ use tokio::sync::{RwLock, watch};
 use crate::host::FunctionsHost;
 use crate::memory;
 use crate::openai::{Endpoint, OpenAi};
+use crate::table::{self, Audit};
 
 /// So many clients send one prompt after the other.
 const CLIENTS: usize = 6;
 /// A picture that is left behind is stored within a second or two.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(60);
+/// A process counts as dead after 75 s, and somebody looks each minute.
+const ENDED_WITHIN: Duration = Duration::from_secs(4 * 60);
 
 /// What the run did and found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,18 +53,28 @@ pub struct Counts {
     pub lost: usize,
     /// Drawn, and the answer died on the way to a process that was killed.
     pub died_on_the_way: usize,
+    /// Reservations that are still held when those of dead processes have ended.
+    pub left_open: usize,
+    /// Whether money and quota in the table are those of its records.
+    pub agrees: bool,
     /// The handler's largest resident memory, in bytes; 0 where it was killed.
     pub peak_bytes: u64,
 }
 
-/// A running app that is to have a bad day. `host` runs one handler, whose spool is in `spool`.
+/// A running app that is to have a bad day. The spool of all its handlers is in `spool`.
 pub struct Chaos {
     /// The host.
     pub host: FunctionsHost,
     /// The provider; nobody else asks it.
     pub openai: OpenAi,
-    /// The handler's `SPOOL_DIR`.
+    /// How many handlers the host runs.
+    pub handlers: usize,
+    /// The handlers' `SPOOL_DIR`.
     pub spool: PathBuf,
+    /// Where the records are.
+    pub connection_string: String,
+    /// The app's `IMAGE_CONTAINER`.
+    pub container: String,
 }
 
 impl Chaos {
@@ -101,9 +114,10 @@ impl Chaos {
             progress.wait_for(|sent| *sent >= share.max(1)).await?;
             tokio::time::sleep(Duration::from_micros(fastrand::u64(0..60_000))).await;
             let _down = up.write().await;
-            self.host.kill_handler(0).await;
+            let handler = fastrand::usize(..self.handlers);
+            self.host.kill_handler(handler).await;
             safe.extend(prompts_in(&self.spool)?);
-            self.host.start_handler(0).await?;
+            self.host.start_handler(handler).await?;
         }
         let seen = clients.await?;
         self.wait_until_recovered().await?;
@@ -126,8 +140,10 @@ impl Chaos {
         let seen = join_all(asked).await;
         self.wait_until_recovered().await?;
         let mut counts = self.count(seen, &BTreeSet::new()).await?;
-        let pid = self.host.handler_pid(0).context("the handler runs")?;
-        counts.peak_bytes = memory::peak_bytes(pid)?;
+        for handler in 0..self.handlers {
+            let pid = self.host.handler_pid(handler).context("the handler runs")?;
+            counts.peak_bytes = counts.peak_bytes.max(memory::peak_bytes(pid)?);
+        }
         Ok(counts)
     }
 
@@ -141,7 +157,20 @@ impl Chaos {
         tokio::time::timeout(RECOVERED_WITHIN, recovered).await.context("pictures are still in the spool")?
     }
 
+    /// Waits until the reservations of dead processes have ended, and reads what is in the table then.
+    async fn audit(&self) -> anyhow::Result<Audit> {
+        let until = Instant::now() + ENDED_WITHIN;
+        loop {
+            let audit = table::audit(&self.connection_string, &self.container).await?;
+            if audit.open == 0 || Instant::now() >= until {
+                return Ok(audit);
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
     async fn count(&self, seen: Vec<(String, Seen)>, safe: &BTreeSet<String>) -> anyhow::Result<Counts> {
+        let audit = self.audit().await?;
         let http = reqwest::Client::new();
         let drawn: BTreeMap<String, bytes::Bytes> =
             self.openai.pictures_drawn().into_iter().map(|drawn| (drawn.prompt, drawn.bytes)).collect();
@@ -149,6 +178,8 @@ impl Chaos {
             sent: seen.len(),
             asked: self.openai.requests(Endpoint::Images).len(),
             drawn: self.openai.pictures_drawn().len(),
+            left_open: audit.open,
+            agrees: audit.agrees,
             ..Counts::default()
         };
         let mut listed = BTreeSet::new();
@@ -180,7 +211,7 @@ impl Chaos {
 impl std::fmt::Display for Counts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { sent, answered, stored_later, busy, broken, odd, asked, drawn, listed, .. } = self;
-        let Self { damaged, twice, lost, died_on_the_way, peak_bytes, .. } = self;
+        let Self { damaged, twice, lost, died_on_the_way, left_open, agrees, peak_bytes, .. } = self;
         writeln!(
             f,
             "sent {sent}: answered {answered}, stored later {stored_later}, busy {busy}, broken {broken}, odd {odd}"
@@ -188,7 +219,9 @@ impl std::fmt::Display for Counts {
         writeln!(f, "provider asked {asked}, drew {drawn}; in the gallery {listed}")?;
         write!(
             f,
-            "damaged {damaged}, twice {twice}, lost {lost}, died on the way to a killed process {died_on_the_way}"
+            "damaged {damaged}, twice {twice}, lost {lost}, died on the way to a killed process {died_on_the_way}; \
+             reservations left open {left_open}, money and quota as the records say: {}",
+            if *agrees { "yes" } else { "no" }
         )?;
         if *peak_bytes > 0 { write!(f, "; peak memory {} MiB", peak_bytes / 1024 / 1024) } else { Ok(()) }
     }

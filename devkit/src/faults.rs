@@ -1,6 +1,8 @@
 //! A TCP proxy between the handler and a service, which can be made to fail.
 
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -9,7 +11,7 @@ use axum::http::{Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 
@@ -40,6 +42,7 @@ pub enum Line {
 pub struct Faults {
     port: u16,
     line: watch::Sender<Line>,
+    requests: Arc<AtomicUsize>,
 }
 
 impl Faults {
@@ -51,13 +54,19 @@ impl Faults {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("the proxy")?;
         let port = listener.local_addr()?.port();
         let line = watch::Sender::new(Line::Whole);
-        tokio::spawn(accept(listener, upstream, line.clone(), line.subscribe()));
-        Ok(Self { port, line })
+        let requests = Arc::default();
+        tokio::spawn(accept(listener, upstream, line.clone(), line.subscribe(), Arc::clone(&requests)));
+        Ok(Self { port, line, requests })
     }
 
     /// Where the proxy listens.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The HTTP requests that went through while the line was whole.
+    pub fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// Breaks or mends the line.
@@ -73,7 +82,13 @@ impl Drop for Faults {
     }
 }
 
-async fn accept(mut listener: TcpListener, upstream: u16, set: watch::Sender<Line>, mut line: watch::Receiver<Line>) {
+async fn accept(
+    mut listener: TcpListener,
+    upstream: u16,
+    set: watch::Sender<Line>,
+    mut line: watch::Receiver<Line>,
+    requests: Arc<AtomicUsize>,
+) {
     loop {
         let now = *line.borrow_and_update();
         if now == Line::Refused {
@@ -88,10 +103,10 @@ async fn accept(mut listener: TcpListener, upstream: u16, set: watch::Sender<Lin
             },
             _ = line.changed() => continue,
         };
-        let (set, mut changes) = (set.clone(), line.clone());
+        let (set, mut changes, requests) = (set.clone(), line.clone(), Arc::clone(&requests));
         tokio::spawn(async move {
             tokio::select! {
-                () = carry(client, upstream, now, set) => {}
+                () = carry(client, upstream, now, set, &requests) => {}
                 _ = changes.wait_for(|line| *line != now) => {}
             }
         });
@@ -111,15 +126,19 @@ async fn refuse_until_changed(listener: TcpListener, line: &mut watch::Receiver<
 }
 
 /// Either end closes the connection.
-async fn carry(mut client: TcpStream, upstream: u16, line: Line, set: watch::Sender<Line>) {
+async fn carry(mut client: TcpStream, upstream: u16, line: Line, set: watch::Sender<Line>, requests: &AtomicUsize) {
     let service = TcpStream::connect(("127.0.0.1", upstream));
     match line {
         // A refused connection does not come here.
         Line::Cut | Line::Refused => {}
         Line::Stalled => std::future::pending().await,
         Line::Whole => {
-            let Ok(mut service) = service.await else { return };
-            let _ = copy_bidirectional(&mut client, &mut service).await;
+            let Ok(service) = service.await else { return };
+            let ((from_client, mut to_client), (mut from_service, to_service)) = (client.split(), service.into_split());
+            tokio::select! {
+                _ = copy_counting(from_client, to_service, requests) => {}
+                _ = copy(&mut from_service, &mut to_client) => {}
+            }
         }
         Line::Slow(delay) => {
             let Ok(service) = service.await else { return };
@@ -160,5 +179,35 @@ async fn carry(mut client: TcpStream, upstream: u16, line: Line, set: watch::Sen
             let connection = hyper::server::conn::http1::Builder::new();
             let _ = connection.serve_connection(TokioIo::new(client), hyper::service::service_fn(answer)).await;
         }
+    }
+}
+
+/// Copies what a client sends, and counts its requests by their first lines. The operations inside a
+/// transaction name whole URLs, so they are not counted.
+async fn copy_counting(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    requests: &AtomicUsize,
+) -> std::io::Result<()> {
+    const METHODS: [&[u8]; 6] = [b"GET /", b"PUT /", b"POST /", b"HEAD /", b"MERGE /", b"DELETE /"];
+    const ENDING: &[u8] = b" HTTP/1.1";
+    let (mut bytes, mut line) = (vec![0; 64 * 1024], Vec::new());
+    loop {
+        let length = from.read(&mut bytes).await?;
+        let Some(read) = bytes.get(..length).filter(|read| !read.is_empty()) else { return to.shutdown().await };
+        for byte in read {
+            match byte {
+                b'\n' => {
+                    let is_first = METHODS.iter().any(|method| line.starts_with(method)) && line.ends_with(ENDING);
+                    requests.fetch_add(usize::from(is_first), Ordering::Relaxed);
+                    line.clear();
+                }
+                b'\r' => {}
+                // No first line is longer.
+                byte if line.len() < 8 * 1024 => line.push(*byte),
+                _ => {}
+            }
+        }
+        to.write_all(read).await?;
     }
 }

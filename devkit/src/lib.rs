@@ -13,6 +13,7 @@ pub mod memory;
 pub mod openai;
 pub mod port;
 pub mod queue;
+pub mod table;
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -11,7 +11,8 @@ use azure_storage::shared_access_signature::{SasProtocol, SasToken as _};
 use azure_storage_blobs::prelude::{ClientBuilder, ContainerClient};
 use time::OffsetDateTime;
 
-use super::Error;
+use super::client;
+use super::error::Error;
 use crate::config::StorageConfig;
 use crate::image::Image;
 
@@ -33,6 +34,14 @@ pub(crate) struct Grant<'a> {
     pub(crate) expires_on: OffsetDateTime,
 }
 
+/// What is kept with a blob.
+#[derive(Debug)]
+pub(crate) struct Properties {
+    pub(crate) metadata: BTreeMap<String, String>,
+    pub(crate) content_type: String,
+    pub(crate) bytes: usize,
+}
+
 /// The container that the pictures are in.
 #[derive(Debug, Clone)]
 pub(crate) struct Container {
@@ -43,11 +52,11 @@ pub(crate) struct Container {
 impl Container {
     pub(crate) fn new(config: &StorageConfig, http: reqwest::Client) -> Self {
         let client = ClientBuilder::with_location(
-            super::location(&config.account, &config.blob_endpoint),
-            super::credentials(&config.account, &config.key),
+            client::location(&config.account, &config.blob_endpoint),
+            client::credentials(&config.account, &config.key),
         )
-        .transport(super::transport(http))
-        .retry(super::retry())
+        .transport(client::transport(http))
+        .retry(client::retry())
         .container_client(&config.container);
         Self { client, https: config.blob_endpoint.scheme() == "https" }
     }
@@ -78,24 +87,29 @@ impl Container {
             .context(context);
         let mib = u32::try_from(image.bytes().len() / (1024 * 1024)).unwrap_or(u32::MAX);
         let limit = UPLOAD_TIMEOUT + UPLOAD_TIMEOUT_PER_MIB.saturating_mul(mib);
-        super::timely(limit, async { Ok(upload.await.map(|_| ())?) }).await
+        client::timely(limit, async { Ok(upload.await.map(|_| ())?) }).await
     }
 
-    /// One metadata value of a blob.
-    pub(crate) async fn metadata(&self, name: &str, key: &str) -> Result<Option<String>, Error> {
+    /// What is kept with a blob.
+    pub(crate) async fn properties(&self, name: &str) -> Result<Properties, Error> {
         let blob = self.client.blob_client(name);
-        let answer = super::timely(TIMEOUT, async { Ok(blob.get_metadata().await?) }).await?;
-        Ok(answer.metadata.get(key).map(|value| String::from_utf8_lossy(&value).into_owned()))
+        let answer = client::timely(TIMEOUT, async { Ok(blob.get_properties().await?) }).await?;
+        let properties = answer.blob.properties;
+        Ok(Properties {
+            metadata: answer.blob.metadata.unwrap_or_default().into_iter().collect(),
+            content_type: properties.content_type,
+            bytes: usize::try_from(properties.content_length).unwrap_or(usize::MAX),
+        })
     }
 
     /// Whether the account answers as it should; the container itself need not be there yet.
     pub(crate) async fn is_reachable(&self) -> bool {
-        super::timely(TIMEOUT, async { Ok(self.client.exists().await?) }).await.is_ok()
+        client::timely(TIMEOUT, async { Ok(self.client.exists().await?) }).await.is_ok()
     }
 
     /// Makes the container, private; one that is there already is left as it is.
     pub(crate) async fn create_container(&self) -> Result<(), Error> {
-        match super::timely(TIMEOUT, async { Ok(self.client.create().await?) }).await {
+        match client::timely(TIMEOUT, async { Ok(self.client.create().await?) }).await {
             Err(Error::Answered { status: 409, .. }) => Ok(()),
             result => result,
         }

@@ -6,8 +6,9 @@ use azure_core::StatusCode;
 use azure_storage_queues::{QueueClient, QueueServiceClientBuilder};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 
-use super::{Error, timely};
-use crate::config::QueueConfig;
+use super::client::{self, timely};
+use super::error::Error;
+use crate::config::ServiceConfig;
 
 /// For one operation, the SDK's retries included, because somebody waits.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -17,12 +18,12 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct Queue(QueueClient);
 
 impl Queue {
-    pub(crate) fn new(config: &QueueConfig, name: &str, http: reqwest::Client) -> Self {
-        let location = super::location(&config.account, &config.endpoint);
+    pub(crate) fn new(config: &ServiceConfig, name: &str, http: reqwest::Client) -> Self {
+        let location = client::location(&config.account, &config.endpoint);
         let client =
-            QueueServiceClientBuilder::with_location(location, super::credentials(&config.account, &config.key))
-                .transport(super::transport(http))
-                .retry(super::retry())
+            QueueServiceClientBuilder::with_location(location, client::credentials(&config.account, &config.key))
+                .transport(client::transport(http))
+                .retry(client::retry())
                 .build();
         Self(client.queue_client(name))
     }

@@ -1,307 +1,353 @@
-//! The table of everything that several processes must agree on.
+//! A table of rows that several processes change together.
 //!
-//! An entity is a JSON text and the time from which it is worth nothing. Writers agree by ETag: who
-//! comes second is told so and reads again.
+//! Written here because the SDK's client for tables is frozen, has no working transaction, and does
+//! not escape keys. The API: <https://learn.microsoft.com/rest/api/storageservices/table-service-rest-api>.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use azure_core::{Etag, StatusCode};
-use azure_data_tables::clients::{EntityClient, TableClient, TableServiceClientBuilder};
-use azure_data_tables::{IfMatchCondition, operations::QueryEntityResponse};
-use futures_util::StreamExt as _;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
-use tokio::sync::Notify;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use reqwest::{Method, Response, StatusCode, Url, header};
+use ring::hmac;
+use secrecy::ExposeSecret as _;
+use serde_json::{Map, Value, json};
 
-use super::{Error, timely};
-use crate::config::StorageConfig;
+use super::error::Error;
+use super::transaction::{Change, Columns, Failed, Operation, Version, code_of, read_answer, unknown};
+use crate::config::ServiceConfig;
 
 /// Created when it is missing.
-const NAME: &str = "visionarystate";
-/// For one operation, the SDK's retries included. A request waits for several of them, and for a
-/// picture much longer.
+const NAME: &str = "visionary";
+const VERSION: &str = "2020-12-06";
+/// For one call. A request for an image waits much longer.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// A property holds 32 Ki UTF-16 units
-/// (<https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model>),
-/// and a character is two at the most.
-const MAX_PART_CHARACTERS: usize = 16_000;
-/// A page holds 1,000 entities at most.
-const MAX_PAGES: usize = 100;
+/// Pauses before a read is repeated; a transaction is never repeated here.
+const READ_PAUSES_MS: [u64; 2] = [100, 400];
+/// Azurite takes no boundary that begins in another way.
+const BOUNDARY: &str = "batch_visionary";
+const CHANGES: &str = "changeset_visionary";
 
-/// The table, as far as it belongs to one container of pictures.
+/// The rows of one app: a partition, named after its container of images.
 #[derive(Debug, Clone)]
 pub(crate) struct Table {
-    client: TableClient,
-    container: String,
-    /// Told when an entity was added.
-    added: Arc<Notify>,
+    http: reqwest::Client,
+    endpoint: Url,
+    account: String,
+    key: hmac::Key,
+    partition: String,
 }
 
-/// Where an entity is. Keys are digests, dates and words of this program: the SDK does not escape
-/// quotation marks in them, so nothing that a caller wrote may get here.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
-    pub(crate) partition: String,
-    pub(crate) row: String,
+/// Which rows to look for.
+#[derive(Debug, Default)]
+pub(crate) struct Query<'a> {
+    /// The first row key.
+    pub(crate) from: &'a str,
+    /// The first row key that is too far.
+    pub(crate) until: &'a str,
+    /// Another condition in OData's words; no text of a caller's may be in it.
+    pub(crate) condition: Option<&'a str>,
+    /// The columns that are wanted besides the row key; all where empty.
+    pub(crate) columns: &'a [&'a str],
 }
 
-/// An entity's ETag.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Version(String);
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Written<'a> {
-    partition_key: String,
-    row_key: &'a str,
-    expires: String,
-    #[serde(flatten)]
-    state: WrittenState,
+/// Rows as they were found, and where the search goes on.
+#[derive(Debug, Default)]
+pub(crate) struct Page {
+    pub(crate) rows: Vec<(String, Columns)>,
+    pub(crate) next: Option<Continuation>,
 }
 
-/// The JSON text in as many properties as it takes: `State00`, `State01` and so on. On the way it is
-/// ASCII: Azurite 3.35 reads a request piece by piece and loses characters that are cut.
-#[derive(Serialize)]
-struct WrittenState {
-    #[serde(flatten)]
-    properties: BTreeMap<String, Box<RawValue>>,
-}
-
-/// The same, as it comes back.
-#[derive(Deserialize)]
-struct State {
-    #[serde(flatten)]
-    properties: BTreeMap<String, serde_json::Value>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Listed {
-    partition_key: String,
-    row_key: String,
-    #[serde(rename = "odata.etag")]
-    etag: String,
-    #[serde(flatten)]
-    state: State,
+/// Where a query goes on: what the service said, word for word.
+#[derive(Debug, Clone)]
+pub(crate) struct Continuation {
+    partition: String,
+    row: String,
 }
 
 impl Table {
-    pub(crate) fn new(config: &StorageConfig, http: reqwest::Client) -> Self {
-        let location = super::location(&config.account, &config.table_endpoint);
-        let client =
-            TableServiceClientBuilder::with_location(location, super::credentials(&config.account, &config.key))
-                .transport(super::transport(http))
-                .retry(super::retry())
-                .build()
-                .table_client(NAME);
-        Self { client, container: config.container.clone(), added: Arc::default() }
+    pub(crate) fn new(config: &ServiceConfig, partition: &str, http: reqwest::Client) -> Self {
+        // The settings have checked that the key is base64.
+        let key = BASE64_STANDARD.decode(config.key.expose_secret()).unwrap_or_default();
+        Self {
+            http,
+            endpoint: config.endpoint.clone(),
+            account: config.account.clone(),
+            key: hmac::Key::new(hmac::HMAC_SHA256, &key),
+            partition: partition.to_owned(),
+        }
     }
 
-    /// Writes a new entity; `None` where there is one already.
-    pub(crate) async fn insert<T: Serialize>(
-        &self,
-        key: &Key,
-        value: &T,
-        expires: OffsetDateTime,
-    ) -> Result<Option<Version>, Error> {
-        let entity = self.written(key, value, expires)?;
-        let insert = || async {
-            // The second type is of an answer that is not asked for.
-            Ok(self.client.insert::<_, serde_json::Value>(&entity)?.await?.etag)
+    /// Reads a row; `None` where there is none.
+    pub(crate) async fn get(&self, row: &str) -> Result<Option<(Columns, Version)>, Error> {
+        let address = self.url(&self.entity(row));
+        let Some(response) = self.read(&address).await? else { return Ok(None) };
+        let Value::Object(entity) = json_of(response).await? else { return Err(Error::Malformed) };
+        let version = entity.get("odata.etag").and_then(Value::as_str).ok_or(Error::Malformed)?.to_owned();
+        Ok(Some((columns(entity), Version(version))))
+    }
+
+    /// Reads a page of rows in the order of their keys. It may be empty and not be the last.
+    pub(crate) async fn query(&self, query: &Query<'_>, after: Option<&Continuation>) -> Result<Page, Error> {
+        let mut filter = format!(
+            "PartitionKey eq '{}' and RowKey ge '{}' and RowKey lt '{}'",
+            self.partition, query.from, query.until
+        );
+        if let Some(condition) = query.condition {
+            // Writing to a string cannot fail.
+            let _ = write!(filter, " and ({condition})");
+        }
+        let mut url = self.url(&format!("{NAME}()"));
+        url.query_pairs_mut().append_pair("$filter", &filter);
+        if !query.columns.is_empty() {
+            url.query_pairs_mut().append_pair("$select", &format!("RowKey,{}", query.columns.join(",")));
+        }
+        if let Some(Continuation { partition, row }) = after {
+            url.query_pairs_mut().append_pair("NextPartitionKey", partition).append_pair("NextRowKey", row);
+        }
+        let Some(response) = self.read(&url).await? else { return Ok(Page::default()) };
+        let next = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let next = match (next("x-ms-continuation-nextpartitionkey"), next("x-ms-continuation-nextrowkey")) {
+            (Some(partition), row) => Some(Continuation { partition, row: row.unwrap_or_default() }),
+            (None, _) => None,
         };
-        let result = match timely(TIMEOUT, insert()).await {
-            Err(error) if error.is("TableNotFound") => {
-                timely(TIMEOUT, self.create()).await?;
-                timely(TIMEOUT, insert()).await
+        let mut body = json_of(response).await?;
+        let Value::Array(found) = body["value"].take() else { return Err(Error::Malformed) };
+        let rows = found.into_iter().filter_map(|entity| match entity {
+            Value::Object(entity) => Some((entity.get("RowKey")?.as_str()?.to_owned(), columns(entity))),
+            _ => None,
+        });
+        Ok(Page { rows: rows.collect(), next })
+    }
+
+    /// Changes several rows, each once, or none; makes the table if it is missing. The versions then,
+    /// in the same order.
+    pub(crate) async fn transact(&self, operations: &[Operation]) -> Result<Vec<Version>, Failed> {
+        match self.transact_once(operations).await {
+            Err(Failed::Unknown { cause, .. } | Failed::Rejected(cause)) if cause.is("TableNotFound") => {
+                self.create().await.map_err(unknown)?;
+                self.transact_once(operations).await
             }
             result => result,
-        };
-        match result {
-            Ok(etag) => {
-                self.added.notify_one();
-                Ok(Some(Version(etag.to_string())))
+        }
+    }
+
+    async fn transact_once(&self, operations: &[Operation]) -> Result<Vec<Version>, Failed> {
+        let url = self.url("$batch");
+        let body = self.body(operations);
+        let request = self
+            .request(Method::POST, &url)
+            .header(header::CONTENT_TYPE, format!("multipart/mixed; boundary={BOUNDARY}"))
+            .body(body);
+        let response = request.send().await.map_err(|_| unknown(Error::Unreachable))?;
+        let retry_after = retry_after(&response);
+        if response.status() != StatusCode::ACCEPTED {
+            let (status, error) = refusal(response).await;
+            let too_large = matches!(status.as_u16(), 400 | 413);
+            return Err(if too_large {
+                Failed::Rejected(error)
+            } else {
+                Failed::Unknown { cause: error, retry_after }
+            });
+        }
+        let text = response.text().await.map_err(|_| unknown(Error::Unreachable))?;
+        read_answer(&text, operations.len()).map_err(|failed| match failed {
+            Failed::Unknown { cause, .. } => Failed::Unknown { cause, retry_after },
+            failed => failed,
+        })
+    }
+
+    /// Performing entity group transactions:
+    /// <https://learn.microsoft.com/rest/api/storageservices/performing-entity-group-transactions>.
+    fn body(&self, operations: &[Operation]) -> String {
+        let mut body = format!("--{BOUNDARY}\r\nContent-Type: multipart/mixed; boundary={CHANGES}\r\n\r\n");
+        for Operation { row, change } in operations {
+            let entity = self.url(&self.entity(row));
+            let (method, url, version, columns) = match change {
+                Change::Insert(columns) => ("POST", self.url(NAME), None, Some(columns)),
+                Change::Merge(version, columns) => ("MERGE", entity, Some(version.0.as_str()), Some(columns)),
+                Change::Replace(version, columns) => ("PUT", entity, Some(version.0.as_str()), Some(columns)),
+                Change::Upsert(columns) => ("PUT", entity, None, Some(columns)),
+                Change::Delete => ("DELETE", entity, Some("*"), None),
+            };
+            // Writing to a string cannot fail.
+            let _ = write!(
+                body,
+                "--{CHANGES}\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n\
+                 {method} {url} HTTP/1.1\r\nAccept: application/json;odata=minimalmetadata\r\n\
+                 Prefer: return-no-content\r\nDataServiceVersion: 3.0;\r\n"
+            );
+            if let Some(version) = version {
+                let _ = write!(body, "If-Match: {version}\r\n");
             }
-            Err(error) if error.is("EntityAlreadyExists") => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Reads an entity; `None` where there is none.
-    pub(crate) async fn get<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<(T, Version)>, Error> {
-        match timely(TIMEOUT, async { Ok(self.entity(key).get::<State>().await?) }).await {
-            Ok(answer) => Ok(Some((answer.entity.parse()?, Version(answer.etag.to_string())))),
-            Err(Error::Answered { status: 404, .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Writes over the version that was read; `None` where somebody else has written since.
-    pub(crate) async fn replace<T: Serialize>(
-        &self,
-        key: &Key,
-        value: &T,
-        expires: OffsetDateTime,
-        version: &Version,
-    ) -> Result<Option<Version>, Error> {
-        let entity = self.written(key, value, expires)?;
-        let condition = IfMatchCondition::Etag(Etag::from(version.0.clone()));
-        match timely(TIMEOUT, async { Ok(self.entity(key).update(&entity, condition)?.await?) }).await {
-            Ok(answer) => Ok(Some(Version(answer.etag.to_string()))),
-            Err(Error::Answered { status: 404 | 412, .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Deletes the version that was read; whether it was there to be deleted.
-    pub(crate) async fn delete(&self, key: &Key, version: &Version) -> Result<bool, Error> {
-        self.delete_entity(&self.entity(key), &version.0).await
-    }
-
-    /// Resolves when an entity was added since the last time.
-    pub(crate) async fn added(&self) {
-        self.added.notified().await;
-    }
-
-    /// All of a partition, by row.
-    pub(crate) async fn list<T: DeserializeOwned>(&self, partition: &str) -> Result<Vec<(String, T)>, Error> {
-        let found = self.query(format!("PartitionKey eq '{}'", self.partition(partition))).await?;
-        found.into_iter().map(|entity| Ok((entity.row_key, entity.state.parse()?))).collect()
-    }
-
-    /// Deletes what has expired by `now`, and says how much it was.
-    pub(crate) async fn sweep(&self, now: OffsetDateTime) -> Result<usize, Error> {
-        // A slash is the character after the dot that ends a container's name in a partition key.
-        let (first, after) = (self.partition(""), format!("{}/", self.container));
-        let expired = format!(
-            "PartitionKey ge '{first}' and PartitionKey lt '{after}' and Expires lt '{}'",
-            timestamp(now).ok_or(Error::Malformed)?
-        );
-        let mut deleted = 0;
-        for entity in self.query(expired).await? {
-            let client = self.client.partition_key_client(entity.partition_key).entity_client(entity.row_key);
-            // What was written to since has not expired.
-            deleted += usize::from(self.delete_entity(&client, &entity.etag).await?);
-        }
-        Ok(deleted)
-    }
-
-    async fn query(&self, filter: String) -> Result<Vec<Listed>, Error> {
-        let mut entities = Vec::new();
-        let mut pages = self.client.query().filter(filter).into_stream::<Listed>();
-        for _ in 0..MAX_PAGES {
-            let page = timely(TIMEOUT, async { pages.next().await.transpose().map_err(Error::from) }).await;
-            match page {
-                Ok(Some(QueryEntityResponse { entities: some, .. })) => entities.extend(some),
-                Ok(None) => return Ok(entities),
-                Err(error) if error.is("TableNotFound") => return Ok(entities),
-                Err(error) => return Err(error),
+            if let Some(columns) = columns {
+                let _ = write!(body, "Content-Type: application/json\r\n\r\n{}\r\n", self.written(row, columns));
+            } else {
+                body.push_str("\r\n\r\n");
             }
         }
-        Ok(entities)
+        let _ = write!(body, "--{CHANGES}--\r\n--{BOUNDARY}--\r\n");
+        body
     }
 
-    async fn delete_entity(&self, client: &EntityClient, etag: &str) -> Result<bool, Error> {
-        let condition = IfMatchCondition::Etag(Etag::from(etag.to_owned()));
-        match timely(TIMEOUT, async { Ok(client.delete().if_match(condition).await?) }).await {
-            Ok(_) => Ok(true),
-            Err(Error::Answered { status: 404 | 412, .. }) => Ok(false),
-            Err(error) => Err(error),
+    /// A row as JSON in ASCII: Azurite 3.35 reads a request piece by piece and loses characters that
+    /// are cut.
+    fn written(&self, row: &str, columns: &Columns) -> String {
+        let mut entity = Map::from_iter(columns.iter().map(|(name, text)| (name.clone(), json!(text))));
+        entity.insert("PartitionKey".to_owned(), json!(self.partition));
+        entity.insert("RowKey".to_owned(), json!(row));
+        let json = Value::Object(entity).to_string();
+        let mut escaped = String::with_capacity(json.len());
+        for character in json.chars() {
+            if character.is_ascii() {
+                escaped.push(character);
+            } else {
+                for unit in character.encode_utf16(&mut [0; 2]) {
+                    let _ = write!(escaped, "\\u{unit:04x}");
+                }
+            }
+        }
+        escaped
+    }
+
+    /// A successful answer; `None` where there is no such row or table.
+    async fn read(&self, url: &Url) -> Result<Option<Response>, Error> {
+        let mut pauses = READ_PAUSES_MS.into_iter();
+        loop {
+            let result = match self.request(Method::GET, url).send().await {
+                Ok(response) if response.status().is_success() => return Ok(Some(response)),
+                Ok(response) if response.status() == StatusCode::NOT_FOUND => return Ok(None),
+                Ok(response) => refusal(response).await,
+                Err(error) if error.is_timeout() => return Err(Error::Unreachable),
+                Err(_) => (StatusCode::SERVICE_UNAVAILABLE, Error::Unreachable),
+            };
+            match (result, pauses.next()) {
+                ((status, _), Some(pause)) if status.is_server_error() => {
+                    tokio::time::sleep(Duration::from_millis(pause)).await;
+                }
+                ((_, error), _) => return Err(error),
+            }
         }
     }
 
     async fn create(&self) -> Result<(), Error> {
-        match self.client.create().await {
-            Ok(_) => Ok(()),
-            Err(error) if error.as_http_error().is_some_and(|answer| answer.status() == StatusCode::Conflict) => Ok(()),
-            Err(error) => Err(error.into()),
+        let request = self.request(Method::POST, &self.url("Tables")).json(&json!({"TableName": NAME}));
+        let response = request.send().await.map_err(|_| Error::Unreachable)?;
+        if response.status().is_success() || response.status() == StatusCode::CONFLICT {
+            return Ok(());
         }
+        Err(refusal(response).await.1)
     }
 
-    fn entity(&self, key: &Key) -> EntityClient {
-        self.client.partition_key_client(self.partition(&key.partition)).entity_client(&key.row)
+    fn entity(&self, row: &str) -> String {
+        format!("{NAME}(PartitionKey='{}',RowKey='{row}')", self.partition)
     }
 
-    /// Two apps of one account share the table: a container's name has no dot in it.
-    fn partition(&self, name: &str) -> String {
-        format!("{}.{name}", self.container)
+    fn url(&self, path: &str) -> Url {
+        let mut url = self.endpoint.clone();
+        url.set_path(&format!("{}/{path}", self.endpoint.path().trim_end_matches('/')));
+        url
     }
 
-    fn written<'a, T: Serialize>(
-        &self,
-        key: &'a Key,
-        value: &T,
-        expires: OffsetDateTime,
-    ) -> Result<Written<'a>, Error> {
-        Ok(Written {
-            partition_key: self.partition(&key.partition),
-            row_key: &key.row,
-            expires: timestamp(expires).ok_or(Error::Malformed)?,
-            state: WrittenState::of(value)?,
-        })
-    }
-}
-
-impl WrittenState {
-    fn of(value: &impl Serialize) -> Result<Self, Error> {
-        let text = serde_json::to_string(value).map_err(|_| Error::Malformed)?;
-        let mut properties = BTreeMap::new();
-        let mut rest = text.as_str();
-        while !rest.is_empty() {
-            let end = rest.char_indices().nth(MAX_PART_CHARACTERS).map_or(rest.len(), |(at, _)| at);
-            let (part, after) = rest.split_at(end);
-            properties.insert(format!("State{:02}", properties.len()), ascii(part)?);
-            rest = after;
-        }
-        Ok(Self { properties })
-    }
-}
-
-/// A text as JSON, all else than ASCII escaped (RFC 8259, 7).
-fn ascii(text: &str) -> Result<Box<RawValue>, Error> {
-    let json = serde_json::to_string(text).map_err(|_| Error::Malformed)?;
-    let mut escaped = String::with_capacity(json.len());
-    for character in json.chars() {
-        if character.is_ascii() {
-            escaped.push(character);
-        } else {
-            for unit in character.encode_utf16(&mut [0; 2]) {
-                let _ = write!(escaped, "\\u{unit:04x}");
-            }
-        }
-    }
-    RawValue::from_string(escaped).map_err(|_| Error::Malformed)
-}
-
-impl State {
-    fn parse<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        let parts = self.properties.iter().filter(|(name, _)| name.starts_with("State"));
-        let text: String = parts.filter_map(|(_, part)| part.as_str()).collect();
-        serde_json::from_str(&text).map_err(|_| Error::Malformed)
+    /// A request that is signed with the account key
+    /// (<https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key>: Shared Key Lite).
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the service takes no request that is signed at another time than its own"
+    )]
+    fn request(&self, method: Method, url: &Url) -> reqwest::RequestBuilder {
+        let date = httpdate::fmt_http_date(SystemTime::now());
+        let signed = hmac::sign(&self.key, format!("{date}\n/{}{}", self.account, url.path()).as_bytes());
+        let mut authorization = header::HeaderValue::from_str(&format!(
+            "SharedKeyLite {}:{}",
+            self.account,
+            BASE64_STANDARD.encode(signed.as_ref())
+        ))
+        .unwrap_or(header::HeaderValue::from_static(""));
+        authorization.set_sensitive(true);
+        self.http
+            .request(method, url.clone())
+            .timeout(TIMEOUT)
+            .header("x-ms-date", date)
+            .header("x-ms-version", VERSION)
+            .header("DataServiceVersion", "3.0;")
+            .header("MaxDataServiceVersion", "3.0;NetFx")
+            .header(header::ACCEPT, "application/json;odata=minimalmetadata")
+            .header(header::AUTHORIZATION, authorization)
     }
 }
 
-/// Texts that sort as the times do.
-fn timestamp(at: OffsetDateTime) -> Option<String> {
-    at.to_offset(time::UtcOffset::UTC).replace_nanosecond(0).ok()?.format(&Rfc3339).ok()
+/// The texts among an entity's properties; its keys and annotations are none.
+fn columns(entity: Map<String, Value>) -> Columns {
+    let is_column = |name: &str| !matches!(name, "PartitionKey" | "RowKey" | "Timestamp") && !name.contains("odata.");
+    let texts = entity.into_iter().filter(|(name, _)| is_column(name));
+    texts.filter_map(|(name, value)| Some((name, value.as_str()?.to_owned()))).collect()
+}
+
+async fn json_of(response: Response) -> Result<Value, Error> {
+    let body: Bytes = response.bytes().await.map_err(|_| Error::Unreachable)?;
+    serde_json::from_slice(&body).map_err(|_| Error::Malformed)
+}
+
+fn retry_after(response: &Response) -> Option<Duration> {
+    let seconds = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+async fn refusal(response: Response) -> (StatusCode, Error) {
+    let status = response.status();
+    let named = response.headers().get("x-ms-error-code").and_then(|code| code.to_str().ok()).map(str::to_owned);
+    let code = match named {
+        Some(code) => code,
+        None => code_of(&response.text().await.unwrap_or_default()),
+    };
+    (status, Error::Answered { status: status.as_u16(), code })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_is_written_is_ascii_and_comes_back_as_it_was() {
-        let text = "\"🦊\" \\ Füchse\n".repeat(5_000);
-        let written = serde_json::to_string(&WrittenState::of(&text).expect("it is text")).expect("it is JSON");
-        assert!(written.is_ascii());
-        let state: State = serde_json::from_str(&written).expect("it is JSON");
-        assert!(state.properties.len() > 2, "it takes several properties");
-        assert!(state.parse::<String>().expect("it is whole") == text);
+    fn columns_of(text: &str) -> Columns {
+        Columns::from([("Data00".to_owned(), text.to_owned())])
+    }
+
+    #[tokio::test]
+    async fn a_transaction_is_written_as_a_whole_or_not_at_all() {
+        let azurite = tokio::task::spawn_blocking(devkit::azurite::Azurite::start);
+        let azurite = azurite.await.expect("a thread").expect("Azurite starts");
+        let text = azurite.connection_string();
+        let lookup = |name: &str| match name {
+            "OPENAI_API_KEY" => Some("key".to_owned()),
+            "AzureWebJobsStorage" => Some(text.clone()),
+            _ => None,
+        };
+        let config = crate::config::Config::from_vars(lookup).expect("the settings are right");
+        let table = Table::new(&config.state, "images", reqwest::Client::new());
+        let change = |row: &str, change| Operation { row: row.to_owned(), change };
+
+        assert_eq!(table.get("a").await.expect("no table is no row"), None);
+        let inserts =
+            [change("a", Change::Insert(columns_of("1"))), change("b", Change::Insert(columns_of("🦊 '\r\n")))];
+        let versions = table.transact(&inserts).await.expect("both are inserted");
+        let (found, version) = table.get("b").await.expect("an answer").expect("a row");
+        assert_eq!((found, &version), (columns_of("🦊 '\r\n"), &versions[1]));
+
+        // The second is there already, so the first is not changed.
+        let merged = Columns::from([("More00".to_owned(), "2".to_owned())]);
+        let stale = [change("a", Change::Merge(versions[0].clone(), merged.clone())), inserts[1].clone()];
+        assert!(matches!(table.transact(&stale).await, Err(Failed::Conflict(1))));
+        assert_eq!(table.get("a").await.expect("an answer").expect("a row").0, columns_of("1"));
+        let merge = [change("a", Change::Merge(versions[0].clone(), merged))];
+        table.transact(&merge).await.expect("it is merged");
+        assert!(matches!(table.transact(&merge).await, Err(Failed::Conflict(0))), "the version is an old one");
+        assert_eq!(table.get("a").await.expect("an answer").expect("a row").0.len(), 2);
+
+        let upsert = [change("c", Change::Upsert(columns_of("3"))), change("a", Change::Delete)];
+        table.transact(&upsert).await.expect("it is written");
+        let query = Query { from: "a", until: "d", columns: &["Data00"], ..Query::default() };
+        let page = table.query(&query, None).await.expect("a page");
+        let rows: Vec<(&str, &str)> = page.rows.iter().map(|(row, found)| (&**row, &*found["Data00"])).collect();
+        assert_eq!(rows, [("b", "🦊 '\r\n"), ("c", "3")]);
     }
 }

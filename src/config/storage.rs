@@ -17,20 +17,18 @@ pub struct StorageConfig {
     pub key: SecretString,
     /// The account's blob endpoint, without a trailing slash.
     pub blob_endpoint: Url,
-    /// The account's table endpoint, likewise.
-    pub table_endpoint: Url,
     /// `IMAGE_CONTAINER` (`images`): created, private, when it is missing.
     pub container: String,
 }
 
-/// The account that jobs are queued in: the one that the Functions host listens to.
+/// One more service of a storage account: its queues or its tables.
 #[derive(Debug, Clone)]
-pub struct QueueConfig {
-    /// `AccountName` of `AzureWebJobsStorage`.
+pub struct ServiceConfig {
+    /// The account's name.
     pub account: String,
-    /// `AccountKey` of `AzureWebJobsStorage`.
+    /// The account's key; checked to be base64.
     pub key: SecretString,
-    /// The account's queue endpoint, without a trailing slash.
+    /// The service's endpoint, without a trailing slash.
     pub endpoint: Url,
 }
 
@@ -76,7 +74,6 @@ impl StorageConfig {
         Ok(Self {
             key: account_key("accountKey", key)?,
             blob_endpoint: service_url("accountName", &format!("https://{account}.blob.core.windows.net"))?,
-            table_endpoint: service_url("accountName", &format!("https://{account}.table.core.windows.net"))?,
             account,
             container,
         })
@@ -84,25 +81,34 @@ impl StorageConfig {
 
     fn from_connection_string(text: &str, container: String) -> Result<Self, Error> {
         let parsed = ConnectionString::parse(text)?;
-        Ok(Self {
-            blob_endpoint: parsed.endpoint("blob")?,
-            table_endpoint: parsed.endpoint("table")?,
-            account: parsed.account,
-            key: parsed.key,
-            container,
-        })
+        Ok(Self { blob_endpoint: parsed.endpoint("blob")?, account: parsed.account, key: parsed.key, container })
     }
 }
 
-impl QueueConfig {
-    /// `None` without a connection string that has the account's key; where pictures are kept in
-    /// another account nothing else needs it.
-    pub(super) fn from_vars(vars: &Vars) -> Result<Option<Self>, Error> {
+impl ServiceConfig {
+    /// The queues that the Functions host listens to. `None` without a connection string that has the
+    /// account's key; where images are kept in another account nothing else needs it.
+    pub(super) fn queue(vars: &Vars) -> Result<Option<Self>, Error> {
+        Self::of_connection_string(vars, "queue")
+    }
+
+    /// The tables of the account in `AzureWebJobsStorage`, or of the one that images are kept in: an
+    /// account for blobs alone has no tables.
+    pub(super) fn table(vars: &Vars, storage: &StorageConfig) -> Result<Self, Error> {
+        if let Some(config) = Self::of_connection_string(vars, "table")? {
+            return Ok(config);
+        }
+        let account = &storage.account;
+        let endpoint = service_url("accountName", &format!("https://{account}.table.core.windows.net"))?;
+        Ok(Self { account: account.clone(), key: storage.key.clone(), endpoint })
+    }
+
+    fn of_connection_string(vars: &Vars, service: &str) -> Result<Option<Self>, Error> {
         let Some(text) = vars.get(CONNECTION_STRING)? else { return Ok(None) };
         let Ok(parsed) = ConnectionString::parse(&text) else { return Ok(None) };
-        let endpoint = match parsed.endpoint("queue") {
+        let endpoint = match parsed.endpoint(service) {
             Ok(endpoint) => endpoint,
-            Err(error) if parsed.parts.contains_key("queueendpoint") => return Err(error),
+            Err(error) if parsed.parts.contains_key(&format!("{service}endpoint")) => return Err(error),
             // The others are named and are enough.
             Err(_) => return Ok(None),
         };

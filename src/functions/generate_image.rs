@@ -1,155 +1,150 @@
 //! `POST /api/generateImage`:
 //! `{prompt, size?, quality?, style?, enhance?, background?, outputFormat?, partialImages?}`.
 //!
-//! The caller waits for the answer, watches events, or takes a job; it is one and the same generation.
+//! The caller waits for the answer, watches events, or takes a job; it is one and the same generation,
+//! which is watched in the same way.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::{Map, Value, json};
-use tokio::sync::oneshot::error::RecvError;
+use serde_json::{Map, Value};
+use tokio::sync::watch;
 
 use super::accept::{self, Accept};
 use super::prefer::Asynchronous;
-use super::{events, jobs, rate_limit};
+use super::{answers, events, rate_limit};
 use crate::app::App;
 use crate::caller::Caller;
 use crate::config::PromptEnhancement;
-use crate::director::{self, Direction};
 use crate::error::Problem;
-use crate::generate::{self, Answered, Outcome, Request, Running};
-use crate::jobs::Job;
-use crate::logs::chain;
+use crate::generation::{Accepted, Address, Error, Progress, Request};
 use crate::openai::{DALL_E_STYLES, Wishes};
-use crate::quota::{self, Standing};
-use crate::work;
+use crate::prompts::director::{self, Direction};
+use crate::spending::{Day, Standing};
 
-/// Where a picture is going to be, percent-encoded: who reads text gets it, too.
-const IMAGE_NAME: HeaderName = HeaderName::from_static("x-image-name");
 /// For what an answer is better with, but not late: the platform's front end may be about to end it.
 const LOOK_WITHIN: Duration = Duration::from_secs(2);
-const STORED_LATER: &str =
-    "The image was drawn and is safe. It will appear in the gallery as soon as storage can be reached again.";
-/// Unfinished pictures that are shown to who watches.
+/// Unfinished images that are shown to who watches.
 const PARTIAL_IMAGES: u8 = 2;
 /// The longest prompt of any model fits, in any script.
 const MAX_BODY_KIB: usize = 64;
 
 pub(super) async fn handle(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Response {
     let caller = app.callers.identify(&headers);
-    let (mut response, standing) = respond(&app, &headers, &caller, body).await;
-    let now = (app.clock)();
-    let standing = match standing {
-        // The day may have ended while the picture was drawn.
-        Known::Standing(standing) if standing.resets_in(now).is_some() => Some(standing),
-        // It was asked for a moment ago.
-        Known::Unavailable => None,
-        // An answer that has not counted: how the caller stands is found out for it alone.
-        Known::Standing(_) | Known::Nothing => {
-            let standing = tokio::time::timeout(LOOK_WITHIN, app.quota.standing(&caller, now));
-            standing.await.ok().and_then(Result::ok).flatten()
-        }
+    let (mut response, standing) = match respond(&app, &headers, &caller, body).await {
+        Ok(answered) => answered,
+        Err((problem, standing)) => (problem.into_response(), standing),
     };
-    rate_limit::insert(response.headers_mut(), app.quota.daily_images(), standing, now);
+    let now = (app.clock)();
+    // The day may have ended while the image was drawn.
+    let mut standing = standing.filter(|standing| standing.resets_in(now).is_some());
+    // Where the records could not be reached a moment ago, they are not asked again.
+    if standing.is_none() && response.status() != StatusCode::SERVICE_UNAVAILABLE {
+        let look = tokio::time::timeout(LOOK_WITHIN, app.generations.standing(&caller, Day::of(now)));
+        standing = look.await.ok().and_then(Result::ok).flatten();
+    }
+    rate_limit::insert(response.headers_mut(), app.generations.daily_images(), standing, now);
     response
 }
 
-/// What is known of how the caller stands.
-enum Known {
-    Standing(Standing),
-    Nothing,
-    Unavailable,
-}
+/// An answer, and how its caller stands, as far as that is known.
+type Answered = (Response, Option<Standing>);
 
-async fn respond(app: &Arc<App>, headers: &HeaderMap, caller: &Caller, body: Body) -> (Response, Known) {
+async fn respond(
+    app: &Arc<App>,
+    headers: &HeaderMap,
+    caller: &Caller,
+    body: Body,
+) -> Result<Answered, (Problem, Option<Standing>)> {
     let began = Instant::now();
     let accept = Accept::of(headers);
     let asynchronous = Asynchronous::of(headers);
-    if asynchronous.is_some() && !app.jobs.can_queue() {
-        return (jobs_unavailable().into_response(), Known::Nothing);
+    if asynchronous.is_some() && !app.generations.can_queue() {
+        return Err(refused(&Error::NoQueue));
     }
-    let watched = asynchronous.is_none() && accept::wants_events(headers) && events::pass_through(headers);
-    let request = match read(app, headers, caller, watched, body).await {
-        Ok(request) => request,
-        Err(problem) => return (problem.into_response(), Known::Nothing),
-    };
+    let is_watched = asynchronous.is_none() && accept::wants_events(headers) && events::pass_through(headers);
+    let request = read(app, headers, caller, is_watched, body).await.map_err(|problem| (problem, None))?;
     if let Some(asynchronous) = asynchronous {
-        let answered = work::accept(app, request).await;
-        if let (Ok(Outcome::Job { id }), Some(wait)) = (&answered.result, asynchronous.wait) {
-            jobs::wait_for_end(app, id, wait.saturating_sub(began.elapsed())).await;
-        }
-        let (response, known) = conclude(app, accept, answered).await;
-        return (applied(response, asynchronous), known);
+        let accepted = app.generations.accept_job(request).await.map_err(|error| refused(&error))?;
+        return Ok(respond_async(app, accept, asynchronous, accepted, began).await);
     }
-    let mut running = match generate::start(app, request) {
-        Ok(running) => running,
-        Err(error) => return (Problem::from(error).into_response(), Known::Nothing),
+    let (mut progress, is_new) = match app.generations.admit(request).await.map_err(|error| refused(&error))? {
+        Accepted::New(admitted) => (app.generations.start(*admitted), true),
+        Accepted::Before(address) => (watch(app, &address).await?, false),
     };
-    if watched {
-        return match events::of_generation(running, super::invocation_id(headers)).await {
-            Ok(response) => (response, Known::Nothing),
-            Err(answered) => conclude(app, accept, answered).await,
-        };
+    if is_watched {
+        return Ok((events::respond(app, progress, is_new, headers), None));
     }
-    let answered = match tokio::time::timeout(app.sync_limit, &mut running.answered).await {
-        Ok(answered) => answered,
-        Err(_) => hand_over(app, running).await,
+    if is_new {
+        let ended = progress.wait_for(|progress| progress.ended.is_some());
+        let _ = tokio::time::timeout(app.sync_limit.saturating_sub(began.elapsed()), ended).await;
+    }
+    let progress = progress.borrow().clone();
+    Ok((answers::of_progress(app, accept, &progress).await, standing_of(&progress)))
+}
+
+/// A job: its end, if it comes within the time that its caller waits; 202 until then.
+async fn respond_async(
+    app: &Arc<App>,
+    accept: Accept,
+    asynchronous: Asynchronous,
+    accepted: Accepted<Progress>,
+    began: Instant,
+) -> Answered {
+    let (address, mut known) = match accepted {
+        Accepted::New(progress) => (progress.order.address.clone(), Some(progress)),
+        Accepted::Before(address) => (address, None),
     };
-    conclude(app, accept, answered.unwrap_or_else(|_| generate::Error::Panicked.into())).await
-}
-
-/// How a request ended, in the form that the caller reads.
-async fn conclude(app: &Arc<App>, accept: Accept, answered: Answered) -> (Response, Known) {
-    let known = Known::of(&answered);
-    let response = match answered.result {
-        Ok(Outcome::Job { id }) => answer_job(app, accept, &id).await,
-        Ok(outcome) => answer(accept, &outcome),
-        Err(error) => Problem::from(error).into_response(),
-    };
-    (response, known)
-}
-
-impl Known {
-    fn of(answered: &Answered) -> Self {
-        match (&answered.result, answered.standing) {
-            (_, Some(standing)) => Self::Standing(standing),
-            (Err(generate::Error::Quota(quota::Error::Unavailable(_))), None) => Self::Unavailable,
-            (_, None) => Self::Nothing,
+    let is_new = known.is_some();
+    if (!is_new || asynchronous.wait.is_some())
+        && let Ok(mut progress) = watch(app, &address).await
+    {
+        let wait = asynchronous.wait.unwrap_or_default().saturating_sub(began.elapsed());
+        let ended = progress.wait_for(|progress| progress.ended.is_some());
+        tokio::select! {
+            _ = tokio::time::timeout(wait, ended) => {}
+            // Another process tells the rest.
+            () = app.generations.stopping.cancelled() => {}
         }
+        let standing = known.as_ref().and_then(standing_of);
+        let progress = progress.borrow().clone();
+        return applied(answers::of_progress(app, accept, &progress).await, standing, asynchronous);
+    }
+    match known.take() {
+        Some(progress) => {
+            applied(answers::of_progress(app, accept, &progress).await, standing_of(&progress), asynchronous)
+        }
+        None => applied(Problem::from(&Error::NoRecord).into_response(), None, asynchronous),
     }
 }
 
-/// A job, for a generation whose caller would be cut off.
-async fn hand_over(app: &Arc<App>, running: Running) -> Result<Answered, RecvError> {
-    match work::adopt(app, running).await {
-        Ok(id) => Ok(Answered { result: Ok(Outcome::Job { id }), standing: None }),
-        Err((error, running)) => {
-            tracing::warn!(cause = chain(&error), "a generation that takes long could not be made a job");
-            // It is not known as one, so its end is waited for.
-            running.answered.await
-        }
-    }
-}
-
-fn applied(mut response: Response, asynchronous: Asynchronous) -> Response {
+fn applied(mut response: Response, standing: Option<Standing>, asynchronous: Asynchronous) -> Answered {
     if let Ok(value) = HeaderValue::from_str(&asynchronous.applied()) {
         response.headers_mut().insert("preference-applied", value);
     }
-    response
+    (response, standing)
 }
 
-fn jobs_unavailable() -> Problem {
-    Problem::new(
-        StatusCode::NOT_IMPLEMENTED,
-        "jobs_unavailable",
-        "Jobs need a queue: the operator should set AzureWebJobsStorage to a connection string with an account key. \
-         Leave the Prefer header out.",
-    )
+/// The generation that an Idempotency-Key stands for.
+async fn watch(app: &Arc<App>, address: &Address) -> Result<watch::Receiver<Progress>, (Problem, Option<Standing>)> {
+    let found = tokio::time::timeout(LOOK_WITHIN, app.generations.watch(address)).await;
+    found.ok().and_then(Result::ok).flatten().ok_or_else(|| refused(&Error::NoRecord))
+}
+
+fn refused(error: &Error) -> (Problem, Option<Standing>) {
+    (error.into(), error.standing())
+}
+
+/// How the caller stands once it has ended, or as it stood when it was accepted.
+fn standing_of(progress: &Progress) -> Option<Standing> {
+    match &progress.ended {
+        Some(ended) if ended.result.is_err() || ended.standing.is_some() => ended.standing,
+        _ => progress.let_in.as_ref().and_then(|let_in| let_in.standing),
+    }
 }
 
 async fn read(app: &App, headers: &HeaderMap, caller: &Caller, watched: bool, body: Body) -> Result<Request, Problem> {
@@ -174,49 +169,8 @@ async fn read(app: &App, headers: &HeaderMap, caller: &Caller, watched: bool, bo
             partial_images: partial_images(&request)?.filter(|_| watched).unwrap_or(0),
         },
         caller: caller.clone(),
-        repeatable: key.map(|key| app.claims.repeatable(key, caller, &bytes)),
+        key: key.map(|key| app.generations.key(key, caller, &bytes)),
     })
-}
-
-fn answer(accept: Accept, outcome: &Outcome) -> Response {
-    let (text, status) = match outcome {
-        Outcome::Stored(_) => ("Image uploaded successfully", StatusCode::OK),
-        // Not an error, which would invite a second, paid try. (A job is answered by `answer_job`.)
-        Outcome::StoredLater { .. } | Outcome::Job { .. } => (STORED_LATER, StatusCode::ACCEPTED),
-    };
-    let mut response = match accept {
-        Accept::Text => super::text(text),
-        Accept::Json => super::json(&details(outcome)),
-    };
-    *response.status_mut() = status;
-    if let Outcome::StoredLater { name } = outcome {
-        let name = utf8_percent_encode(name, NON_ALPHANUMERIC).to_string();
-        response.headers_mut().insert(super::ERROR_CODE, HeaderValue::from_static("stored_later"));
-        response.headers_mut().extend(HeaderValue::from_str(&name).map(|name| (IMAGE_NAME, name)));
-    }
-    response
-}
-
-/// A job that a request led to, now or the first time: its end, as the request's own would have been;
-/// 202 until then.
-async fn answer_job(app: &Arc<App>, accept: Accept, id: &str) -> Response {
-    let look = tokio::time::timeout(LOOK_WITHIN, work::look(app, id, (app.clock)()));
-    match look.await.ok().and_then(Result::ok).flatten() {
-        Some(Job { prompt, end: Some(end), .. }) => match jobs::outcome(app, prompt, end).await {
-            Ok(outcome) => answer(accept, &outcome),
-            Err(problem) => problem.into_response(),
-        },
-        job => jobs::accepted(id, job.as_ref()),
-    }
-}
-
-/// As JSON.
-pub(super) fn details(outcome: &Outcome) -> Value {
-    match outcome {
-        Outcome::Stored(generated) => json!(generated),
-        Outcome::StoredLater { name } => json!({"code": "stored_later", "name": name, "detail": STORED_LATER}),
-        Outcome::Job { id } => json!({"id": id, "statusUrl": jobs::path(id)}),
-    }
 }
 
 /// The draft's quoted string, or the same without quotes, as most clients send it.

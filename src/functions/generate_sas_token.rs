@@ -7,13 +7,14 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 
 use super::accept::Accept;
+use super::answers;
 use crate::app::App;
 use crate::error::Problem;
 
 pub(super) async fn handle(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
     let token = app.gallery.container_token((app.clock)()).await?;
     Ok(match Accept::of(&headers) {
-        Accept::Text => super::text(token.sas_token),
-        Accept::Json => super::json(&token),
+        Accept::Text => answers::text(token.sas_token),
+        Accept::Json => answers::json(&token),
     })
 }

@@ -8,8 +8,9 @@ use axum::extract::{Query, State};
 use axum::http::HeaderValue;
 use axum::response::Response;
 
+use super::answers;
 use crate::app::App;
-use crate::suggest::{Source, Wish};
+use crate::prompts::{Source, Wish};
 
 pub(super) async fn handle(
     State(app): State<Arc<App>>,
@@ -23,7 +24,7 @@ pub(super) async fn handle(
         Source::Model => "model",
         Source::BuiltIn => "built-in",
     };
-    let mut response = super::text(suggestion.text);
+    let mut response = answers::text(suggestion.text);
     response.headers_mut().insert("x-suggestion-source", HeaderValue::from_static(source));
     response
 }

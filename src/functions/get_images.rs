@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::Serialize;
 
+use super::answers;
 use crate::app::App;
 use crate::error::Problem;
 use crate::gallery::Listed;
@@ -18,5 +19,5 @@ struct Answer {
 
 pub(super) async fn handle(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let image_urls = app.gallery.list((app.clock)()).await?;
-    Ok(super::json(&Answer { image_urls }))
+    Ok(answers::json(&Answer { image_urls }))
 }

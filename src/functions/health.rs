@@ -8,18 +8,19 @@ use axum::extract::State;
 use axum::response::Response;
 use serde_json::{Value, json};
 
+use super::answers;
 use crate::app::{App, KnownModel};
 use crate::lock::locked;
 use crate::openai::ModelState;
 
 pub(super) async fn handle(State(app): State<Arc<App>>) -> Response {
     let state = Health::of(&app).await;
-    super::json(&json!({"status": state.word(), "version": env!("CARGO_PKG_VERSION")}))
+    answers::json(&json!({"status": state.word(), "version": env!("CARGO_PKG_VERSION")}))
 }
 
 pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
     let state = Health::of(&app).await;
-    super::json(&json!({
+    answers::json(&json!({
         "status": state.word(),
         "version": env!("CARGO_PKG_VERSION"),
         "build": if cfg!(debug_assertions) { "debug" } else { "release" },
@@ -49,8 +50,8 @@ impl Health {
             match *looked {
                 Some((at, storage, waiting)) if at.elapsed() < LOOKED_AGAIN_AFTER => (storage, waiting),
                 _ => {
-                    let (storage, left) = tokio::join!(app.gallery.is_reachable(), app.spool.left_behind());
-                    let waiting = left.ok().map(|ids| ids.len());
+                    let (storage, waiting) =
+                        tokio::join!(app.gallery.is_reachable(), app.generations.waiting_in_spool());
                     *looked = Some((Instant::now(), storage, waiting));
                     (storage, waiting)
                 }

@@ -9,29 +9,34 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 
+use super::answers;
 use crate::app::App;
 use crate::error::Problem;
-use crate::work;
+use crate::generation::{Message, NotDelivered};
+
+/// The queue that `processImage/function.json` listens to.
+pub(super) const QUEUE: &str = crate::generation::QUEUE;
+/// Where the host puts what was delivered in vain.
+pub(super) const POISON_QUEUE: &str = "visionary-jobs-poison";
 
 const MAX_ENVELOPE: usize = 1024 * 1024;
 
 pub(super) async fn deliver(State(app): State<Arc<App>>, body: Body) -> Response {
-    match job(body).await {
-        Some(id) => answer(work::deliver(&app, &id).await),
+    match message(body).await {
+        Some(message) => answer(app.generations.deliver(message).await),
         None => answer(Ok(())),
     }
 }
 
 pub(super) async fn give_up(State(app): State<Arc<App>>, body: Body) -> Response {
-    match job(body).await {
-        Some(id) => answer(work::give_up(&app, &id).await),
+    match message(body).await {
+        Some(message) => answer(app.generations.give_up(message).await),
         None => answer(Ok(())),
     }
 }
 
-/// The job that a message is about. One that is not ours is dropped: no number of deliveries makes it
-/// so.
-async fn job(body: Body) -> Option<String> {
+/// What a message says. One that is not ours is dropped: no number of deliveries makes it so.
+async fn message(body: Body) -> Option<Message> {
     let bytes = to_bytes(body, MAX_ENVELOPE).await.unwrap_or_default();
     let envelope: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let mut message = envelope["Data"]["job"].clone();
@@ -41,17 +46,17 @@ async fn job(body: Body) -> Option<String> {
             message = serde_json::from_str(text).unwrap_or_default();
         }
     }
-    let id = message["job"].as_str().map(str::to_owned);
-    if id.is_none() {
+    let message = serde_json::from_value(message).ok();
+    if message.is_none() {
         tracing::warn!("a message in the queue is not ours; it is dropped");
     }
-    id
+    message
 }
 
 /// An empty answer would have the host wait until the function's time is up.
-fn answer(delivered: Result<(), Problem>) -> Response {
+fn answer(delivered: Result<(), NotDelivered>) -> Response {
     match delivered {
-        Ok(()) => super::json(&json!({})),
-        Err(problem) => problem.into_response(),
+        Ok(()) => answers::json(&json!({})),
+        Err(error) => Problem::from(error).into_response(),
     }
 }

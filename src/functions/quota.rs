@@ -8,10 +8,10 @@ use axum::response::Response;
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::rate_limit;
+use super::{answers, rate_limit};
 use crate::app::App;
 use crate::error::Problem;
-use crate::quota;
+use crate::spending::Day;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -26,13 +26,15 @@ struct Answer {
 
 pub(super) async fn handle(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
     let caller = app.callers.identify(&headers);
-    let standing = app.quota.standing(&caller, (app.clock)()).await.map_err(quota::Error::from)?;
-    let mut response = super::json(&Answer {
+    let now = (app.clock)();
+    let standing = app.generations.standing(&caller, Day::of(now)).await;
+    let standing = standing.map_err(|error| Problem::records_unavailable(&error))?;
+    let mut response = answers::json(&Answer {
         limit: standing.map(|standing| standing.limit),
         used: standing.map(|standing| standing.used),
         remaining: standing.map(|standing| standing.remaining()),
         resets_at: standing.map(|standing| standing.resets_at),
     });
-    rate_limit::insert(response.headers_mut(), app.quota.daily_images(), standing, (app.clock)());
+    rate_limit::insert(response.headers_mut(), app.generations.daily_images(), standing, now);
     Ok(response)
 }

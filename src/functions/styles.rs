@@ -4,13 +4,14 @@ use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use serde_json::json;
 
-use crate::director::STYLES;
+use super::answers;
+use crate::prompts::director::STYLES;
 
 /// They change with a release.
 const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("public, max-age=3600");
 
 pub(super) async fn handle() -> Response {
-    let mut response = super::json(&json!({"styles": STYLES}));
+    let mut response = answers::json(&json!({"styles": STYLES}));
     response.headers_mut().insert(header::CACHE_CONTROL, CACHE_CONTROL);
     response
 }

@@ -10,14 +10,14 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::accept;
+use super::{accept, answers};
 use crate::app::App;
 use crate::error::Problem;
-use crate::quota::{self, Day, MAX_DAYS, ModelDay, usd};
+use crate::generation::usage::MAX_DAYS;
+use crate::spending::{Day, DayTotals, ModelTotals, usd};
 
 const USUAL_DAYS: u16 = 30;
-const CSV_HEADER: &str =
-    "date,model,images,unpriced,refusals,failures,textInputTokens,imageInputTokens,outputTokens,usd,callersOfTheDay\n";
+const CSV_HEADER: &str = "date,model,images,unpriced,refusals,failures,textInputTokens,imageInputTokens,outputTokens,usd,callersOfTheDay,lost\n";
 
 pub(super) async fn handle(
     State(app): State<Arc<App>>,
@@ -30,16 +30,16 @@ pub(super) async fn handle(
         Some(Ok(days)) if (1..=MAX_DAYS).contains(&days) => days,
         Some(_) => return Err(Problem::invalid_request(format!("days must be a whole number, 1 to {MAX_DAYS}."))),
     };
-    let usage = app.quota.usage(days, (app.clock)()).await.map_err(quota::Error::from)?;
+    let usage = app.generations.usage(days).await.map_err(|error| Problem::records_unavailable(&error))?;
     if !accept::prefers_csv(&headers) {
-        return Ok(super::json(&json!({"days": usage.iter().map(day).collect::<Vec<_>>()})));
+        return Ok(answers::json(&json!({"days": usage.iter().map(day).collect::<Vec<_>>()})));
     }
-    let mut response = super::text(csv(&usage));
+    let mut response = answers::text(csv(&usage));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/csv; charset=utf-8"));
     Ok(response)
 }
 
-fn day((date, day): &(String, Day)) -> Value {
+fn day((date, day): &(Day, DayTotals)) -> Value {
     let models = day.models.iter().map(|(name, model)| {
         json!({
             "model": name,
@@ -47,6 +47,7 @@ fn day((date, day): &(String, Day)) -> Value {
             "unpriced": model.unpriced,
             "refusals": model.refusals,
             "failures": model.failures,
+            "lost": model.lost,
             "tokens": {
                 "textInput": model.usage.text_input,
                 "imageInput": model.usage.image_input,
@@ -55,31 +56,32 @@ fn day((date, day): &(String, Day)) -> Value {
             "usd": usd(model.spent),
         })
     });
-    let sum = |count: fn(&ModelDay) -> u64| day.models.values().map(count).sum::<u64>();
+    let sum = |count: fn(&ModelTotals) -> u64| day.models.values().map(count).sum::<u64>();
     json!({
         "date": date,
         "images": sum(|model| model.images),
         "unpriced": sum(|model| model.unpriced),
         "refusals": sum(|model| model.refusals),
         "failures": sum(|model| model.failures),
+        "lost": sum(|model| model.lost),
         "callers": day.callers,
         "usd": usd(day.spent),
-        "reservedUsd": usd(day.reserved()),
+        "reservedUsd": usd(day.reserved),
         "models": models.collect::<Vec<_>>(),
     })
 }
 
 /// RFC 4180.
-fn csv(usage: &[(String, Day)]) -> String {
+fn csv(usage: &[(Day, DayTotals)]) -> String {
     let mut text = CSV_HEADER.to_owned();
     for (date, day) in usage {
         for (name, model) in &day.models {
-            let ModelDay { images, unpriced, refusals, failures, usage, spent } = model;
+            let ModelTotals { images, unpriced, refusals, failures, lost, usage, spent } = model;
             let (usd, callers, name) = (usd(*spent), day.callers, quoted(name));
             // Writing to a string cannot fail.
             let _ = writeln!(
                 text,
-                "{date},{name},{images},{unpriced},{refusals},{failures},{},{},{},{usd:.6},{callers}",
+                "{date},{name},{images},{unpriced},{refusals},{failures},{},{},{},{usd:.6},{callers},{lost}",
                 usage.text_input, usage.image_input, usage.output
             );
         }

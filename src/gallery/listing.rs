@@ -35,12 +35,24 @@ struct Page {
     next_marker: Option<String>,
 }
 
-/// All blobs of the container, in Azure's order. A container that is not there has none.
-pub(super) async fn list(http: &reqwest::Client, container: &Url, token: &str) -> Result<Vec<Entry>, Error> {
+/// All blobs of the container, or those whose names begin with a prefix, in Azure's order. A container
+/// that is not there has none.
+pub(super) async fn list(
+    http: &reqwest::Client,
+    container: &Url,
+    token: &str,
+    prefix: Option<&str>,
+) -> Result<Vec<Entry>, Error> {
+    let mut url = container.clone();
+    url.set_query(Some(token));
+    url.query_pairs_mut().append_pair("restype", "container").append_pair("comp", "list");
+    if let Some(prefix) = prefix {
+        url.query_pairs_mut().append_pair("prefix", prefix);
+    }
     let mut entries = Vec::new();
     let mut marker = None;
     for _ in 0..MAX_PAGES {
-        let Some(page) = fetch(http, container, token, marker.as_deref()).await? else { return Ok(entries) };
+        let Some(page) = fetch(http, url.clone(), marker.as_deref()).await? else { return Ok(entries) };
         entries.extend(page.entries);
         marker = page.next_marker;
         if marker.is_none() {
@@ -50,15 +62,7 @@ pub(super) async fn list(http: &reqwest::Client, container: &Url, token: &str) -
     Err(Error::Malformed)
 }
 
-async fn fetch(
-    http: &reqwest::Client,
-    container: &Url,
-    token: &str,
-    marker: Option<&str>,
-) -> Result<Option<Page>, Error> {
-    let mut url = container.clone();
-    url.set_query(Some(token));
-    url.query_pairs_mut().append_pair("restype", "container").append_pair("comp", "list");
+async fn fetch(http: &reqwest::Client, mut url: Url, marker: Option<&str>) -> Result<Option<Page>, Error> {
     if let Some(marker) = marker {
         url.query_pairs_mut().append_pair("marker", marker);
     }

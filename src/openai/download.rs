@@ -14,7 +14,9 @@ use reqwest::header::LOCATION;
 use reqwest::{Client, Response, Url, redirect};
 use url::Host;
 
-use super::{Error, MAX_IMAGE_BYTES, OpenAi, read_body};
+use super::body::{MAX_IMAGE_BYTES, read_body};
+use super::client::OpenAi;
+use super::error::Error;
 use crate::config::is_loopback;
 
 /// A picture is one or two steps away from where the provider says it is.

@@ -3,12 +3,10 @@
 
 use std::time::Duration;
 
+use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
-use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
-
-use super::{MAX_ERROR_BYTES, read_body};
 
 /// No picture or text came. The table of codes:
 /// <https://platform.openai.com/docs/guides/error-codes>.
@@ -78,11 +76,6 @@ impl Answer {
     pub(super) fn code(&self) -> &str {
         &self.code
     }
-
-    /// How long the provider asks to wait.
-    pub fn retry_after(&self) -> Option<Duration> {
-        self.retry_after
-    }
 }
 
 #[derive(Deserialize, Default)]
@@ -144,9 +137,18 @@ impl Error {
         if error.is_timeout() { Self::Timeout } else { Self::LostAnswer(Some(error.without_url())) }
     }
 
-    /// Whether the same request may be sent again later: nothing was drawn, and it may pass.
-    pub(crate) fn may_be_repeated(&self) -> bool {
-        self.pause(0).is_some()
+    /// Whether another request may be drawn, later: nothing was drawn, and what is in the way may pass
+    /// or be mended by the operator.
+    pub(crate) fn is_passing(&self) -> bool {
+        self.pause(0).is_some() || matches!(self, Self::Denied(_) | Self::OutOfCredit(_))
+    }
+
+    /// When the provider wants to be asked again.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited(answer) | Self::Failed(answer) => answer.retry_after,
+            _ => None,
+        }
     }
 
     /// How long to wait before the request may be sent again, after so many tries; `None` where it
@@ -192,14 +194,12 @@ impl Error {
         }
     }
 
-    /// Reads an unsuccessful answer; a body that is no JSON (a proxy's page) counts as empty.
-    pub(super) async fn from_answer(response: Response) -> Self {
-        let status = response.status();
-        let request_id = printable(response.headers().get("x-request-id").and_then(|id| id.to_str().ok()));
-        let retry_after = retry_after(response.headers());
-        let should_retry = response.headers().get("x-should-retry").and_then(|value| value.to_str().ok()?.parse().ok());
-        let body = read_body(response, MAX_ERROR_BYTES).await.unwrap_or_default();
-        let error = serde_json::from_slice::<Body>(&body).unwrap_or_default().error;
+    /// An unsuccessful answer; a body that is no JSON (a proxy's page) counts as empty.
+    pub(super) fn from_answer(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
+        let request_id = printable(headers.get("x-request-id").and_then(|id| id.to_str().ok()));
+        let retry_after = retry_after(headers);
+        let should_retry = headers.get("x-should-retry").and_then(|value| value.to_str().ok()?.parse().ok());
+        let error = serde_json::from_slice::<Body>(body).unwrap_or_default().error;
         let (code, says) = (error.code(), |known| error.says(known));
         let answer = Answer { status, code, request_id, retry_after, should_retry };
         let wish = WISHES.iter().find(|(theirs, _)| error.param == *theirs);

@@ -4,11 +4,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::ImageWire;
-use crate::price::Order;
 use crate::prompt::Prompt;
+use crate::spending::ImageSpec;
 
 /// What the caller asked for besides the prompt, as typed.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wishes {
     /// `1024x1024` when not given.
     pub size: Option<String>,
@@ -87,8 +87,8 @@ impl Body {
         self.stream == Some(true)
     }
 
-    pub(super) fn order(&self) -> Order<'_> {
-        Order {
+    pub(super) fn spec(&self) -> ImageSpec<'_> {
+        ImageSpec {
             model: &self.model,
             size: &self.size,
             quality: self.quality,

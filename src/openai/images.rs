@@ -10,13 +10,16 @@ use reqwest::header::CONTENT_TYPE;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::body::{MAX_ANSWER_BYTES, read_body};
+use super::client::OpenAi;
+use super::error::Error;
 use super::family::{Body, Family, InvalidWish, Wishes};
-use super::{Error, MAX_ANSWER_BYTES, OpenAi, read_body, stream};
+use super::stream;
 use crate::image::Image;
 use crate::lock::locked;
 use crate::logs::chain;
-use crate::price::{Order, Usage};
 use crate::prompt::Prompt;
+use crate::spending::{ImageSpec, Usage};
 
 /// More are not asked for.
 const MAX_PARTIAL_IMAGES: u64 = 3;
@@ -108,13 +111,13 @@ fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D:
 
 impl Drawing {
     /// What may be billed: one of these.
-    pub(crate) fn orders(&self) -> impl Iterator<Item = Order<'_>> {
-        self.bodies.iter().map(Body::order)
+    pub(crate) fn specs(&self) -> impl Iterator<Item = ImageSpec<'_>> {
+        self.bodies.iter().map(Body::spec)
     }
 
     /// What was ordered of a model: not what it says that it has drawn, which may be in other words.
-    pub(crate) fn order(&self, model: &str) -> Option<Order<'_>> {
-        self.orders().find(|order| order.model == model)
+    pub(crate) fn spec(&self, model: &str) -> Option<ImageSpec<'_>> {
+        self.specs().find(|spec| spec.model == model)
     }
 
     /// The longest prompt that every model takes, in characters.

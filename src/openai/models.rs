@@ -6,7 +6,9 @@ use serde::Deserialize;
 use time::Date;
 use time::macros::format_description;
 
-use super::{Error, MAX_ERROR_BYTES, OpenAi, endpoint, read_body};
+use super::body::{MAX_ERROR_BYTES, read_body, read_error};
+use super::client::{OpenAi, endpoint};
+use super::error::Error;
 use crate::config::OpenAiAuth;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -42,7 +44,7 @@ impl OpenAi {
         let request = self.authorized(self.http.get(url).timeout(TIMEOUT));
         let Ok(response) = request.send().await else { return ModelState::Unknown };
         if !response.status().is_success() {
-            return match Error::from_answer(response).await {
+            return match read_error(response).await {
                 // Azure lists models there, and ours are its deployments.
                 Error::ModelGone(answer)
                     if answer.code() == "model_not_found" && self.config.auth == OpenAiAuth::Bearer =>

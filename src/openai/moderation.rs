@@ -5,7 +5,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::{Error, MAX_ERROR_BYTES, OpenAi, read_body};
+use super::body::{MAX_ERROR_BYTES, read_body};
+use super::client::OpenAi;
+use super::error::Error;
 use crate::prompt::Prompt;
 
 const MODEL: &str = "omni-moderation-latest";

@@ -6,7 +6,8 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use reqwest::Response;
 
-use super::{Error, MAX_ANSWER_BYTES};
+use super::body::MAX_ANSWER_BYTES;
+use super::error::Error;
 
 /// The data of one event after the other.
 pub(super) struct Events<S> {

@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Error, OpenAi, read_body};
+use super::body::read_body;
+use super::client::OpenAi;
+use super::error::Error;
 use crate::config::TextApi;
 
 /// A short text's JSON answer is a few KiB.

@@ -24,10 +24,15 @@ async fn previews_arrive_while_the_provider_still_draws() {
     let hold = Hold::new();
     visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
     let mut events = Events::of(watch(&visionary, &json!({"prompt": "a fox."})).await);
-    let (name, accepted) = events.next().await.unwrap();
+    // It begins while the generation waits for its turn.
+    let (name, progress) = events.next().await.unwrap();
+    assert_eq!((name.as_str(), &progress["phase"]), ("progress", &json!("queued")));
+    let mut accepted = events.until("accepted").await;
+    let (id, address) = (accepted["id"].take(), accepted["statusUrl"].take());
+    assert_eq!(address, format!("/api/generateImage/jobs/{}", id.as_str().unwrap()), "where to go on watching");
     assert_eq!(
-        (name.as_str(), accepted),
-        ("accepted", json!({"name": "a fox․", "quotaRemaining": 4, "estimateSeconds": null}))
+        accepted,
+        json!({"id": null, "statusUrl": null, "name": "a fox․", "quotaRemaining": 4, "estimateSeconds": null})
     );
     // Who is slow may miss that it was queued.
     while events.until("progress").await["phase"] != "drawing" {}
@@ -96,7 +101,8 @@ async fn partial_images_go_to_models_that_have_them() {
             events.push((name, data));
         }
         let names: Vec<&str> = events.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!((names[0], names[names.len() - 1]), ("accepted", "image"), "{names:?}");
+        assert_eq!((names[0], names[names.len() - 1]), ("progress", "image"), "{names:?}");
+        assert!(names.contains(&"accepted"), "{names:?}");
         let phases: Vec<&Value> =
             events.iter().filter(|(name, _)| name == "progress").map(|(_, data)| &data["phase"]).collect();
         assert_eq!(phases.last(), Some(&&json!("saving")), "without previews there is progress");

@@ -56,6 +56,7 @@ pub(crate) struct Visionary {
     pub(crate) azurite: Option<Azurite>,
     /// Its lines to other services, if [`Setup::lines`] says so.
     pub(crate) lines: Option<Lines>,
+    handlers: usize,
     http: reqwest::Client,
     // Removed when the test ends.
     _spool: TempDir,
@@ -152,7 +153,7 @@ impl Setup {
             ..Options::new(root(), self.wire)
         };
         let host = FunctionsHost::start(options).await.expect("the host and the handler start");
-        Visionary { host, openai, settings, azurite: own, lines, http: http(), _spool: spool }
+        Visionary { host, openai, settings, azurite: own, lines, handlers: self.handlers, http: http(), _spool: spool }
     }
 }
 
@@ -239,7 +240,9 @@ impl Visionary {
     /// The same parts, for a bad day. What they stand on goes with the second value.
     pub(crate) fn into_chaos(self) -> (Chaos, (TempDir, Option<Azurite>)) {
         let spool = self.setting("SPOOL_DIR").into();
-        (Chaos { host: self.host, openai: self.openai, spool }, (self._spool, self.azurite))
+        let (connection_string, container) = (self.setting("AzureWebJobsStorage"), self.setting("IMAGE_CONTAINER"));
+        let Self { host, openai, handlers, azurite, _spool: held, .. } = self;
+        (Chaos { host, openai, handlers, spool, connection_string, container }, (held, azurite))
     }
 
     /// The same app, served from this process at a time of the test's choosing; its address.

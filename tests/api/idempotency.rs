@@ -7,6 +7,7 @@ use devkit::openai::{Endpoint, Hold, Reply};
 use reqwest::Method;
 
 use crate::harness::{Answer, Setup, Visionary, WIRES, azurite, eventually, http, now, with_faults_before};
+use crate::sse::Events;
 
 const FOX: &str = r#"{"prompt":"a fox"}"#;
 
@@ -131,7 +132,7 @@ async fn post_as_host(visionary: &Visionary, now: time::OffsetDateTime) -> (u16,
 
 /// The time is passed, nobody sleeps.
 #[tokio::test]
-async fn the_claim_of_a_dead_process_is_free_after_its_lease_and_an_answer_after_24_hours() {
+async fn the_key_of_a_process_that_died_before_it_asked_is_free_and_an_answer_is_kept_24_hours() {
     let mut visionary = Setup::default().set("MAX_CONCURRENT_GENERATIONS", "1").start().await;
     let hold = Hold::new();
     visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
@@ -139,21 +140,20 @@ async fn the_claim_of_a_dead_process_is_free_after_its_lease_and_an_answer_after
     let first = tokio::spawn(first.send());
     hold.reached(1).await;
     // It waits for its turn.
-    let request = visionary.request(Method::POST, "/api/generateImage").header("idempotency-key", "1").body(FOX);
-    let request = tokio::spawn(request.send());
-    visionary.used(2).await;
+    let request = visionary.request(Method::POST, "/api/generateImage").header("idempotency-key", "1");
+    let request = request.header("accept", "text/event-stream").body(FOX);
+    let mut events = Events::of(request.send().await.unwrap());
+    assert_eq!(events.until("progress").await["phase"], "queued");
     visionary.host.kill_handler(0).await;
-    request.await.unwrap().unwrap();
     first.await.unwrap().unwrap();
     visionary.host.start_handler(0).await.unwrap();
 
     let now = now();
-    assert_eq!(post_as_host(&visionary, now).await, (409, "in_progress".to_owned()));
-    assert_eq!(post_as_host(&visionary, now + Duration::from_secs(61)).await.0, 200);
+    assert_eq!(post_as_host(&visionary, now).await.0, 200);
     let day = Duration::from_secs(24 * 60 * 60);
-    assert_eq!(post_as_host(&visionary, now + day).await.0, 200);
+    assert_eq!(post_as_host(&visionary, now + day - Duration::from_secs(1)).await.0, 200);
     assert_eq!(visionary.list().await.len(), 1, "the answer is kept for 24 hours");
-    assert_eq!(post_as_host(&visionary, now + day + Duration::from_secs(62)).await.0, 200);
+    assert_eq!(post_as_host(&visionary, now + day + Duration::from_secs(1)).await.0, 200);
     assert_eq!(visionary.list().await.len(), 2, "and not longer");
 }
 
@@ -169,7 +169,9 @@ async fn a_claim_whose_process_died_while_the_provider_drew_is_a_lost_answer() {
     visionary.host.kill_handler(0).await;
     request.await.unwrap().unwrap();
     visionary.host.start_handler(0).await.unwrap();
-    let later = now() + Duration::from_secs(61);
+    let at_once = now();
+    assert_eq!(post_as_host(&visionary, at_once).await, (409, "in_progress".to_owned()), "it may live");
+    let later = now() + Duration::from_secs(76);
     assert_eq!(post_as_host(&visionary, later).await, (502, "provider_answer_lost".to_owned()));
     assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 1);
 }
@@ -237,8 +239,8 @@ async fn what_is_past_is_cleaned_away() {
     };
     eventually(async || reserved().await.filter(|usd| *usd == 0.0)).await;
     assert_eq!(post(&visionary, "4", FOX).await.status, 200);
-    // The three claims, and the count of their caller's pictures.
-    let cleaned = |line: &str| line.contains("\"count\":4") && line.contains("cleaned away");
+    // Three keys, three records, the count of their caller's images, and the process.
+    let cleaned = |line: &str| line.contains("\"count\":8") && line.contains("expired rows were deleted");
     visionary.host.wait_for_log(|line| cleaned(&line.text)).await;
     assert_eq!(post(&visionary, "4", FOX).await.status, 200);
     assert_eq!(visionary.openai.pictures_drawn().len(), 4, "what is not past is still there");

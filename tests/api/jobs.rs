@@ -9,6 +9,7 @@ use devkit::openai::{self, Endpoint, Hold, Reply};
 use devkit::queue::Queue;
 use reqwest::Method;
 use serde_json::{Value, json};
+use time::format_description::well_known::Rfc3339;
 
 use crate::harness::{Answer, Setup, Visionary, azurite, caption, eventually, http, now, with_faults_before};
 use crate::sse::Events;
@@ -53,6 +54,12 @@ async fn delete(visionary: &Visionary, job: &str) -> Answer {
 
 fn queue(visionary: &Visionary, name: &str) -> Queue {
     Queue::open(&visionary.azurite.as_ref().expect("an account of its own").connection_string(), name).unwrap()
+}
+
+/// The message that is in the queue for a job.
+fn message(job: &str) -> Value {
+    let accepted_at = now().format(&Rfc3339).expect("a time");
+    json!({"job": job.rsplit('/').next().expect("an id"), "accepted_at": accepted_at})
 }
 
 /// What the host sends for a message.
@@ -167,6 +174,11 @@ async fn a_request_that_takes_too_long_is_answered_with_a_job() {
     hold.release();
     let lost = status(&visionary, &job, "failed").await;
     assert_eq!((&lost["status"], &lost["problem"]["code"]), (&json!("failed"), &json!("provider_answer_lost")));
+    // The operator is told once, with the image's id.
+    visionary.host.wait_for_log(|line| line.text.contains("and is lost")).await;
+    let told: Vec<LogLine> =
+        visionary.host.logs().into_iter().filter(|line| line.text.contains("and is lost")).collect();
+    assert!(told.len() == 1 && told[0].text.contains("ERROR") && told[0].text.contains("image.id"), "{told:?}");
 }
 
 #[tokio::test]
@@ -194,7 +206,7 @@ async fn a_job_is_cancelled_before_it_begins_and_not_after() {
     assert_eq!(visionary.get(&second).await.json()["status"], "cancelled");
     let drawn: Vec<String> = visionary.openai.pictures_drawn().into_iter().map(|drawn| drawn.prompt).collect();
     assert_eq!(drawn, ["the first", "the third"]);
-    let unknown = format!("/api/generateImage/jobs/{}", "0".repeat(64));
+    let unknown = format!("/api/generateImage/jobs/2026-11-21-{}", "0".repeat(64));
     for job in [&*unknown, "/api/generateImage/jobs/x", "/api/generateImage/jobs/'", "/api/generateImage/jobs/"] {
         assert_eq!(visionary.get(job).await.status, 404, "{job}");
         assert_eq!(delete(&visionary, job).await.status, 404, "{job}");
@@ -234,13 +246,12 @@ async fn what_can_be_refused_at_once_is_and_what_fails_for_good_gives_back() {
         let answer = post(&visionary, "respond-async", &[], body).await;
         assert_eq!((answer.status, answer.header("x-error-code")), (status, code));
     }
-    visionary.openai.script(Endpoint::Images, Reply::error(401, "x", "invalid_api_key", "no"));
+    visionary.openai.script(Endpoint::Images, Reply::error(400, "x", "bad_request", "no"));
     let job = accept(&visionary, FOX).await;
     let failed = status(&visionary, &job, "failed").await;
     assert_eq!((&failed["status"], &failed["problem"]["code"]), (&json!("failed"), &json!("provider_misconfigured")));
     visionary.used(0).await;
     visionary.openai.script(Endpoint::Images, Reply::normal().cut_before_answer());
-    let visionary = restarted(visionary).await;
     let job = accept(&visionary, FOX).await;
     let lost = status(&visionary, &job, "failed").await;
     assert_eq!(lost["problem"]["code"], "provider_answer_lost");
@@ -267,7 +278,7 @@ async fn a_job_that_would_cost_more_than_was_reserved_is_not_drawn() {
     let job = accept(&visionary, FOX).await;
     visionary.settings.push(("IMAGE_PRICES".into(), r#"{"gpt-image-2.5-flare": {"image": 1}}"#.into()));
     let dearer = visionary.serve_at(now()).await;
-    let message = envelope(&json!({"job": job.rsplit('/').next().unwrap()}));
+    let message = envelope(&message(&job));
     let delivery = http().post(format!("{dearer}/processImage")).json(&message).send().await.unwrap();
     assert_eq!(delivery.status(), 200);
     let failed = status(&visionary, &job, "failed").await;
@@ -287,14 +298,14 @@ async fn restarted(mut visionary: Visionary) -> Visionary {
 async fn a_message_that_is_delivered_twice_is_paid_once_in_whatever_form_it_comes() {
     // The host does not listen, so that the test delivers.
     let visionary = Setup { handlers: 2, ..Setup::default() }.start().await;
-    let once = |id: &str| json!({"job": id}).to_string();
+    let once = |job: &str| message(job).to_string();
     let forms: [fn(String) -> Value; 3] =
         [|text| json!(text), |text| json!(json!(text).to_string()), |text| serde_json::from_str(&text).unwrap()];
     for form in forms {
         let hold = Hold::new();
         visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
         let job = accept(&visionary, FOX).await;
-        let message = form(once(job.rsplit('/').next().unwrap()));
+        let message = form(once(&job));
         let release = async {
             hold.reached(1).await;
             hold.release();
@@ -311,20 +322,40 @@ async fn a_message_that_is_delivered_twice_is_paid_once_in_whatever_form_it_come
     assert_eq!(visionary.list().await.len(), 3);
 }
 
+/// Put off, each waits for its next try in the queue, and holds no turn.
 #[tokio::test]
-async fn a_job_that_fails_five_times_is_given_up_and_does_not_count() {
-    let visionary = setup().set("DAILY_IMAGE_QUOTA", "5").start().await;
-    let overloaded = Reply::error(503, "server_error", "server_is_overloaded", "no");
+async fn a_passing_trouble_of_the_provider_never_fails_a_job_while_it_lasts() {
+    let visionary = setup().set("DAILY_IMAGE_QUOTA", "20").set("MAX_CONCURRENT_GENERATIONS", "2").start().await;
+    let overloaded = Reply::error(503, "server_error", "server_is_overloaded", "no").header("retry-after-ms", "1");
     visionary.openai.script_always(Endpoint::Images, overloaded);
-    let job = post(&visionary, "respond-async", &[("idempotency-key", "fox")], FOX).await;
-    let failed = status(&visionary, job.header("location"), "failed").await;
-    assert_eq!((&failed["status"], &failed["problem"]["code"]), (&json!("failed"), &json!("provider_failed")));
-    // Three times by each of five deliveries, and nothing was drawn by any.
-    assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 15);
-    visionary.used(0).await;
+    let mut jobs = Vec::new();
+    for _ in 0..20 {
+        jobs.push(accept(&visionary, FOX).await);
+    }
+    visionary.host.wait_for_logs(20, |line| line.text.contains("a job is put off")).await;
+    for job in &jobs {
+        assert_eq!(status(&visionary, job, "queued").await["status"], "queued");
+    }
+    visionary.used(20).await;
     visionary.openai.script_always(Endpoint::Images, Reply::normal());
-    let again = post(&visionary, "wait=60", &[("idempotency-key", "fox")], FOX).await;
-    assert_eq!(again.status, 200, "its key is free: {}", again.body);
+    for job in &jobs {
+        assert_eq!(status(&visionary, job, "done").await["status"], "done");
+    }
+    assert_eq!(visionary.openai.pictures_drawn().len(), 20);
+    visionary.used(20).await;
+}
+
+/// The operator may mend it meanwhile.
+#[tokio::test]
+async fn a_refused_key_puts_jobs_off_and_does_not_fail_them() {
+    let visionary = setup().start().await;
+    visionary.openai.script(Endpoint::Images, Reply::error(401, "x", "invalid_api_key", "no"));
+    let job = accept(&visionary, FOX).await;
+    visionary.host.wait_for_log(|line| line.text.contains("a job is put off")).await;
+    assert_eq!(status(&visionary, &job, "queued").await["status"], "queued");
+    let visionary = restarted(visionary).await;
+    assert_eq!(status(&visionary, &job, "done").await["status"], "done");
+    assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 2);
 }
 
 #[tokio::test]
@@ -343,6 +374,54 @@ async fn a_passing_failure_is_tried_again_by_the_queue_and_a_final_one_is_not() 
     assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 5);
 }
 
+/// The time is passed, nobody sleeps.
+#[tokio::test]
+async fn a_job_that_nobody_could_draw_for_two_hours_fails_and_does_not_count() {
+    let visionary = Setup::default().set("DAILY_IMAGE_QUOTA", "5").start().await;
+    let key = [("idempotency-key", "fox")];
+    let delivered = post(&visionary, "respond-async", &key, FOX).await.header("location").to_owned();
+    let forgotten = accept(&visionary, FOX).await;
+    visionary.used(2).await;
+    let later = visionary.serve_at(now() + Duration::from_secs(2 * 60 * 60 + 1)).await;
+    let delivery = http().post(format!("{later}/processImage")).json(&envelope(&message(&delivered)));
+    assert_eq!(delivery.send().await.unwrap().status(), 200);
+    // Whether its message comes or not.
+    for job in [&delivered, &forgotten] {
+        let failed = status(&visionary, job, "failed").await;
+        assert_eq!((&failed["status"], &failed["problem"]["code"]), (&json!("failed"), &json!("job_failed")));
+        assert!(failed["problem"]["detail"].as_str().unwrap().contains("2 hours"), "{failed}");
+    }
+    visionary.used(0).await;
+    assert!(visionary.openai.requests(Endpoint::Images).is_empty());
+    let again = post(&visionary, "return=minimal", &key, FOX).await;
+    assert_eq!(again.status, 200, "its key is free: {}", again.body);
+}
+
+/// However many watch.
+#[tokio::test]
+async fn a_watched_job_is_read_by_one_poller() {
+    let (faults, through) = with_faults_before(azurite().table_port()).await;
+    let visionary = Setup::default().set("AzureWebJobsStorage", through).start().await;
+    let job = accept(&visionary, FOX).await;
+    let mut streams = Vec::new();
+    for _ in 0..50 {
+        let request = visionary.request(Method::GET, &job).header("accept", "text/event-stream");
+        let mut events = Events::of(request.send().await.unwrap());
+        assert_eq!(events.until("accepted").await["name"], "a fox");
+        streams.push(events);
+    }
+    let before = faults.requests();
+    let started = Instant::now();
+    // Five reads of the poller.
+    eventually(async || (faults.requests() >= before + 5).then_some(())).await;
+    assert!(started.elapsed() >= Duration::from_secs(3), "{:?} for five reads", started.elapsed());
+    let cancelled = delete(&visionary, &job).await;
+    assert_eq!(cancelled.status, 200, "{}", cancelled.body);
+    for mut events in streams {
+        assert_eq!(events.until("error").await["code"], "job_cancelled");
+    }
+}
+
 /// What the poison queue's function does with a job whose processes have died.
 #[tokio::test]
 async fn a_job_that_is_poison_is_failed_and_does_not_count() {
@@ -351,7 +430,7 @@ async fn a_job_that_is_poison_is_failed_and_does_not_count() {
     let job = post(&visionary, "respond-async", &key, FOX).await.header("location").to_owned();
     visionary.used(1).await;
     let url = format!("{}/processImagePoison", visionary.host.handler_url(0).unwrap());
-    let message = json!(json!({"job": job.rsplit('/').next().unwrap()}).to_string());
+    let message = json!(message(&job).to_string());
     for _ in 0..2 {
         let answer = Answer::of(http().post(&url).json(&envelope(&message)).send().await.unwrap()).await;
         assert_eq!((answer.status, answer.body.as_str()), (200, "{}"));
@@ -372,7 +451,7 @@ async fn drawing(hold: &Hold) -> (Visionary, Faults, String, tokio::task::JoinHa
     visionary.openai.script(Endpoint::Images, Reply::normal().held_by(hold));
     let job = accept(&visionary, FOX).await;
     let url = format!("{}/processImage", visionary.host.handler_url(0).unwrap());
-    let message = envelope(&json!(json!({"job": job.rsplit('/').next().unwrap()}).to_string()));
+    let message = envelope(&json!(message(&job).to_string()));
     // Its handler may die before it answers.
     let delivery = tokio::spawn(async move { drop(http().post(url).json(&message).send().await) });
     hold.reached(1).await;
@@ -419,7 +498,9 @@ async fn a_jobs_picture_that_is_stored_later_is_told_of_twice() {
 async fn messages_that_are_not_ours_are_dropped() {
     let visionary = setup().start().await;
     let queue = queue(&visionary, "visionary-jobs");
-    let not_known = json!({"job": "0".repeat(64)}).to_string();
+    let mut not_known = message(&format!("2026-11-21-{}", "0".repeat(64)));
+    not_known["accepted_at"] = json!("2026-11-21T10:24:00Z");
+    let not_known = not_known.to_string();
     for text in ["hello", "", "[]", "{\"job\": 7}", "{\"job\": \"'; drop\"}", &not_known] {
         queue.put(text).await.unwrap();
     }

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::macros::datetime;
 
-use crate::harness::{Answer, Setup, Visionary, WIRES, azurite, eventually, http, with_faults_before};
+use crate::harness::{Answer, Setup, Visionary, WIRES, azurite, eventually, http, now, with_faults_before};
+use crate::sse::Events;
 
 /// With a quota of five, and users named by a header.
 fn five() -> Setup {
@@ -156,7 +157,7 @@ async fn a_budget_for_ten_pictures_is_never_exceeded_by_any_amount() {
     for _ in 0..4 {
         let refused = generate_as(&visionary, "somebody else").await;
         assert_eq!((refused.status, refused.header("x-error-code")), (429, "budget_reached"));
-        assert!(refused.body.starts_with("No more pictures can be drawn today."), "{}", refused.body);
+        assert!(refused.body.starts_with("No more images can be drawn today."), "{}", refused.body);
         // Until midnight, to which it may be a second less once the answer is written.
         let seconds: u64 = refused.header("retry-after").parse().unwrap();
         let limits = [seconds, seconds - 1].map(|seconds| format!("\"daily\";r=5;t={seconds}"));
@@ -273,10 +274,8 @@ async fn a_picture_reserved_before_midnight_and_settled_after_it_counts_on_its_f
     assert_eq!((today.as_array().unwrap().len(), &today[0]["date"]), (1, &json!("2026-11-22")));
 }
 
-/// A reservation whose process died counts at the most it can cost, unless its picture is recovered.
-#[tokio::test]
-async fn what_a_dead_process_had_reserved_counts() {
-    let mut visionary = five().start().await;
+/// A request that a handler draws when it is killed.
+async fn killed_while_drawing(visionary: &mut Visionary) {
     let hold = Hold::new();
     visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
     let request = visionary.request(Method::POST, "/api/generateImage").header("x-user", "anna");
@@ -285,9 +284,118 @@ async fn what_a_dead_process_had_reserved_counts() {
     visionary.host.kill_handler(0).await;
     request.await.unwrap().unwrap();
     visionary.host.start_handler(0).await.unwrap();
+}
+
+/// When every process that was killed counts as dead, and another one may look after what it left.
+fn when_the_dead_are_known() -> OffsetDateTime {
+    now() + Duration::from_secs(200)
+}
+
+#[tokio::test]
+async fn an_image_whose_process_died_while_the_provider_drew_counts_once_as_lost() {
+    let mut visionary = five().start().await;
+    killed_while_drawing(&mut visionary).await;
+    let held = today(&visionary).await;
+    assert_eq!((&held["usd"], &held["reservedUsd"], &held["lost"]), (&json!(0.0), &json!(0.212_025), &json!(0)));
+    visionary.serve_at(when_the_dead_are_known()).await;
+    let today = visionary.settled().await;
+    let sums = (&today["usd"], &today["images"], &today["failures"], &today["lost"], &today["callers"]);
+    assert_eq!(sums, (&json!(0.212_025), &json!(0), &json!(1), &json!(1), &json!(1)));
     assert_eq!(quota_of(&visionary, "anna").await["used"], 1);
-    let today = today(&visionary).await;
-    assert_eq!((&today["usd"], &today["reservedUsd"]), (&json!(0.0), &json!(0.212_025)));
+}
+
+/// Its process dies with the image in the gallery, and before the record says so; its spool is gone.
+#[tokio::test]
+async fn an_image_that_a_dead_process_stored_is_found_in_the_gallery() {
+    let (mut visionary, faults) = with_faults(five()).await;
+    let hold = Hold::new();
+    visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
+    let cut = async {
+        hold.reached(1).await;
+        faults.set(Line::Cut);
+        hold.release();
+    };
+    let (answer, ()) = tokio::join!(generate_as(&visionary, "anna"), cut);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    visionary.host.kill_handler(0).await;
+    std::fs::remove_dir_all(visionary.setting("SPOOL_DIR")).unwrap();
+    faults.set(Line::Whole);
+    visionary.host.start_handler(0).await.unwrap();
+    assert_eq!(today(&visionary).await["reservedUsd"], 0.212_025);
+    visionary.serve_at(when_the_dead_are_known()).await;
+    let today = visionary.settled().await;
+    let sums = (&today["usd"], &today["images"], &today["lost"], &today["models"][0]["tokens"]["output"]);
+    assert_eq!(sums, (&json!(0.052_73), &json!(1), &json!(0), &json!(1756)));
+}
+
+/// The record says that it is lost; the spool of the machine that drew it comes back.
+#[tokio::test]
+async fn an_image_that_counts_as_lost_and_is_found_in_a_spool_corrects_state_and_money() {
+    let (faults, through) = with_faults_before(azurite().blob_port()).await;
+    let mut visionary = five().set("AzureWebJobsStorage", through).start().await;
+    let hold = Hold::new();
+    visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
+    let request = visionary.request(Method::POST, "/api/generateImage").header("x-user", "anna");
+    let request = tokio::spawn(request.body(r#"{"prompt":"a fox"}"#).send());
+    hold.reached(1).await;
+    faults.set(Line::Stalled);
+    hold.release();
+    let spool = std::path::PathBuf::from(visionary.setting("SPOOL_DIR"));
+    let is_there = |folder: &std::path::Path| {
+        let mut files = std::fs::read_dir(folder).unwrap();
+        files.any(|file| file.unwrap().path().extension().is_some_and(|ending| ending == "picture"))
+    };
+    eventually(async || is_there(&spool).then_some(())).await;
+    visionary.host.kill_handler(0).await;
+    request.await.unwrap().unwrap();
+    let elsewhere = spool.with_file_name("elsewhere");
+    std::fs::rename(&spool, &elsewhere).unwrap();
+    faults.set(Line::Whole);
+    visionary.serve_at(when_the_dead_are_known()).await;
+    visionary.host.start_handler(0).await.unwrap();
+    assert_eq!(visionary.settled().await["lost"], 1);
+    for file in std::fs::read_dir(&elsewhere).unwrap() {
+        let file = file.unwrap();
+        std::fs::rename(file.path(), spool.join(file.file_name())).unwrap();
+    }
+    visionary.host.kill_handler(0).await;
+    visionary.host.start_handler(0).await.unwrap();
+    let found = async || Some(today(&visionary).await).filter(|today| today["lost"] == 0);
+    let today = eventually(found).await;
+    let sums = (&today["usd"], &today["images"], &today["failures"], &today["callers"]);
+    assert_eq!(sums, (&json!(0.052_73), &json!(1), &json!(0), &json!(1)));
+    assert_eq!(quota_of(&visionary, "anna").await["used"], 1);
+}
+
+/// Those who may have no more are told so; the others that there is no room. Neither asks anything of
+/// the table but how a caller stands.
+#[tokio::test]
+async fn busy_costs_no_write_and_comes_after_the_quota() {
+    let setup = five().set("MAX_CONCURRENT_GENERATIONS", "1").set("DAILY_IMAGE_QUOTA", "1");
+    let (visionary, faults) = with_faults(setup).await;
+    assert_eq!(generate_as(&visionary, "anna").await.status, 200);
+    visionary.settled().await;
+    let hold = Hold::new();
+    visionary.openai.script_always(Endpoint::Images, Reply::normal().held_by(&hold));
+    let mut streams = Vec::new();
+    for number in 0..5 {
+        let request = visionary.request(Method::POST, "/api/generateImage").header("x-user", format!("user {number}"));
+        let request = request.header("accept", "text/event-stream").body(r#"{"prompt":"a fox"}"#);
+        let mut events = Events::of(request.send().await.unwrap());
+        events.until("progress").await;
+        streams.push(events);
+    }
+    hold.reached(1).await;
+    let before = faults.requests();
+    for (user, code) in [("bob", "busy"), ("anna", "quota_exceeded"), ("bob", "busy")] {
+        assert_eq!(generate_as(&visionary, user).await.header("x-error-code"), code, "{user}");
+    }
+    assert_eq!(faults.requests() - before, 3, "one look each at how the caller stands");
+    assert_eq!(quota_of(&visionary, "bob").await["used"], 0);
+    hold.release();
+    for mut events in streams {
+        events.until("image").await;
+    }
 }
 
 #[tokio::test]
@@ -438,10 +546,12 @@ async fn the_operator_sees_what_was_drawn_and_spent_by_day_and_model() {
       "date": "[date]",
       "failures": 1,
       "images": 1,
+      "lost": 1,
       "models": [
         {
           "failures": 0,
           "images": 1,
+          "lost": 0,
           "model": "dream-9",
           "refusals": 0,
           "tokens": {
@@ -455,6 +565,7 @@ async fn the_operator_sees_what_was_drawn_and_spent_by_day_and_model() {
         {
           "failures": 1,
           "images": 0,
+          "lost": 1,
           "model": "gpt-image-1",
           "refusals": 1,
           "tokens": {
@@ -478,9 +589,9 @@ async fn the_operator_sees_what_was_drawn_and_spent_by_day_and_model() {
     let lines: Vec<String> = answer.body.lines().map(|line| line.split_once(',').unwrap().1.to_owned()).collect();
     insta::assert_json_snapshot!(lines, @r#"
     [
-      "model,images,unpriced,refusals,failures,textInputTokens,imageInputTokens,outputTokens,usd,callersOfTheDay",
-      "dream-9,1,1,0,0,10,0,1756,0.070290,2",
-      "gpt-image-1,0,0,1,1,0,0,0,0.282525,2"
+      "model,images,unpriced,refusals,failures,textInputTokens,imageInputTokens,outputTokens,usd,callersOfTheDay,lost",
+      "dream-9,1,1,0,0,10,0,1756,0.070290,2,0",
+      "gpt-image-1,0,0,1,1,0,0,0,0.282525,2,1"
     ]
     "#);
 }

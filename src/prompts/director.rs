@@ -1,19 +1,17 @@
 //! The director: "a cat" becomes a prompt with composition, light, lens and medium, when somebody
 //! wishes it.
 
-mod styles;
-
 use std::time::Duration;
 
 use serde_json::json;
 
+use super::{styles, text_cleanup};
 use crate::config::PromptEnhancement;
 use crate::logs::chain;
 use crate::openai::OpenAi;
 use crate::prompt::Prompt;
-use crate::wording;
 
-pub use styles::{STYLES, Style, named};
+pub use super::styles::{STYLES, Style, named};
 
 /// Somebody waits for a picture.
 const TIME_LIMIT: Duration = Duration::from_secs(8);
@@ -115,7 +113,7 @@ async fn rewrite(openai: &OpenAi, typed: &str, style: Option<&Style>, limit: usi
             return None;
         }
     };
-    let rewritten = wording::usable(&answer, LONGEST.min(limit)).filter(|rewritten| keeps(typed, rewritten));
+    let rewritten = text_cleanup::usable(&answer, LONGEST.min(limit)).filter(|rewritten| keeps(typed, rewritten));
     if rewritten.is_none() {
         tracing::warn!("a rewritten prompt was of no use; its style is used");
     }

@@ -13,10 +13,10 @@ use serde_json::json;
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
+use super::text_cleanup;
 use crate::lock::locked;
 use crate::logs::chain;
 use crate::openai::OpenAi;
-use crate::wording;
 
 /// A suggestion, in characters.
 const LONGEST: usize = 300;
@@ -80,7 +80,7 @@ const THEMES: [&str; 40] = [
 ];
 
 /// One prompt a line, written for this project.
-const BUILT_IN: &str = include_str!("suggest/built_in.txt");
+const BUILT_IN: &str = include_str!("built_in.txt");
 
 /// Where a suggestion is from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -265,11 +265,14 @@ impl Deck {
 /// A JSON array of texts, or one text, dressed as models dress it.
 fn parse(answer: &str) -> Vec<String> {
     let texts: Vec<String> =
-        serde_json::from_str(wording::without_fences(answer)).unwrap_or_else(|_| vec![answer.to_owned()]);
+        serde_json::from_str(text_cleanup::without_fences(answer)).unwrap_or_else(|_| vec![answer.to_owned()]);
     // What is shown in a field and sent as JSON by hand had better have no quotation marks.
-    let plain = texts.iter().filter_map(|text| wording::usable(text, LONGEST));
+    let plain = texts.iter().filter_map(|text| text_cleanup::usable(text, LONGEST));
     let plain = plain.map(|text| text.replace(['"', '“', '”', '„', '«', '»'], ""));
-    plain.filter_map(|text| wording::usable(&text, LONGEST)).filter(|text| !text.starts_with(['[', '{', '<'])).collect()
+    plain
+        .filter_map(|text| text_cleanup::usable(&text, LONGEST))
+        .filter(|text| !text.starts_with(['[', '{', '<']))
+        .collect()
 }
 
 /// As a style is compared: `Oil-painting` is in "an oil painting", and `watercolor` in "watercolour".

@@ -4,58 +4,58 @@
 //! previews in a row such a one may miss the first.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::sync::{Semaphore, watch};
 
+use super::error::Ended;
+use super::preview;
+use super::record::{Generation, Order, State};
 use crate::image::Image;
 use crate::lock::locked;
-use crate::preview;
+use crate::spending::Standing;
 
 /// What a generation is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Phase {
+pub(crate) enum Phase {
     /// It waits for a turn, or for its prompt to be enhanced.
     Queued,
     /// The provider is asked.
     Drawing,
-    /// The picture has come, and is stored.
+    /// The image has come, and is stored.
     Saving,
 }
 
-/// A request that was let in.
+/// A generation that was let in.
 #[derive(Debug, Clone)]
-pub struct Accepted {
-    /// The caption that the picture will have in the gallery; its name begins with it.
-    pub name: String,
-    /// Pictures that the caller may still have today, if there is a quota.
-    pub remaining: Option<u32>,
-    /// How long such pictures took lately, if there were any.
-    pub estimate: Option<Duration>,
+pub(crate) struct LetIn {
+    /// How its caller stands, if that is known.
+    pub(crate) standing: Option<Standing>,
 }
 
-/// A picture that is not finished.
+/// An image that is not finished.
 #[derive(Debug, Clone)]
-pub struct Preview {
+pub(crate) struct Preview {
     /// Counted from 0.
-    pub index: u64,
+    pub(crate) index: u64,
     /// Of bounded size.
-    pub data_url: Arc<str>,
+    pub(crate) data_url: Arc<str>,
 }
 
 /// How far a generation has come.
 #[derive(Debug, Clone)]
-pub struct Progress {
-    /// When it began.
-    pub started: Instant,
-    /// Once it was let in.
-    pub accepted: Option<Accepted>,
+pub(crate) struct Progress {
+    /// What was asked for.
+    pub(crate) order: Arc<Order>,
+    /// Once it was accepted.
+    pub(crate) let_in: Option<LetIn>,
     /// What it is doing.
-    pub phase: Phase,
+    pub(crate) phase: Phase,
     /// The last that has come.
-    pub preview: Option<Preview>,
+    pub(crate) preview: Option<Preview>,
+    /// How it ended.
+    pub(crate) ended: Option<Arc<Ended>>,
 }
 
 /// One at a time in a process: each takes memory for a whole picture.
@@ -69,15 +69,41 @@ pub(crate) struct Reporter {
     waiting: Arc<Mutex<Option<(u64, Image)>>>,
 }
 
-impl Reporter {
-    pub(crate) fn new() -> (Self, watch::Receiver<Progress>) {
-        let progress = Progress { started: Instant::now(), accepted: None, phase: Phase::Queued, preview: None };
-        let (sender, receiver) = watch::channel(progress);
-        (Self { progress: sender, waiting: Arc::default() }, receiver)
+impl Progress {
+    /// Of a request that is not accepted yet.
+    pub(crate) fn new(order: Arc<Order>) -> Self {
+        Self { order, let_in: None, phase: Phase::Queued, preview: None, ended: None }
     }
 
-    pub(crate) fn accepted(&self, accepted: Accepted) {
-        self.progress.send_modify(|progress| progress.accepted = Some(accepted));
+    /// Of a job that was accepted.
+    pub(crate) fn queued(order: Arc<Order>, standing: Option<Standing>) -> Self {
+        Self { let_in: Some(LetIn { standing }), ..Self::new(order) }
+    }
+
+    /// As a record says.
+    pub(crate) fn of_record(generation: &Generation) -> Self {
+        Self {
+            order: Arc::new(generation.order.clone()),
+            let_in: Some(LetIn { standing: None }),
+            phase: if generation.state == State::Queued { Phase::Queued } else { Phase::Drawing },
+            preview: None,
+            ended: generation.outcome().map(|outcome| Arc::new(Ended::of_record(outcome))),
+        }
+    }
+}
+
+impl Reporter {
+    pub(crate) fn new(progress: watch::Sender<Progress>) -> Self {
+        Self { progress, waiting: Arc::default() }
+    }
+
+    pub(crate) fn let_in(&self, standing: Option<Standing>) {
+        self.progress.send_modify(|progress| progress.let_in = Some(LetIn { standing }));
+    }
+
+    /// Says how it ended; nothing comes after that.
+    pub(crate) fn ended(&self, ended: Ended) {
+        self.progress.send_modify(|progress| progress.ended = Some(Arc::new(ended)));
     }
 
     pub(crate) fn phase(&self, phase: Phase) {

@@ -14,7 +14,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
+use super::outcome::Outcome;
+use super::record::{Address, Attempt};
 use crate::gallery::Details;
 use crate::image::Image;
 use crate::lock::locked;
@@ -25,6 +28,7 @@ const MAX_ENTRIES: usize = 500;
 /// (<https://learn.microsoft.com/azure/azure-functions/functions-scale#service-limits>).
 const MAX_BYTES: u64 = 256 * 1024 * 1024;
 const ENDING: &str = "picture";
+const END_ENDING: &str = "end";
 const UNFINISHED: &str = "unfinished";
 /// Nobody writes for so long: what is older was being written when its process was killed.
 const UNFINISHED_FOR: Duration = Duration::from_secs(60 * 60);
@@ -37,6 +41,24 @@ pub(crate) struct Spool {
     in_hand: Arc<Mutex<HashSet<String>>>,
     /// Of these, what is in the gallery, and here until everybody was told of it.
     stored: Arc<Mutex<HashSet<String>>>,
+}
+
+/// What is kept with an image.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    /// The record of its generation.
+    pub(crate) address: Address,
+    /// What the gallery keeps of it.
+    #[serde(flatten)]
+    pub(crate) details: Details,
+}
+
+/// The end of a generation without an image, until its record says so.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct EndEntry {
+    pub(crate) address: Address,
+    pub(crate) attempt: Attempt,
+    pub(crate) outcome: Outcome,
 }
 
 /// The spool cannot take a picture.
@@ -81,12 +103,41 @@ impl Spool {
     }
 
     /// Keeps a picture; once this returns, it is safe from the end of the process.
-    pub(crate) async fn put(&self, image: &Image, details: &Details) -> Result<(), Error> {
-        let mut header = serde_json::to_vec(details).map_err(io::Error::from)?;
+    pub(crate) async fn put(&self, image: &Image, entry: &Entry) -> Result<(), Error> {
+        let id = &entry.details.id;
+        let mut header = serde_json::to_vec(entry).map_err(io::Error::from)?;
         header.push(b'\n');
-        locked(&self.in_hand).insert(details.id.clone());
-        let (unfinished, whole) = (self.folder.join(format!("{}.{UNFINISHED}", details.id)), self.path(&details.id));
-        let bytes = image.bytes().clone();
+        locked(&self.in_hand).insert(id.clone());
+        let written = self.write(id, ENDING, header, image.bytes().clone()).await;
+        if written.is_err() {
+            self.leave(id);
+        }
+        written
+    }
+
+    /// Keeps the end of a generation without an image, for whoever starts on this folder after this
+    /// process.
+    pub(crate) async fn put_end(&self, id: &str, end: &EndEntry) -> Result<(), Error> {
+        let text = serde_json::to_vec(end).map_err(io::Error::from)?;
+        locked(&self.in_hand).insert(id.to_owned());
+        self.write(id, END_ENDING, text, Bytes::new()).await
+    }
+
+    /// An end that was kept; `None` where there is none any more.
+    pub(crate) async fn get_end(&self, id: &str) -> Result<Option<EndEntry>, Error> {
+        let bytes = read(self.path(id, END_ENDING)).await?;
+        bytes.map(|bytes| serde_json::from_slice(&bytes).map_err(|_| Error::Damaged)).transpose()
+    }
+
+    /// Forgets an end that its record says.
+    pub(crate) async fn remove_end(&self, id: &str) -> Result<(), Error> {
+        remove(self.path(id, END_ENDING)).await?;
+        self.leave(id);
+        Ok(())
+    }
+
+    async fn write(&self, id: &str, ending: &str, header: Vec<u8>, bytes: Bytes) -> Result<(), Error> {
+        let (unfinished, whole) = (self.path(id, UNFINISHED), self.path(id, ending));
         let written = blocking(move || {
             let written = fs::File::create(&unfinished).and_then(|mut file| {
                 io::Write::write_all(&mut file, &header)?;
@@ -99,11 +150,7 @@ impl Spool {
             }
             written
         });
-        let written = written.await;
-        if written.is_err() {
-            self.leave(&details.id);
-        }
-        Ok(written?)
+        Ok(written.await?)
     }
 
     /// A picture is in the gallery, and waits for nothing here but for others to be told.
@@ -119,13 +166,7 @@ impl Spool {
 
     /// Forgets a picture that is in the gallery.
     pub(crate) async fn remove(&self, id: &str) -> Result<(), Error> {
-        let path = self.path(id);
-        let removed = blocking(move || match fs::remove_file(path) {
-            // Another process was faster.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result,
-        });
-        removed.await?;
+        remove(self.path(id, ENDING)).await?;
         self.leave(id);
         Ok(())
     }
@@ -133,6 +174,15 @@ impl Spool {
     /// The ids of what was left behind, by this process or another; remains of what was never whole
     /// are removed.
     pub(crate) async fn left_behind(&self) -> Result<Vec<String>, Error> {
+        self.ids(ENDING).await
+    }
+
+    /// The same for ends.
+    pub(crate) async fn ends_left_behind(&self) -> Result<Vec<String>, Error> {
+        self.ids(END_ENDING).await
+    }
+
+    async fn ids(&self, ending: &'static str) -> Result<Vec<String>, Error> {
         let folder = Arc::clone(&self.folder);
         let mut ids = blocking(move || {
             let mut ids = Vec::new();
@@ -144,7 +194,7 @@ impl Spool {
                     // Another process may have been faster.
                     let _ = fs::remove_file(&path);
                 }
-                if ends_with(ENDING) {
+                if ends_with(ending) {
                     ids.extend(path.file_stem().and_then(|id| id.to_str()).map(str::to_owned));
                 }
             }
@@ -162,27 +212,41 @@ impl Spool {
     }
 
     /// An entry; `None` where there is none any more.
-    pub(crate) async fn get(&self, id: &str) -> Result<Option<(Image, Details)>, Error> {
-        let path = self.path(id);
-        let read = blocking(move || match fs::read(path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        });
-        read.await?.map(|bytes| parse(bytes.into()).ok_or(Error::Damaged)).transpose()
+    pub(crate) async fn get(&self, id: &str) -> Result<Option<(Image, Entry)>, Error> {
+        let bytes = read(self.path(id, ENDING)).await?;
+        bytes.map(|bytes| parse(bytes).ok_or(Error::Damaged)).transpose()
     }
 
-    fn path(&self, id: &str) -> PathBuf {
-        self.folder.join(format!("{id}.{ENDING}"))
+    fn path(&self, id: &str, ending: &str) -> PathBuf {
+        self.folder.join(format!("{id}.{ending}"))
     }
 }
 
 /// A line of JSON, then the picture.
-fn parse(file: Bytes) -> Option<(Image, Details)> {
+fn parse(file: Bytes) -> Option<(Image, Entry)> {
     let end = file.iter().position(|byte| *byte == b'\n')?;
-    let details = serde_json::from_slice(&file[..end]).ok()?;
+    let entry = serde_json::from_slice(&file[..end]).ok()?;
     let image = Image::recognise(file.slice(end + 1..)).ok()?;
-    Some((image, details))
+    Some((image, entry))
+}
+
+/// A file's bytes; `None` where there is none.
+async fn read(path: PathBuf) -> io::Result<Option<Bytes>> {
+    let read = blocking(move || match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes.into())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    });
+    read.await
+}
+
+/// Removes a file, unless another process was faster.
+async fn remove(path: PathBuf) -> io::Result<()> {
+    let removed = blocking(move || match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    });
+    removed.await
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {

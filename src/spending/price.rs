@@ -47,7 +47,7 @@ pub(crate) struct Prices {
 
 /// A picture that is going to be drawn.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Order<'a> {
+pub(crate) struct ImageSpec<'a> {
     pub(crate) model: &'a str,
     pub(crate) size: &'a str,
     pub(crate) quality: Option<&'a str>,
@@ -56,7 +56,7 @@ pub(crate) struct Order<'a> {
     pub(crate) partial_images: u8,
 }
 
-impl Order<'_> {
+impl ImageSpec<'_> {
     /// The same with so much more of a prompt.
     pub(crate) fn longer_by(self, bytes: usize) -> Self {
         Self { prompt_bytes: self.prompt_bytes + bytes, ..self }
@@ -74,30 +74,8 @@ pub struct Usage {
     pub output: u64,
 }
 
-/// What was reserved for a picture, and for whom.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Bill {
-    /// Of the picture that it is for.
-    pub id: String,
-    /// The UTC day on which it counts, as in `2026-11-21`.
-    pub day: String,
-    /// The caller's digest.
-    pub caller: String,
-    /// In millionths of a US dollar; the most that the picture can cost.
-    pub reserved: u64,
-    /// Whether it was reserved of a budget. Earlier versions did not say.
-    #[serde(default = "yes")]
-    pub in_budget: bool,
-    /// Whether it may be the caller's first of the day.
-    pub is_first: bool,
-}
-
-fn yes() -> bool {
-    true
-}
-
 /// What a picture did cost.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
     /// In millionths of a US dollar; what was reserved, where nobody knows better.
     pub micro_usd: u64,
@@ -131,24 +109,24 @@ impl Prices {
     }
 
     /// The most that a picture can cost. A model without a price costs what the dearest does.
-    pub(crate) fn most(&self, order: Order<'_>) -> u64 {
-        match self.find(order.model) {
+    pub(crate) fn most(&self, spec: ImageSpec<'_>) -> u64 {
+        match self.find(spec.model) {
             Some(Price::Image(ImagePrice { image })) => micro_usd(image),
-            Some(Price::Tokens(price)) => most_by_tokens(price, order),
-            None if is_dall_e(order.model) => dall_e(order),
-            None => most_by_tokens(self.dearest, order).max(self.dearest_image),
+            Some(Price::Tokens(price)) => most_by_tokens(price, spec),
+            None if is_dall_e(spec.model) => dall_e(spec),
+            None => most_by_tokens(self.dearest, spec).max(self.dearest_image),
         }
     }
 
     /// What a picture did cost, or `reserved` where that cannot be known.
-    pub(crate) fn settle(&self, order: Order<'_>, usage: Option<Usage>, reserved: u64) -> Cost {
-        let cost = self.cost(order, usage);
-        let priced = cost.is_some() && (self.find(order.model).is_some() || is_dall_e(order.model));
+    pub(crate) fn settle(&self, spec: ImageSpec<'_>, usage: Option<Usage>, reserved: u64) -> Cost {
+        let cost = self.cost(spec, usage);
+        let priced = cost.is_some() && (self.find(spec.model).is_some() || is_dall_e(spec.model));
         Cost { micro_usd: cost.unwrap_or(reserved), priced, usage }
     }
 
     /// What a picture did cost; `None` where neither a price nor a count of tokens says so.
-    fn cost(&self, order: Order<'_>, usage: Option<Usage>) -> Option<u64> {
+    fn cost(&self, spec: ImageSpec<'_>, usage: Option<Usage>) -> Option<u64> {
         let by_tokens = |price: TokenPrice| {
             // Nothing drawn for nothing: zeros are no count.
             let is_count = |usage: &Usage| {
@@ -162,10 +140,10 @@ impl Prices {
                     + cost(usage.output, price.image_output),
             ))
         };
-        match self.find(order.model) {
+        match self.find(spec.model) {
             Some(Price::Image(ImagePrice { image })) => Some(micro_usd(image)),
             Some(Price::Tokens(price)) => by_tokens(price),
-            None if is_dall_e(order.model) => Some(dall_e(order)),
+            None if is_dall_e(spec.model) => Some(dall_e(spec)),
             None => by_tokens(self.dearest),
         }
     }
@@ -183,24 +161,24 @@ fn is_dall_e(model: &str) -> bool {
     model.starts_with("dall-e")
 }
 
-fn dall_e(order: Order<'_>) -> u64 {
-    let row = DALL_E.iter().find(|(quality, ..)| Some(*quality) == order.quality).unwrap_or(&DALL_E[0]);
-    micro_usd(if order.size == "1024x1024" { row.1 } else { row.2 })
+fn dall_e(spec: ImageSpec<'_>) -> u64 {
+    let row = DALL_E.iter().find(|(quality, ..)| Some(*quality) == spec.quality).unwrap_or(&DALL_E[0]);
+    micro_usd(if spec.size == "1024x1024" { row.1 } else { row.2 })
 }
 
-fn most_by_tokens(price: TokenPrice, order: Order<'_>) -> u64 {
+fn most_by_tokens(price: TokenPrice, spec: ImageSpec<'_>) -> u64 {
     let square = 1024.0 * 1024.0;
-    let pixels = order.size.split_once('x').and_then(|(width, height)| {
+    let pixels = spec.size.split_once('x').and_then(|(width, height)| {
         Some(f64::from(width.parse::<u32>().ok()?) * f64::from(height.parse::<u32>().ok()?))
     });
     // A small picture is not known to take less.
     let area = (pixels.unwrap_or(MAX_PIXELS) / square).max(1.0);
-    let quality = order.quality.unwrap_or("auto");
+    let quality = spec.quality.unwrap_or("auto");
     let dearest = IMAGE_TOKENS.iter().map(|(_, tokens)| *tokens).fold(0.0, f64::max);
     let of_quality = IMAGE_TOKENS.iter().find(|(name, _)| *name == quality).map_or(dearest, |(_, tokens)| *tokens);
     // No token is shorter than a byte.
-    let prompt = as_float((order.prompt_bytes + PROMPT_OVERHEAD_TOKENS) as u64);
-    let partial = f64::from(order.partial_images) * PARTIAL_IMAGE_TOKENS;
+    let prompt = as_float((spec.prompt_bytes + PROMPT_OVERHEAD_TOKENS) as u64);
+    let partial = f64::from(spec.partial_images) * PARTIAL_IMAGE_TOKENS;
     micro_usd((prompt * price.text_input + (of_quality * area + partial) * price.image_output) / 1_000_000.0)
 }
 
@@ -223,8 +201,8 @@ mod tests {
         Prices::new(&crate::config::Config::from_vars(lookup).expect("the settings are right").limits)
     }
 
-    fn order<'a>(model: &'a str, size: &'a str, quality: Option<&'a str>) -> Order<'a> {
-        Order { model, size, quality, prompt_bytes: 5, partial_images: 0 }
+    fn spec<'a>(model: &'a str, size: &'a str, quality: Option<&'a str>) -> ImageSpec<'a> {
+        ImageSpec { model, size, quality, prompt_bytes: 5, partial_images: 0 }
     }
 
     #[test]
@@ -243,23 +221,23 @@ mod tests {
             // The dearest of all, until somebody says what it costs.
             ("dream-9", square, Some("high"), 282_525, Some(70_290)),
         ] {
-            let order = order(model, size, quality);
+            let spec = spec(model, size, quality);
             let prices = prices("{}");
-            assert_eq!((prices.most(order), prices.cost(order, usage)), (most, cost), "{model} {size} {quality:?}");
-            assert_eq!(prices.settle(order, usage, 1).priced, model != "dream-9");
+            assert_eq!((prices.most(spec), prices.cost(spec, usage)), (most, cost), "{model} {size} {quality:?}");
+            assert_eq!(prices.settle(spec, usage, 1).priced, model != "dream-9");
         }
-        let unknown = prices("{}").settle(order("gpt-image-2", square, None), None, 212_025);
+        let unknown = prices("{}").settle(spec("gpt-image-2", square, None), None, 212_025);
         assert_eq!((unknown.micro_usd, unknown.priced), (212_025, false), "unknown is not free");
         for (text_input, output) in [(0, 0), (0, u64::MAX), (1_000_000_000_000_000, 1_756)] {
             let odd = Some(Usage { text_input, image_input: 0, output });
-            assert_eq!(prices("{}").settle(order("gpt-image-2", square, None), odd, 7).micro_usd, 7, "{output}");
+            assert_eq!(prices("{}").settle(spec("gpt-image-2", square, None), odd, 7).micro_usd, 7, "{output}");
         }
     }
 
     #[test]
     fn partial_pictures_are_reserved_for_too() {
-        let plain = order("gpt-image-2", "1024x1024", Some("low"));
-        let two = Order { partial_images: 2, ..plain };
+        let plain = spec("gpt-image-2", "1024x1024", Some("low"));
+        let two = ImageSpec { partial_images: 2, ..plain };
         assert_eq!(prices("{}").most(two) - prices("{}").most(plain), 6_000);
     }
 
@@ -268,14 +246,11 @@ mod tests {
         let prices = prices(
             r#"{"dream-9": {"image": 0.02}, "gpt-image-2": {"textInput": 1, "imageInput": 1, "imageOutput": 100}}"#,
         );
-        assert_eq!(prices.most(order("dream-9", "auto", None)), 20_000);
-        assert_eq!(prices.most(order("gpt-image-2", "1024x1024", Some("low"))), 28_105);
+        assert_eq!(prices.most(spec("dream-9", "auto", None)), 20_000);
+        assert_eq!(prices.most(spec("gpt-image-2", "1024x1024", Some("low"))), 28_105);
         // A longer name fits better than a shorter one.
-        assert_eq!(prices.most(order("gpt-image-2.5-flare", "1024x1024", Some("low"))), 8_925);
-        assert_eq!(prices.most(order("dream-10", "1024x1024", Some("low"))), 120_000, "as dear as any picture");
-        assert!(
-            prices.most(order("dream-10", "1024x1024", Some("high"))) >= 705_000,
-            "they are among the dearest, too"
-        );
+        assert_eq!(prices.most(spec("gpt-image-2.5-flare", "1024x1024", Some("low"))), 8_925);
+        assert_eq!(prices.most(spec("dream-10", "1024x1024", Some("low"))), 120_000, "as dear as any picture");
+        assert!(prices.most(spec("dream-10", "1024x1024", Some("high"))) >= 705_000, "they are among the dearest, too");
     }
 }

@@ -1,0 +1,41 @@
+//! How the storage SDK is set up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use azure_core::{ExponentialRetryOptions, RetryOptions, TransportOptions};
+use azure_storage::{CloudLocation, StorageCredentials};
+use reqwest::Url;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::error::Error;
+
+pub(super) fn location(account: &str, endpoint: &Url) -> CloudLocation {
+    let uri = endpoint.as_str().trim_end_matches('/').to_owned();
+    CloudLocation::Custom { account: account.to_owned(), uri }
+}
+
+pub(super) fn credentials(account: &str, key: &SecretString) -> StorageCredentials {
+    let key = azure_core::auth::Secret::new(key.expose_secret().to_owned());
+    StorageCredentials::access_key(account.to_owned(), key)
+}
+
+/// Ours, because the SDK's own never times out and follows redirects with the Authorization header.
+pub(super) fn transport(http: reqwest::Client) -> TransportOptions {
+    TransportOptions::new(Arc::new(http))
+}
+
+/// Stated, because the default goes on for 82 seconds.
+pub(super) fn retry() -> RetryOptions {
+    let retry = ExponentialRetryOptions::default()
+        .initial_delay(Duration::from_millis(200))
+        .max_retries(3u32)
+        .max_total_elapsed(Duration::from_secs(15))
+        .max_delay(Duration::from_secs(2));
+    RetryOptions::exponential(retry)
+}
+
+/// With all retries of the SDK's, which sleeps as long as the service asks it to.
+pub(super) async fn timely<T>(limit: Duration, operation: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    tokio::time::timeout(limit, operation).await.unwrap_or(Err(Error::Unreachable))
+}

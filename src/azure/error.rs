@@ -1,0 +1,50 @@
+//! What can go wrong at the storage account.
+
+use azure_core::error::ErrorKind;
+
+/// The storage account did not do what it was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// It answered with an error.
+    #[error("the storage account answered {status} {code}")]
+    Answered {
+        /// The HTTP status.
+        status: u16,
+        /// `x-ms-error-code`, see
+        /// <https://learn.microsoft.com/rest/api/storageservices/common-rest-api-error-codes>.
+        code: String,
+    },
+    /// It did not answer: no connection, or a broken or hanging one.
+    #[error("the storage account does not answer")]
+    Unreachable,
+    /// Its answer cannot be read.
+    #[error("the storage account's answer is malformed")]
+    Malformed,
+    /// A token could not be signed.
+    #[error("a token cannot be signed with the account key")]
+    Signing,
+}
+
+impl Error {
+    pub(crate) fn is(&self, wanted: &str) -> bool {
+        matches!(self, Self::Answered { code, .. } if code == wanted)
+    }
+}
+
+impl From<azure_core::Error> for Error {
+    fn from(error: azure_core::Error) -> Self {
+        if let Some(answer) = error.as_http_error() {
+            let code = answer.error_code().unwrap_or("without a code").to_owned();
+            return Self::Answered { status: u16::from(answer.status()), code };
+        }
+        match error.kind() {
+            ErrorKind::HttpResponse { status, error_code } => Self::Answered {
+                status: u16::from(*status),
+                code: error_code.clone().unwrap_or_else(|| "without a code".to_owned()),
+            },
+            ErrorKind::Credential => Self::Signing,
+            ErrorKind::DataConversion => Self::Malformed,
+            _ => Self::Unreachable,
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! A transaction on rows, and how its answer is read.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::error::Error;
+
+/// The properties of a row besides its keys: texts of at most 32 Ki UTF-16 units.
+pub(crate) type Columns = BTreeMap<String, String>;
+
+/// A row's ETag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Version(pub(crate) String);
+
+/// One change of one row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Operation {
+    pub(crate) row: String,
+    pub(crate) change: Change,
+}
+
+/// What becomes of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// It must not be there yet.
+    Insert(Columns),
+    /// It must have that version; other columns stay.
+    Merge(Version, Columns),
+    /// It must have that version; other columns go.
+    Replace(Version, Columns),
+    /// Whatever was there.
+    Upsert(Columns),
+    /// Whatever was there; it must be there.
+    Delete,
+}
+
+/// A transaction that is not known to have succeeded. Nothing of it was written, or all of it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failed {
+    /// The row of this operation was changed, inserted or deleted by somebody else.
+    #[error("another process has changed a row")]
+    Conflict(usize),
+    /// The service does not take the transaction as it is, for its size perhaps.
+    #[error("the storage account does not take the transaction")]
+    Rejected(#[source] Error),
+    /// It may have been written, or may yet be.
+    #[error("whether the transaction was written is not known")]
+    Unknown {
+        /// Why.
+        #[source]
+        cause: Error,
+        /// When the service wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+}
+
+#[derive(Deserialize)]
+struct ErrorBody {
+    #[serde(rename = "odata.error")]
+    error: ErrorObject,
+}
+
+#[derive(Deserialize)]
+struct ErrorObject {
+    code: String,
+    message: Value,
+}
+
+pub(super) fn code_of(body: &str) -> String {
+    let parsed = serde_json::from_str::<ErrorBody>(body).ok();
+    let code = parsed.map(|body| body.error.code).filter(|code| code.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+    code.unwrap_or_else(|| "without a code".to_owned())
+}
+
+/// Reads the answer to a transaction: the versions of all rows, or the one operation that failed. The
+/// index of that is the number before the first colon of the message.
+pub(super) fn read_answer(text: &str, count: usize) -> Result<Vec<Version>, Failed> {
+    let mut versions = Vec::new();
+    for part in text.split("HTTP/1.1 ").skip(1) {
+        let status: u16 = part.get(..3).and_then(|status| status.parse().ok()).unwrap_or_default();
+        let (head, body) = part.split_once("\r\n\r\n").unwrap_or((part, ""));
+        if !(200..300).contains(&status) {
+            let body =
+                body.find('{').zip(body.rfind('}')).and_then(|(from, to)| body.get(from..=to)).unwrap_or_default();
+            let code = code_of(body);
+            let parsed = serde_json::from_str::<ErrorBody>(body).ok();
+            let index = parsed.and_then(|body| body.error.message["value"].as_str()?.split(':').next()?.parse().ok());
+            return Err(match (status, index) {
+                (409 | 412, index) if code != "TableAlreadyExists" => Failed::Conflict(index.unwrap_or_default()),
+                (404, index) if code != "TableNotFound" => Failed::Conflict(index.unwrap_or_default()),
+                (400 | 413, _) => Failed::Rejected(Error::Answered { status, code }),
+                (status, _) => unknown(Error::Answered { status, code }),
+            });
+        }
+        // A deleted row has no version.
+        let version = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("etag").then(|| value.trim().to_owned())
+        });
+        versions.push(Version(version.unwrap_or_default()));
+    }
+    if versions.len() == count { Ok(versions) } else { Err(unknown(Error::Malformed)) }
+}
+
+pub(super) fn unknown(cause: Error) -> Failed {
+    Failed::Unknown { cause, retry_after: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_is_all_versions_or_the_operation_that_failed() {
+        let part = |head: &str, body: &str| {
+            format!("--x\r\nContent-Type: application/http\r\n\r\nHTTP/1.1 {head}\r\n\r\n{body}\r\n")
+        };
+        let done = part("204 No Content\r\nETag: W/\"datetime'1'\"", "").repeat(2) + "--x--";
+        let versions = read_answer(&done, 2).expect("both were written");
+        assert_eq!(versions, vec![Version("W/\"datetime'1'\"".to_owned()); 2]);
+        assert!(matches!(read_answer(&done, 3), Err(Failed::Unknown { .. })), "one is missing");
+        let failed = |head: &str, code: &str, index: &str| {
+            let body =
+                json!({"odata.error": {"code": code, "message": {"lang": "en-US", "value": format!("{index}The …")}}});
+            read_answer(&part(head, &body.to_string()), 3).expect_err("it failed")
+        };
+        assert!(matches!(failed("412 Precondition Failed", "UpdateConditionNotSatisfied", "2:"), Failed::Conflict(2)));
+        assert!(matches!(failed("409 Conflict", "EntityAlreadyExists", "1:"), Failed::Conflict(1)));
+        assert!(matches!(failed("404 Not Found", "ResourceNotFound", ""), Failed::Conflict(0)));
+        assert!(matches!(failed("404 Not Found", "TableNotFound", "0:"), Failed::Unknown { .. }));
+        assert!(matches!(failed("413 Too Large", "RequestBodyTooLarge", "0:"), Failed::Rejected(_)));
+        assert!(matches!(failed("500 Internal", "InternalError", "0:"), Failed::Unknown { .. }));
+        assert!(matches!(read_answer("", 1), Err(Failed::Unknown { .. })));
+    }
+}

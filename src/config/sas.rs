@@ -1,0 +1,51 @@
+//! The tokens that are handed out.
+
+use std::time::Duration;
+
+use super::{Error, Vars};
+
+/// The shared access signatures that leave this program.
+#[derive(Debug, Clone)]
+pub struct SasConfig {
+    /// `SAS_MINUTES` (30): how long a token from `generateSASToken` is good, and how long a link
+    /// from `getImages` is good at the least.
+    pub lifetime: Duration,
+    /// `SAS_PERMISSIONS` (`rcw`): what a token from `generateSASToken` allows.
+    pub permissions: SasPermissions,
+}
+
+/// What a container token allows: some of `racwdl`, in Azure's order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SasPermissions(String);
+
+impl SasPermissions {
+    /// Azure's letters, in Azure's order
+    /// (<https://learn.microsoft.com/rest/api/storageservices/create-service-sas>).
+    const LETTERS: &str = "racwdl";
+
+    /// The letters, each once, in Azure's order.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn parse(letters: &str) -> Option<Self> {
+        let known = letters.chars().all(|letter| Self::LETTERS.contains(letter));
+        let ordered: String = Self::LETTERS.chars().filter(|letter| letters.contains(*letter)).collect();
+        (known && ordered.len() == letters.len()).then_some(Self(ordered))
+    }
+}
+
+impl SasConfig {
+    pub(super) fn from_vars(vars: &Vars) -> Result<Self, Error> {
+        let minutes =
+            vars.number("SAS_MINUTES", "a whole number of minutes, 1 to 10080", 1..=10_080)?.unwrap_or(30_u64);
+        let permissions = vars.get("SAS_PERMISSIONS")?.unwrap_or_else(|| "rcw".to_owned());
+        Ok(Self {
+            lifetime: Duration::from_secs(minutes * 60),
+            permissions: SasPermissions::parse(&permissions).ok_or(Error::Malformed {
+                name: "SAS_PERMISSIONS",
+                expected: "some of the letters racwdl, each at most once",
+            })?,
+        })
+    }
+}

@@ -1,0 +1,152 @@
+//! How answers are written: texts, JSON, problem documents, images and jobs.
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+
+use super::accept::Accept;
+use crate::app::App;
+use crate::error::Problem;
+use crate::gallery::Stored;
+use crate::generation::{Address, Drawn, Ended, Phase, Progress};
+use crate::prompt::Prompt;
+
+/// The host's correlation id, on every answer.
+pub(super) const INVOCATION_ID: HeaderName = HeaderName::from_static("x-azure-functions-invocationid");
+/// The stable code of an error, beside its sentence.
+pub(super) const ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code");
+/// Where an image is going to be, percent-encoded: who reads text gets it, too.
+const IMAGE_NAME: HeaderName = HeaderName::from_static("x-image-name");
+const STORED_LATER: &str =
+    "The image was drawn and is safe. It will appear in the gallery as soon as storage can be reached again.";
+/// In seconds: when another look at a job is worth it.
+pub(super) const LOOK_AGAIN_AFTER: HeaderValue = HeaderValue::from_static("2");
+
+/// An answer as text, which may not be kept.
+pub(super) fn text(body: impl Into<Body>) -> Response {
+    let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
+    (headers, body.into()).into_response()
+}
+
+/// An answer as JSON, which may not be kept.
+pub(super) fn json(body: &impl serde::Serialize) -> Response {
+    match serde_json::to_string(body) {
+        Ok(body) => {
+            let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+            (headers, body).into_response()
+        }
+        Err(_) => Problem::internal("an answer could not be written as JSON").into_response(),
+    }
+}
+
+/// RFC 9457.
+pub(super) fn document(problem: &Problem, invocation_id: &str) -> Value {
+    let mut body = json!({
+        "type": "about:blank",
+        "title": problem.status.canonical_reason(),
+        "status": problem.status.as_u16(),
+        "detail": problem.sentence,
+        "code": problem.code,
+        "invocationId": invocation_id,
+    });
+    if !problem.categories.is_empty() {
+        body["categories"] = json!(problem.categories);
+    }
+    body
+}
+
+/// The host's id; in forwarding mode a client's own comes before it. Without a host, one is made.
+pub(super) fn invocation_id(headers: &HeaderMap) -> String {
+    let id = headers.get_all(INVOCATION_ID).iter().next_back().and_then(|value| value.to_str().ok());
+    match id {
+        Some(id) if (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') => {
+            id.to_owned()
+        }
+        _ => format!("{:032x}", fastrand::u128(..)),
+    }
+}
+
+/// What a caller is told of an image, as JSON.
+pub(super) async fn image(app: &App, prompt: &Prompt, ended: &Ended) -> Result<Value, Problem> {
+    match &ended.result {
+        Ok(Drawn::Stored(stored)) => {
+            let url = app.gallery.link(&stored.name, (app.clock)()).await?;
+            Ok(json!(Generated { url, prompt, stored }))
+        }
+        Ok(Drawn::StoredLater { name }) => Ok(json!({"code": "stored_later", "name": name, "detail": STORED_LATER})),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[derive(serde::Serialize)]
+struct Generated<'a> {
+    /// A read-only link.
+    url: String,
+    /// The prompt as typed.
+    prompt: &'a Prompt,
+    #[serde(flatten)]
+    stored: &'a Stored,
+}
+
+/// The answer to a request for an image, in the form that the caller reads: its end; 202 until then.
+pub(super) async fn of_progress(app: &App, accept: Accept, progress: &Progress) -> Response {
+    let Some(ended) = &progress.ended else { return accepted(progress) };
+    let body = match image(app, &progress.order.prompt, ended).await {
+        Ok(body) => body,
+        Err(problem) => return problem.into_response(),
+    };
+    let later = match &ended.result {
+        Ok(Drawn::StoredLater { name }) => Some(name),
+        _ => None,
+    };
+    let mut response = match accept {
+        Accept::Json => json(&body),
+        Accept::Text => text(if later.is_some() { STORED_LATER } else { "Image uploaded successfully" }),
+    };
+    if let Some(name) = later {
+        // Not an error, which would invite a second, paid try.
+        *response.status_mut() = StatusCode::ACCEPTED;
+        let name = utf8_percent_encode(name, NON_ALPHANUMERIC).to_string();
+        response.headers_mut().insert(ERROR_CODE, HeaderValue::from_static("stored_later"));
+        response.headers_mut().extend(HeaderValue::from_str(&name).map(|name| (IMAGE_NAME, name)));
+    }
+    response
+}
+
+/// 202: the work goes on, and the answer is to be fetched.
+fn accepted(progress: &Progress) -> Response {
+    let address = &progress.order.address;
+    let mut response = json(&json!({
+        "id": address,
+        "status": status(progress),
+        "statusUrl": job_path(address),
+        "estimateSeconds": progress.order.estimate,
+    }));
+    *response.status_mut() = StatusCode::ACCEPTED;
+    if let Ok(location) = HeaderValue::from_str(&job_path(address)) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response.headers_mut().insert(header::RETRY_AFTER, LOOK_AGAIN_AFTER);
+    response
+}
+
+/// The address of a job.
+pub(super) fn job_path(address: &Address) -> String {
+    format!("/api/generateImage/jobs/{address}")
+}
+
+/// How a job stands, in one word.
+pub(super) fn status(progress: &Progress) -> &'static str {
+    match progress.ended.as_ref().map(|ended| &ended.result) {
+        Some(Ok(_)) => "done",
+        Some(Err(crate::generation::Error::Cancelled)) => "cancelled",
+        Some(Err(_)) => "failed",
+        None => match progress.phase {
+            Phase::Queued => "queued",
+            Phase::Drawing => "drawing",
+            Phase::Saving => "saving",
+        },
+    }
+}

@@ -1,0 +1,246 @@
+//! What is done before a generation begins: everything that can refuse a request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::Instrument as _;
+
+use super::admission::{Entry, Place};
+use super::error::Error;
+use super::generations::Generations;
+use super::message::Message;
+use super::progress::Progress;
+use super::record::{Address, Generation, Order, State, Via};
+use super::rows::KeyRow;
+use super::steps::{KeyClaim, NotAccepted};
+use crate::caller::Caller;
+use crate::logs::chain;
+use crate::openai::{Drawing, Wishes};
+use crate::prompt::Prompt;
+use crate::prompts::director::{self, Direction};
+use crate::spending::{Day, Standing};
+
+/// What a caller asks for.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// As typed.
+    pub(crate) prompt: String,
+    /// What else is wished.
+    pub(crate) wishes: Wishes,
+    /// How the prompt is to be enhanced.
+    pub(crate) direction: Direction,
+    /// Who asks.
+    pub(crate) caller: Caller,
+    /// How to know the request again, if it has an Idempotency-Key.
+    pub(crate) key: Option<KeyClaim>,
+}
+
+/// A request that may be drawn.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) order: Arc<Order>,
+    pub(crate) drawing: Drawing,
+    pub(crate) direction: Direction,
+    pub(crate) key: Option<KeyClaim>,
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub(crate) enum Accepted<T> {
+    /// It is a new one.
+    New(T),
+    /// Its key stands for this generation.
+    Before(Address),
+}
+
+/// A request that may be drawn here, and its place among those that wait.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) plan: Plan,
+    pub(crate) place: Place,
+    pub(crate) entry: Entry,
+}
+
+impl Generations {
+    /// Looks at a request that an open connection waits for. Nothing is written.
+    ///
+    /// # Errors
+    /// It is not drawn.
+    pub(crate) async fn admit(&self, request: Request) -> Result<Accepted<Box<Admitted>>, Error> {
+        let entry = self.admission.enter()?;
+        let plan = self.plan(request, Via::Request)?;
+        if let Some(address) = self.look(&plan).await? {
+            return Ok(Accepted::Before(address));
+        }
+        let place = self.admission.take_place()?;
+        self.moderate(&plan.order.prompt).await?;
+        Ok(Accepted::New(Box::new(Admitted { plan, place, entry })))
+    }
+
+    /// Accepts a request as a job, or finds the one that its key stands for. Goes on when the caller
+    /// leaves.
+    ///
+    /// # Errors
+    /// There is no job.
+    pub(crate) async fn accept_job(self: &Arc<Self>, request: Request) -> Result<Accepted<Progress>, Error> {
+        let accepting = Arc::clone(self);
+        let accepting = async move { accepting.accept_job_once(request).await };
+        self.tasks.spawn(accepting.in_current_span()).await.unwrap_or(Err(Error::Panicked))
+    }
+
+    async fn accept_job_once(self: Arc<Self>, request: Request) -> Result<Accepted<Progress>, Error> {
+        let _entry = self.admission.enter()?;
+        let plan = self.plan(request, Via::Queue)?;
+        if let Some(address) = self.look(&plan).await? {
+            return Ok(Accepted::Before(address));
+        }
+        self.moderate(&plan.order.prompt).await?;
+        let queue = self.queue.as_ref().ok_or(Error::NoQueue)?;
+        // First, so that no record is without a message. One without a record ends by itself.
+        let message = Message::new(&plan.order.address, self.now());
+        queue.put(&message.text(), Duration::ZERO).await.map_err(Error::QueueUnavailable)?;
+        let generation = Generation { order: (*plan.order).clone(), state: State::Queued };
+        match self.accept(&generation, plan.key.as_ref()).await {
+            Ok(standing) => Ok(Accepted::New(Progress::queued(plan.order, standing))),
+            Err(NotBegun::Before(found)) => Ok(Accepted::Before(found.order.address)),
+            Err(NotBegun::Error(error)) => Err(error),
+        }
+    }
+
+    /// Writes the record of a new generation. How its caller stands then.
+    pub(super) async fn accept(
+        self: &Arc<Self>,
+        generation: &Generation,
+        key: Option<&KeyClaim>,
+    ) -> Result<Option<Standing>, NotBegun> {
+        let now = self.now();
+        match self.records.accept(generation, key, now).await {
+            Ok(Ok(standing)) => {
+                self.added.notify_one();
+                Ok(standing)
+            }
+            Ok(Err(NotAccepted::Refused(refusal))) => Err(Error::Refused(refusal, refusal.retry_after(now)).into()),
+            Ok(Err(NotAccepted::KeyUsed(found))) => {
+                let (row, found) = *found;
+                // Another process was faster.
+                let fingerprint = key.map(|key| key.fingerprint.as_str()).unwrap_or_default();
+                match answer_of_key(fingerprint, &row, &found) {
+                    Ok(()) => Err(NotBegun::Before(Box::new(found))),
+                    Err(error) => Err(error.into()),
+                }
+            }
+            Ok(Err(NotAccepted::GivenUp)) => Err(Error::Panicked.into()),
+            Err(gave_up) => {
+                if gave_up.may_be_written {
+                    let (withdrawing, generation) = (Arc::clone(self), generation.clone());
+                    self.tasks.spawn(
+                        async move {
+                            if let Err(error) = withdrawing.records.withdraw(&generation).await {
+                                tracing::error!(cause = chain(&error), "an accepted generation could not be withdrawn");
+                            }
+                        }
+                        .in_current_span(),
+                    );
+                }
+                Err(Error::RecordsUnavailable(gave_up.cause).into())
+            }
+        }
+    }
+
+    /// Puts together what the provider will be asked for, without asking anybody.
+    fn plan(&self, request: Request, via: Via) -> Result<Plan, Error> {
+        let Request { prompt, wishes, direction, caller, key } = request;
+        let prompt = Prompt::parse(&prompt)?;
+        let drawing = self.openai.plan(&prompt, &wishes)?;
+        let now = self.now();
+        let image_id = format!("{:032x}", fastrand::u128(..));
+        let limits = self.records.limits();
+        let order = Order {
+            address: self.address(&image_id, now),
+            image_id,
+            caller,
+            prompt,
+            wishes,
+            enhancement: direction.enhancement,
+            style: direction.style.map(|style| style.name.to_owned()),
+            model: drawing.model().to_owned(),
+            most_cost: self.most_cost(&drawing, director::added_bytes(direction.enhancement)),
+            in_budget: limits.daily_budget > 0,
+            in_quota: limits.daily_images > 0,
+            via,
+            created_at: now,
+            estimate: self.estimate(&drawing).map(|estimate| estimate.as_secs_f64().ceil() as u64),
+        };
+        Ok(Plan { order: Arc::new(order), drawing, direction, key })
+    }
+
+    /// The generation that a request's key stands for; else whether its caller may have one more, by
+    /// what is there now.
+    async fn look(&self, plan: &Plan) -> Result<Option<Address>, Error> {
+        if let Some(key) = &plan.key {
+            let found = self.records.find_key(key, self.now()).await;
+            let found = found.map_err(|gave_up| Error::KeyUnknown(gave_up.cause))?;
+            if let Some((row, found)) = found {
+                let found = self.settle_if_dead(found).await.map_err(Error::KeyUnknown)?;
+                if !found.is_void() {
+                    answer_of_key(&key.fingerprint, &row, &found)?;
+                    return Ok(Some(row.address));
+                }
+            }
+        }
+        // A refused key or an empty account is told at once while it is remembered.
+        if plan.order.via == Via::Request {
+            self.openai.check()?;
+        }
+        let order = &plan.order;
+        let day = Day::of(order.created_at);
+        match self.records.check(&order.caller, order.most_cost, day).await {
+            Ok(Ok(())) => Ok(None),
+            Ok(Err(refusal)) => Err(Error::Refused(refusal, refusal.retry_after(self.now()))),
+            Err(gave_up) => Err(Error::RecordsUnavailable(gave_up.cause)),
+        }
+    }
+
+    /// Asks whether the prompt is one that the provider would rather not have. Without a verdict the
+    /// request goes on: the provider looks again when it draws.
+    async fn moderate(&self, prompt: &Prompt) -> Result<(), Error> {
+        if !self.moderation {
+            return Ok(());
+        }
+        match self.openai.moderate(prompt).await {
+            Ok(None) => Ok(()),
+            Ok(Some(categories)) => Err(Error::Flagged(categories)),
+            Err(error) => {
+                tracing::warn!(cause = chain(&error), "the prompt could not be moderated; the request goes on");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A generation that was not accepted.
+#[derive(Debug)]
+pub(super) enum NotBegun {
+    /// Its key stands for this one.
+    Before(Box<Generation>),
+    /// It is refused.
+    Error(Error),
+}
+
+impl From<Error> for NotBegun {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// Whether a key that is in use may be answered with the generation that it stands for.
+fn answer_of_key(fingerprint: &str, row: &KeyRow, found: &Generation) -> Result<(), Error> {
+    if row.fingerprint != fingerprint {
+        return Err(Error::KeyReused);
+    }
+    // A job can be watched by anybody; a request that is being answered cannot.
+    if found.order.via == Via::Request && found.outcome().is_none() {
+        return Err(Error::KeyInProgress);
+    }
+    Ok(())
+}

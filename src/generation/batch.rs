@@ -1,0 +1,148 @@
+//! Composes steps into one transaction.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::rows::{Row, RowKey};
+use super::view::{Known, View};
+use crate::azure::{self, Change, Columns, Operation};
+
+/// Azure takes 100 operations and 4 MiB in a transaction.
+pub(super) const MAX_ROWS: usize = 100;
+const MAX_BYTES: usize = 3 * 1024 * 1024;
+/// A step that meets so many conflicts outside the day's row is written alone.
+const CONFLICTS_UNTIL_ALONE: u32 = 2;
+
+/// A step that is to be written.
+pub(super) struct Pending {
+    pub(super) run: Box<dyn FnMut(&mut View<'_>) + Send>,
+    pub(super) since: Instant,
+    pub(super) deadline: Option<Instant>,
+    pub(super) conflicts: u32,
+    pub(super) may_be_written: bool,
+    pub(super) done: oneshot::Sender<Result<(), GaveUp>>,
+}
+
+impl std::fmt::Debug for Pending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pending").finish_non_exhaustive()
+    }
+}
+
+/// A step was not written in its time.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("a step could not be written in time")]
+pub(crate) struct GaveUp {
+    /// Whether it may have been, or may yet be.
+    pub(crate) may_be_written: bool,
+    /// What came in between last.
+    #[source]
+    pub(crate) cause: azure::Error,
+}
+
+/// Steps that go into one transaction, and what it changes.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) steps: Vec<(Pending, BTreeSet<RowKey>)>,
+    pub(super) changed: BTreeMap<RowKey, Row>,
+    pub(super) operations: Vec<(RowKey, Operation, Columns)>,
+}
+
+impl Batch {
+    pub(super) fn finish(self) {
+        for (pending, _) in self.steps {
+            // Nobody may wait any more.
+            let _ = pending.done.send(Ok(()));
+        }
+    }
+
+    /// Puts the steps back in front, in their order.
+    pub(super) fn put_back(self, steps: &mut VecDeque<Pending>, note: impl Fn(&mut Pending, &BTreeSet<RowKey>)) {
+        for (mut pending, read) in self.steps.into_iter().rev() {
+            note(&mut pending, &read);
+            steps.push_front(pending);
+        }
+    }
+}
+
+/// Takes as many steps as fit into one transaction, at most `limit`; or says which rows have to be
+/// read first.
+pub(super) fn compose(
+    steps: &mut VecDeque<Pending>,
+    rows: &HashMap<RowKey, Known>,
+    limit: usize,
+) -> Result<Batch, BTreeSet<RowKey>> {
+    let mut batch = Batch::default();
+    let (mut missing, mut bytes) = (BTreeSet::new(), 0);
+    let mut left = VecDeque::new();
+    let mut unwritten = Vec::new();
+    while let Some(mut pending) = steps.pop_front() {
+        let is_alone = pending.conflicts >= CONFLICTS_UNTIL_ALONE;
+        if batch.steps.len() >= limit.max(1) || is_alone && !batch.steps.is_empty() {
+            left.push_back(pending);
+            continue;
+        }
+        let mut view = View::new(rows, &batch.changed);
+        (pending.run)(&mut view);
+        let View { missing: lacks, read, written, .. } = view;
+        if !lacks.is_empty() {
+            missing.extend(lacks);
+            left.push_back(pending);
+            continue;
+        }
+        let size: usize = written.values().map(|row| size(&row.columns())).sum();
+        let count = batch.changed.keys().chain(written.keys()).collect::<BTreeSet<_>>().len();
+        if !batch.steps.is_empty() && (count > MAX_ROWS || bytes + size > MAX_BYTES) {
+            left.push_back(pending);
+            break;
+        }
+        bytes += size;
+        if written.is_empty() {
+            unwritten.push((pending.since, read.clone()));
+        }
+        batch.changed.extend(written);
+        batch.steps.push((pending, read));
+        if is_alone {
+            break;
+        }
+    }
+    left.append(steps);
+    *steps = left;
+    // What a step read and did not write must have been read since it came, or be written here.
+    for (since, read) in unwritten {
+        let is_stale =
+            |key: &&RowKey| !batch.changed.contains_key(key) && rows.get(key).is_none_or(|known| known.at < since);
+        missing.extend(read.iter().filter(is_stale).cloned());
+    }
+    if !missing.is_empty() {
+        batch.put_back(steps, |_, _| {});
+        return Err(missing);
+    }
+    batch.operations = batch.changed.iter().map(|(key, row)| operation(key, row, rows.get(key))).collect();
+    Ok(batch)
+}
+
+/// The change from what is known of a row. Where several steps have changed it back to what it was, its
+/// version is checked all the same.
+fn operation(key: &RowKey, row: &Row, known: Option<&Known>) -> (RowKey, Operation, Columns) {
+    let columns = row.columns();
+    let change = match known.and_then(|known| Some((&known.columns, known.version.clone()?))) {
+        // Nobody but its process writes it.
+        _ if matches!(key, RowKey::Process(_)) => Change::Upsert(columns.clone()),
+        None => Change::Insert(columns.clone()),
+        Some((old, version)) if old.keys().all(|name| columns.contains_key(name)) => {
+            let changed = columns.iter().filter(|(name, text)| old.get(*name) != Some(text));
+            Change::Merge(version, changed.map(|(name, text)| (name.clone(), text.clone())).collect())
+        }
+        Some((_, version)) => Change::Replace(version, columns.clone()),
+    };
+    (key.clone(), Operation { row: key.text(), change }, columns)
+}
+
+/// In bytes, as it is sent: what is not ASCII is escaped.
+fn size(columns: &Columns) -> usize {
+    const OVERHEAD: usize = 600;
+    columns.values().flat_map(|text| text.chars()).map(|c| if c.is_ascii() { 1 } else { 12 }).sum::<usize>() + OVERHEAD
+}

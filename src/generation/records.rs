@@ -1,0 +1,291 @@
+//! The steps that records take: each is one transaction, which moves a generation's state, its key,
+//! the caller's quota and the app's money together.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use super::batch::GaveUp;
+use super::commit::{Committer, Patience, Store};
+use super::outcome::Outcome;
+use super::record::{Address, Attempt, Event, Generation};
+use super::rows::{KeyRow, LeaseRow, Row, RowKey};
+use super::steps::{Advanced, KeyClaim, NotAccepted, accept, advance, find_key, is_drawing, withdrawal, write};
+use crate::azure::{self, Table};
+use crate::caller::Caller;
+use crate::lock::locked;
+use crate::spending::{Day, Limits, Refusal, Standing};
+
+/// How long a caller is kept waiting for the table. (Four seconds were too few on a busy machine.)
+const ACCEPTED_WITHIN: Patience = Patience::For(Duration::from_secs(10));
+/// How long a process counts as alive that does not say so again, and how often it does.
+pub(crate) const PROCESS_LEASE: Duration = Duration::from_secs(60);
+pub(crate) const RENEWED_EVERY: Duration = Duration::from_secs(15);
+/// The clocks of two processes differ by less.
+const CLOCK_SKEW: Duration = Duration::from_secs(15);
+
+/// The records of an app, as one process writes them.
+#[derive(Debug)]
+pub(crate) struct Records<S = Table> {
+    committer: Committer<S>,
+    limits: Limits,
+    /// Until when this process has said that it is alive.
+    alive_until: Arc<Mutex<OffsetDateTime>>,
+    /// The day whose budget was found to be spent.
+    spent: Mutex<Option<Day>>,
+}
+
+impl<S: Store> Records<S> {
+    pub(crate) fn new(committer: Committer<S>, limits: Limits) -> Self {
+        Self {
+            committer,
+            limits,
+            alive_until: Arc::new(Mutex::new(OffsetDateTime::UNIX_EPOCH)),
+            spent: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// This process's id.
+    pub(crate) fn process(&self) -> &str {
+        self.committer.process()
+    }
+
+    /// A new attempt of this process.
+    pub(crate) fn new_attempt(&self) -> Attempt {
+        Attempt { process: self.process().to_owned(), id: format!("{:032x}", fastrand::u128(..)) }
+    }
+
+    /// Accepts a generation: inserts its record, and holds what it may use of quota and budget. How
+    /// its caller stands then.
+    ///
+    /// # Errors
+    /// [`GaveUp`] where nobody knows; then [`Self::withdraw`] ends what may have been written.
+    pub(crate) async fn accept(
+        &self,
+        generation: &Generation,
+        key: Option<&KeyClaim>,
+        now: OffsetDateTime,
+    ) -> Result<Result<Option<Standing>, NotAccepted>, GaveUp> {
+        let (limits, lease) = (self.limits, self.lease(now).filter(|_| is_drawing(generation)));
+        let day = generation.order.address.day();
+        let (generation, key, renewed) = (generation.clone(), key.cloned(), lease.clone());
+        let answer = self
+            .committer
+            .step(ACCEPTED_WITHIN, move |view| {
+                let accepted = accept(view, &generation, key.as_ref(), &limits, now);
+                if let (Ok(_), Some(lease)) = (&accepted, &lease) {
+                    view.set_process(lease.clone());
+                }
+                accepted
+            })
+            .await?;
+        match &answer {
+            Ok(_) => self.renewed(renewed),
+            Err((NotAccepted::Refused(Refusal::BudgetSpent), _)) => *locked(&self.spent) = Some(day),
+            Err(_) => {}
+        }
+        let (answer, news) = match answer {
+            Ok((standing, news)) => (Ok(standing), news),
+            Err((error, news)) => (Err(error), news),
+        };
+        if let Some(news) = news {
+            self.limits.log(news);
+        }
+        Ok(answer)
+    }
+
+    /// Whether a caller may have one more image, by what is there now.
+    pub(crate) async fn check(&self, caller: &Caller, most_cost: u64, day: Day) -> Result<Result<(), Refusal>, GaveUp> {
+        let (limits, caller) = (self.limits, caller.clone());
+        // The budget is looked at where it may refuse: accepting it looks at it anyway.
+        let was_spent = *locked(&self.spent) == Some(day);
+        if limits.daily_images == 0 && !was_spent {
+            return Ok(Ok(()));
+        }
+        self.committer
+            .step(ACCEPTED_WITHIN, move |view| {
+                let used = if limits.daily_images > 0 { view.caller(day, &caller).used } else { 0 };
+                limits.check_quota(used, day)?;
+                if was_spent { limits.check_budget(&view.day(day), most_cost) } else { Ok(()) }
+            })
+            .await
+    }
+
+    /// How a caller stands; `None` without a quota.
+    pub(crate) async fn standing(&self, caller: &Caller, day: Day) -> Result<Option<Standing>, GaveUp> {
+        if self.limits.daily_images == 0 {
+            return Ok(None);
+        }
+        let caller = caller.clone();
+        let totals = self.committer.step(ACCEPTED_WITHIN, move |view| view.caller(day, &caller)).await?;
+        Ok(self.limits.standing(totals.used, day))
+    }
+
+    /// The generation that a key stands for, unless the key is free.
+    pub(crate) async fn find_key(
+        &self,
+        key: &KeyClaim,
+        now: OffsetDateTime,
+    ) -> Result<Option<(KeyRow, Generation)>, GaveUp> {
+        let digest = key.digest.clone();
+        self.committer.step(ACCEPTED_WITHIN, move |view| find_key(view, &digest, now)).await
+    }
+
+    /// Reads a record; `None` where there is none.
+    ///
+    /// # Errors
+    /// It is not known.
+    pub(crate) async fn get(&self, address: &Address) -> Result<Option<Generation>, azure::Error> {
+        let key = RowKey::Generation(address.clone());
+        let Some((columns, _)) = self.committer.store().get(&key.text()).await? else { return Ok(None) };
+        match key.read(&columns)? {
+            Row::Generation(generation) => Ok(Some(*generation)),
+            _ => Err(azure::Error::Malformed),
+        }
+    }
+
+    /// Says that an attempt is about to ask the provider.
+    pub(crate) async fn begin(
+        &self,
+        address: &Address,
+        attempt: &Attempt,
+        now: OffsetDateTime,
+    ) -> Result<Advanced, GaveUp> {
+        let lease = self.lease(now);
+        let renewed = lease.clone();
+        let (address, event) = (address.clone(), Event::Begin(attempt.clone()));
+        let advanced = self
+            .committer
+            .step(ACCEPTED_WITHIN, move |view| {
+                let advanced = advance(view, &address, &event);
+                if let (Advanced::Done(_), Some(lease)) = (&advanced, &lease) {
+                    view.set_process(lease.clone());
+                }
+                advanced
+            })
+            .await?;
+        if matches!(advanced, Advanced::Done(_)) {
+            self.renewed(renewed);
+        }
+        Ok(advanced)
+    }
+
+    /// Advances a record.
+    ///
+    /// # Errors
+    /// Not with endless patience.
+    pub(crate) async fn advance(
+        &self,
+        address: &Address,
+        event: Event,
+        patience: Patience,
+    ) -> Result<Advanced, GaveUp> {
+        let address = address.clone();
+        self.committer.step(patience, move |view| advance(view, &address, &event)).await
+    }
+
+    /// Ends a generation that this process has drawn; how its caller stands then. One that was never
+    /// accepted is inserted as it ended.
+    pub(crate) async fn end(
+        &self,
+        drawing: &Generation,
+        attempt: &Attempt,
+        outcome: Outcome,
+    ) -> Result<Option<Standing>, GaveUp> {
+        let (drawing, event, limits) = (drawing.clone(), Event::End(attempt.clone(), outcome), self.limits);
+        self.committer
+            .step(Patience::Endless, move |view| {
+                let order = &drawing.order;
+                let (day, caller) = (order.address.day(), &order.caller);
+                if let Advanced::Unknown = advance(view, &order.address, &event)
+                    && let Ok(ended) = drawing.advance(&event)
+                {
+                    view.record(None, &ended);
+                }
+                if limits.daily_images > 0 { limits.standing(view.caller(day, caller).used, day) } else { None }
+            })
+            .await
+    }
+
+    /// Ends a generation that was given up before anybody was asked, whether its record was written,
+    /// is not there yet, or never will be: a transaction that lands late fails on what this leaves.
+    pub(crate) async fn withdraw(&self, generation: &Generation) -> Result<(), GaveUp> {
+        let generation = generation.clone();
+        self.committer
+            .step(Patience::Endless, move |view| {
+                // Of a job that was written a delivery may have begun: that is not withdrawn.
+                let event = withdrawal(&generation);
+                match view.generation(&generation.order.address) {
+                    Some(old) => {
+                        if let Ok(new) = old.advance(&event) {
+                            write(view, &old, &new);
+                        }
+                    }
+                    None => {
+                        if let Ok(tombstone) = generation.advance(&event) {
+                            view.record(None, &tombstone);
+                        }
+                    }
+                }
+            })
+            .await
+    }
+
+    /// Says that this process is alive.
+    pub(crate) async fn renew(&self, now: OffsetDateTime) -> Result<(), GaveUp> {
+        let lease = LeaseRow { process: self.process().to_owned(), until: now + PROCESS_LEASE };
+        let renewed = lease.clone();
+        self.committer.step(ACCEPTED_WITHIN, move |view| view.set_process(lease.clone())).await?;
+        self.renewed(Some(renewed));
+        Ok(())
+    }
+
+    /// Whether a process has died: nothing was heard of it for so long that no clock explains it.
+    pub(crate) async fn is_dead(&self, process: &str, now: OffsetDateTime) -> Result<bool, azure::Error> {
+        let key = RowKey::Process(process.to_owned());
+        let Some((columns, _)) = self.committer.store().get(&key.text()).await? else { return Ok(true) };
+        match key.read(&columns)? {
+            Row::Process(lease) => Ok(lease.until + CLOCK_SKEW <= now),
+            _ => Err(azure::Error::Malformed),
+        }
+    }
+
+    /// Makes this process the one that looks after what others left, unless another one is; whether
+    /// it is.
+    pub(crate) async fn become_sweeper(&self, now: OffsetDateTime) -> Result<bool, GaveUp> {
+        let mine = LeaseRow { process: self.process().to_owned(), until: now + 2 * PROCESS_LEASE };
+        self.committer
+            .step(ACCEPTED_WITHIN, move |view| {
+                let is_free = view.sweeper().is_none_or(|lease| lease.process == mine.process || lease.until <= now);
+                if is_free {
+                    view.set_sweeper(mine.clone());
+                }
+                is_free
+            })
+            .await
+    }
+
+    /// What is written of this process's life along with its records, where it is time for that.
+    fn lease(&self, now: OffsetDateTime) -> Option<LeaseRow> {
+        let is_due = *locked(&self.alive_until) < now + PROCESS_LEASE - RENEWED_EVERY;
+        is_due.then(|| LeaseRow { process: self.process().to_owned(), until: now + PROCESS_LEASE })
+    }
+
+    fn renewed(&self, lease: Option<LeaseRow>) {
+        if let Some(lease) = lease {
+            *locked(&self.alive_until) = lease.until;
+        }
+    }
+}
+
+impl Records<Table> {
+    /// The table, for queries.
+    pub(crate) fn table(&self) -> &Table {
+        self.committer.store()
+    }
+}

@@ -1,0 +1,137 @@
+//! The steps themselves: pure functions on a view of the rows.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use super::outcome::{Failure, Outcome};
+use super::record::{Address, Event, Generation, State};
+use super::rows::KeyRow;
+use super::view::View;
+use crate::spending::{DayTotals, Limits, Refusal, Standing, Told};
+
+/// How long an Idempotency-Key stands for its generation.
+const KEY_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// An Idempotency-Key with its request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyClaim {
+    /// Of the key and its caller.
+    pub(crate) digest: String,
+    /// Of the body.
+    pub(crate) fingerprint: String,
+}
+
+/// Why a generation was not accepted.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum NotAccepted {
+    /// A limit is reached.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// Its key stands for another generation.
+    #[error("the Idempotency-Key stands for another generation")]
+    KeyUsed(Box<(KeyRow, Generation)>),
+    /// It was given up before.
+    #[error("the generation was given up")]
+    GivenUp,
+}
+
+/// What came of an event.
+#[derive(Debug, Clone)]
+pub(crate) enum Advanced {
+    /// The generation as it is now.
+    Done(Box<Generation>),
+    /// The event does not fit the generation as it is.
+    Refused(Box<Generation>),
+    /// There is no record.
+    Unknown,
+}
+
+/// What the operator should be told.
+pub(super) type News = Option<Told>;
+
+/// Accepts a generation, with what the operator should be told.
+pub(super) fn accept(
+    view: &mut View<'_>,
+    generation: &Generation,
+    key: Option<&KeyClaim>,
+    limits: &Limits,
+    now: OffsetDateTime,
+) -> Result<(Option<Standing>, News), (NotAccepted, News)> {
+    let order = &generation.order;
+    let day = order.address.day();
+    let found = view.new_generation(&order.address);
+    let used = if order.in_quota { view.caller(day, &order.caller).used } else { 0 };
+    let totals = if order.in_budget { Some(view.day(day)) } else { None };
+    if let Some(found) = found {
+        // Written already, and the answer was lost.
+        let gave_up = found.is_void();
+        return if gave_up { Err((NotAccepted::GivenUp, None)) } else { Ok((limits.standing(used, day), None)) };
+    }
+    if let Some(key) = key {
+        if let Some(found) = find_key(view, &key.digest, now) {
+            return Err((NotAccepted::KeyUsed(Box::new(found)), None));
+        }
+        let row = KeyRow { address: order.address.clone(), fingerprint: key.fingerprint.clone(), used_at: now };
+        view.set_key(&key.digest, row);
+    }
+    let quota = if order.in_quota { limits.check_quota(used, day) } else { Ok(()) };
+    let budget = totals.as_ref().map_or(Ok(()), |totals| limits.check_budget(totals, order.most_cost));
+    let news = match (&totals, quota, budget) {
+        (Some(totals), Ok(()), Ok(())) => {
+            let reserved = totals.reserved.saturating_add(order.most_cost);
+            limits.news(&DayTotals { reserved, ..totals.clone() }, Ok(()))
+        }
+        (Some(totals), Ok(()), refused) => limits.news(totals, refused),
+        _ => None,
+    };
+    let refused = quota.and(budget);
+    if refused.is_err() {
+        view.written.clear();
+    } else {
+        view.record(None, generation);
+    }
+    if let Some(news) = news {
+        let totals = view.day(day);
+        view.set_day(day, DayTotals { told: news, ..totals });
+    }
+    match refused {
+        Ok(()) => Ok((limits.standing(used + 1, day), news)),
+        Err(refusal) => Err((NotAccepted::Refused(refusal), news)),
+    }
+}
+
+/// The generation that a key stands for: not one whose time is over, and not one that came to nothing.
+pub(super) fn find_key(view: &mut View<'_>, digest: &str, now: OffsetDateTime) -> Option<(KeyRow, Generation)> {
+    let row = view.key(digest).filter(|row| row.used_at + KEY_KEPT > now)?;
+    let generation = view.generation(&row.address).filter(|generation| !generation.is_void())?;
+    Some((row, generation))
+}
+
+pub(super) fn advance(view: &mut View<'_>, address: &Address, event: &Event) -> Advanced {
+    let Some(old) = view.generation(address) else { return Advanced::Unknown };
+    match old.advance(event) {
+        Ok(new) => {
+            write(view, &old, &new);
+            Advanced::Done(Box::new(new))
+        }
+        Err(_) => Advanced::Refused(Box::new(old)),
+    }
+}
+
+pub(super) fn write(view: &mut View<'_>, old: &Generation, new: &Generation) {
+    if old != new {
+        view.record(Some(old), new);
+    }
+}
+
+pub(super) fn withdrawal(generation: &Generation) -> Event {
+    match &generation.state {
+        State::Drawing(attempt) => Event::End(attempt.clone(), Outcome::NotDrawn(Failure::NotAccepted)),
+        State::Queued | State::Ended { .. } => Event::GiveUp(Failure::NotAccepted),
+    }
+}
+
+pub(super) fn is_drawing(generation: &Generation) -> bool {
+    matches!(generation.state, State::Drawing(_))
+}

@@ -1,0 +1,5 @@
+//! The records under stress, over a table in memory.
+
+mod interleavings;
+mod model;
+mod scale;

@@ -1,0 +1,35 @@
+//! What the records of the last days add up to.
+
+use super::generations::Generations;
+use super::rows::read_day;
+use crate::azure::{self, Query};
+use crate::spending::{Day, DayTotals};
+
+/// How many days can be asked for.
+pub(crate) const MAX_DAYS: u16 = 92;
+
+impl Generations {
+    /// The sums of the last days, today's first. A day without a generation is not among them.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub(crate) async fn usage(&self, days: u16) -> Result<Vec<(Day, DayTotals)>, azure::Error> {
+        let today = Day::of(self.now());
+        let (from, until) = (format!("day-{}", today.before(days - 1)), format!("day-{today}."));
+        let query = Query { from: &from, until: &until, ..Query::default() };
+        let mut found = Vec::new();
+        let mut next = None;
+        loop {
+            let page = self.records.table().query(&query, next.as_ref()).await?;
+            for (row, columns) in &page.rows {
+                let day = row.strip_prefix("day-").and_then(Day::parse).ok_or(azure::Error::Malformed)?;
+                found.push((day, read_day(columns)?));
+            }
+            next = page.next;
+            if next.is_none() {
+                found.reverse();
+                return Ok(found);
+            }
+        }
+    }
+}
