@@ -60,6 +60,11 @@ impl Azurite {
         )
     }
 
+    /// The ports of all its services on 127.0.0.1.
+    pub fn ports(&self) -> [u16; 3] {
+        self.ports
+    }
+
     /// The table service's port on 127.0.0.1.
     pub fn table_port(&self) -> u16 {
         self.ports[2]

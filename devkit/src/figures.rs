@@ -1,7 +1,9 @@
 //! `cargo figures`: the README's figures, medians of one run on the release build.
 
+mod calls;
+
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -24,65 +26,112 @@ const GENERATIONS: usize = 101;
 const LISTINGS: usize = 21;
 const BLOBS: usize = 5_000;
 const CALLERS: usize = 200;
+const ROUNDS: usize = 3;
 const PREVIEWS: usize = 41;
 const STREAMS: usize = 64;
 /// Of a picture, in pixels: 1.5 MB.
 const SIDE: u32 = 700;
 
-pub(crate) async fn run() -> anyhow::Result<()> {
+/// Measures the release build, and beside it another handler, in turns.
+pub(crate) async fn run(beside: Option<&str>) -> anyhow::Result<()> {
     let package = package::release()?;
+    let programs: Vec<PathBuf> = std::iter::once(package.handler.clone()).chain(beside.map(PathBuf::from)).collect();
     let azurite = tokio::task::spawn_blocking(Azurite::start).await??;
     let painting = Painting::Fixed(picture()?);
     let provider = OpenAi::start_with(openai::Options { painting, ..openai::Options::default() }).await?;
-    // Without limits nothing is reserved: what reservations add is told apart.
-    let limits = |images: &'static str, usd: &'static str| [("DAILY_IMAGE_QUOTA", images), ("DAILY_BUDGET_USD", usd)];
-    let (unlimited, limited) = (limits("0", "0"), limits("1000000", "1000000"));
-    let start = |limits| Handler::start(&package.handler, &azurite, &provider, limits);
+    let mut figures = Figures::default();
+    let storage = azurite.connection_string();
+    let start = async |program: &Path, limits| Handler::start(program, &storage, &provider, limits).await;
 
-    let mut starts = Vec::new();
-    let mut resident = Vec::new();
+    let mut starts = vec![Vec::new(); programs.len()];
+    let mut resident = vec![Vec::new(); programs.len()];
     for _ in 0..STARTS {
-        let (handler, took) = start(limited).await?;
-        starts.push(took);
-        resident.push(memory::resident_bytes(handler.process.id())?);
+        for (index, program) in programs.iter().enumerate() {
+            let (handler, took) = start(program, LIMITED).await?;
+            starts[index].push(took);
+            resident[index].push(memory::resident_bytes(handler.process.id())?);
+        }
     }
-    let (handler, _) = start(unlimited).await?;
-    let (reserving, _) = start(limited).await?;
-    let (added, reservation, bare_generation) = generation(&handler, &reserving, &provider).await?;
-    let (listing, bare_listing) = listing(&handler).await?;
-    drop((handler, reserving));
-    let (preview, open_streams) = streams(&start(unlimited).await?.0, &provider).await?;
-    let others = Handler::start(&package.handler, &azurite, &provider, limited).await?.0;
-    let handlers = [start(limited).await?.0, others];
-    let generations = a_second(&handlers, 200).await?;
-    let refusal = Reply::error(400, "image_generation_user_error", "moderation_blocked", "");
-    provider.script_always(Endpoint::Images, refusal);
-    let reservations = a_second(&handlers, 422).await?;
+    figures.add("start to the first answer of `GET /`", "20 ms", starts.iter_mut().map(|took| ms(median(took))));
+    let resident = resident.iter_mut().map(|bytes| format!("{:.1} MB", mb(median(bytes))));
+    figures.add("resident memory, idle", "15 MB", resident);
+    let binary = programs.iter().map(|program| Ok(format!("{:.1} MB", mb(fs::metadata(program)?.len()))));
+    figures.add("release binary", "10 MB", binary.collect::<anyhow::Result<Vec<_>>>()?);
+    figures.add("zip", "5 MB", [format!("{:.1} MB", mb(fs::metadata(&package.zip)?.len()))]);
 
-    println!("Measured on {} cores; medians of one run.\n", std::thread::available_parallelism()?);
-    println!("| figure | measured | at most |\n| --- | --- | --- |");
-    println!("| start to the first answer of `GET /` | {} | 20 ms |", ms(median(&mut starts)));
-    println!("| resident memory, idle | {:.1} MB | 15 MB |", mb(median(&mut resident)));
-    println!("| release binary | {:.1} MB | 8 MB |", mb(fs::metadata(&package.handler)?.len()));
-    println!("| zip | {:.1} MB | 5 MB |", mb(fs::metadata(&package.zip)?.len()));
-    println!(
-        "| generateImage adds, at 1.5 MB, to the bare provider and storage calls ({}) | {} | 3 ms |",
-        ms(bare_generation),
-        ms(added)
-    );
-    println!(
-        "| the reservation of a quota and a budget, two writes to the table, adds to that | {} | |",
-        ms(reservation)
-    );
-    println!(
-        "| reservations a second in one budget, each given back, {CALLERS} callers at once over 2 processes | \
-         {reservations:.0} | |"
-    );
-    println!("| generations a second, likewise, with their pictures | {generations:.0} | |");
-    println!("| the provider's first partial picture, at 1.5 MB, to the client's `preview` | {} | |", ms(preview));
-    println!("| resident memory with {STREAMS} open streams, previews shown | {:.1} MB | |", mb(open_streams));
-    println!("| getImages over {BLOBS} blobs, beside a bare listing ({}) | {} | |", ms(bare_listing), ms(listing));
+    let mut handlers = Vec::new();
+    for program in &programs {
+        handlers.push((start(program, UNLIMITED).await?.0, start(program, LIMITED).await?.0));
+    }
+    let (taken, bare) = generation(&handlers, &provider).await?;
+    let label = format!("generateImage adds, at 1.5 MB, to the bare provider and storage calls ({})", ms(bare));
+    figures.add(&label, "3 ms", taken.iter().map(|taken| ms(taken.added)));
+    figures.add("a quota and a budget add to that", "", taken.iter().map(|taken| ms(taken.accounting)));
+    figures.add("CPU time of the handler for each image, with both", "", taken.iter().map(|taken| ms(taken.cpu)));
+    let (listed, bare) = listing(&handlers[0].0).await?;
+    figures.add(&format!("getImages over {BLOBS} blobs, beside a bare listing ({})", ms(bare)), "", [ms(listed)]);
+    drop(handlers);
+
+    let (mut previews, mut memory_of_streams, mut images, mut refusals) = (vec![], vec![], vec![], vec![]);
+    let refusal = Reply::error(400, "image_generation_user_error", "moderation_blocked", "");
+    for program in &programs {
+        let (preview, bytes) = streams(&start(program, UNLIMITED).await?.0, &provider).await?;
+        previews.push(ms(preview));
+        memory_of_streams.push(format!("{:.1} MB", mb(bytes)));
+        let pair = [start(program, LIMITED).await?.0, start(program, LIMITED).await?.0];
+        let (mut drawn, mut refused) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            provider.script_always(Endpoint::Images, Reply::normal());
+            drawn.push(a_second(&pair, 200).await?);
+            provider.script_always(Endpoint::Images, refusal.clone());
+            refused.push(a_second(&pair, 422).await?);
+        }
+        provider.script_always(Endpoint::Images, Reply::normal());
+        images.push(median(&mut drawn).to_string());
+        refusals.push(median(&mut refused).to_string());
+    }
+    let label = format!("images a second through one budget, {CALLERS} callers at once over 2 processes");
+    figures.add(&label, "", images);
+    figures.add("the same for prompts that the provider refuses", "", refusals);
+    figures.add("the provider's first partial image, at 1.5 MB, to the client's `preview`", "", previews);
+    figures.add(&format!("resident memory with {STREAMS} open streams, previews shown"), "", memory_of_streams);
+
+    let mut calls = Vec::new();
+    for program in &programs {
+        calls.push(calls::count(program, &azurite, &provider).await?);
+    }
+    for (index, label) in calls::LABELS.iter().enumerate() {
+        let values = calls.iter().map(|counts| format!("{:.1}", counts[index]));
+        figures.add(&format!("storage calls for an image: {label}"), "", values);
+    }
+    figures.print(programs.len() > 1);
     Ok(())
+}
+
+const LIMITED: [(&str, &str); 2] = [("DAILY_IMAGE_QUOTA", "1000000"), ("DAILY_BUDGET_USD", "1000000")];
+/// Nothing is held, so what quota and budget add is told apart.
+const UNLIMITED: [(&str, &str); 2] = [("DAILY_IMAGE_QUOTA", "0"), ("DAILY_BUDGET_USD", "0")];
+
+/// The rows of the table that is printed.
+#[derive(Default)]
+struct Figures(Vec<(String, String, Vec<String>)>);
+
+impl Figures {
+    fn add(&mut self, label: &str, at_most: &str, measured: impl IntoIterator<Item = String>) {
+        self.0.push((label.to_owned(), at_most.to_owned(), measured.into_iter().collect()));
+    }
+
+    fn print(&self, is_compared: bool) {
+        let cores = std::thread::available_parallelism().map_or(0, usize::from);
+        println!("Measured on {cores} cores; medians of one run.\n");
+        let (names, lines) = if is_compared { ("measured | the other", " --- |") } else { ("measured", "") };
+        println!("| figure | {names} | at most |\n| --- | --- |{lines} --- |");
+        for (label, at_most, measured) in &self.0 {
+            let mut measured = measured.clone();
+            measured.resize(1 + usize::from(is_compared), String::new());
+            println!("| {label} | {} | {at_most} |", measured.join(" | "));
+        }
+    }
 }
 
 /// The shipped handler, without a host in between.
@@ -97,7 +146,7 @@ struct Handler {
 impl Handler {
     async fn start(
         program: &Path,
-        azurite: &Azurite,
+        storage: &str,
         provider: &OpenAi,
         limits: [(&str, &str); 2],
     ) -> anyhow::Result<(Self, Duration)> {
@@ -106,7 +155,7 @@ impl Handler {
         let mut command = Command::new(program);
         command
             .env_clear()
-            .env("AzureWebJobsStorage", azurite.connection_string())
+            .env("AzureWebJobsStorage", storage)
             .envs(limits)
             .env("QUOTA_USER_HEADER", "x-user")
             .env("MAX_CONCURRENT_GENERATIONS", "100")
@@ -148,45 +197,67 @@ impl Drop for Handler {
     }
 }
 
-/// What generateImage adds, what reservations add to that, and what the same two calls take bare;
-/// taken in turns.
-async fn generation(
-    handler: &Handler,
-    reserving: &Handler,
-    provider: &OpenAi,
-) -> anyhow::Result<(Duration, Duration, Duration)> {
-    let token: Value = token(handler).await?;
+/// What a program takes for an image.
+struct Taken {
+    /// More than the bare calls.
+    added: Duration,
+    /// More with a quota and a budget.
+    accounting: Duration,
+    cpu: Duration,
+}
+
+/// Images without limits, with limits, and by the same two calls bare; taken in turns.
+async fn generation(handlers: &[(Handler, Handler)], provider: &OpenAi) -> anyhow::Result<(Vec<Taken>, Duration)> {
+    let http = &handlers[0].0.http;
+    let token: Value = token(&handlers[0].0).await?;
     let bare = |number: usize| {
         let url = blob_url(&token, &format!("bare_{number}.png"));
         async move {
             let body = json!({"model": "gpt-image-2.5-flare", "prompt": "a fox", "n": 1, "size": "1024x1024"});
-            let request = handler.http.post(format!("{}/images/generations", provider.base_url()));
+            let request = http.post(format!("{}/images/generations", provider.base_url()));
             let answer: Value = request.bearer_auth("figures").json(&body).send().await?.json().await?;
-            let text = answer["data"][0]["b64_json"].as_str().context("a picture")?;
-            put(&handler.http, &url?, BASE64_STANDARD.decode(text)?.into()).await
+            let text = answer["data"][0]["b64_json"].as_str().context("an image")?;
+            put(http, &url?, BASE64_STANDARD.decode(text)?.into()).await
         }
     };
-    handler.generate("anna").await?;
-    reserving.generate("anna").await?;
+    for (unlimited, limited) in handlers {
+        unlimited.generate("anna").await?;
+        limited.generate("anna").await?;
+    }
     bare(GENERATIONS).await?;
-    let (mut whole, mut reserved, mut parts) = (Vec::new(), Vec::new(), Vec::new());
+    let mut plain = vec![Vec::new(); handlers.len()];
+    let (mut accounted, mut cpu) = (plain.clone(), plain.clone());
+    let mut parts = Vec::new();
     for number in 0..GENERATIONS {
-        let started = Instant::now();
-        handler.generate("anna").await?;
-        whole.push(started.elapsed());
-        let started = Instant::now();
-        reserving.generate("anna").await?;
-        reserved.push(started.elapsed());
+        for (index, (unlimited, limited)) in handlers.iter().enumerate() {
+            let started = Instant::now();
+            unlimited.generate("anna").await?;
+            plain[index].push(started.elapsed());
+            let (started, used) = (Instant::now(), memory::cpu_time(limited.process.id())?);
+            limited.generate("anna").await?;
+            accounted[index].push(started.elapsed());
+            cpu[index].push(memory::cpu_time(limited.process.id())?.saturating_sub(used));
+        }
         let started = Instant::now();
         bare(number).await?;
         parts.push(started.elapsed());
     }
-    let (parts, whole) = (median(&mut parts), median(&mut whole));
-    Ok((whole.saturating_sub(parts), median(&mut reserved).saturating_sub(whole), parts))
+    let parts = median(&mut parts);
+    let taken = (0..handlers.len()).map(|index| {
+        let plain = median(&mut plain[index]);
+        // The kernel counts in hundredths of a second, so the mean says more than the median.
+        let cpu = cpu[index].iter().sum::<Duration>() / u32::try_from(GENERATIONS).unwrap_or(1);
+        Taken {
+            added: plain.saturating_sub(parts),
+            accounting: median(&mut accounted[index]).saturating_sub(plain),
+            cpu,
+        }
+    });
+    Ok((taken.collect(), parts))
 }
 
-/// Requests a second, each with its reservation in the app's one budget, which end with that status.
-async fn a_second(handlers: &[Handler; 2], status: u16) -> anyhow::Result<f64> {
+/// Requests a second through the app's one budget, which end with that status.
+async fn a_second(handlers: &[Handler; 2], status: u16) -> anyhow::Result<u64> {
     let started = Instant::now();
     let all = (0..CALLERS).map(|number| {
         let handler = &handlers[number % 2];
@@ -194,7 +265,8 @@ async fn a_second(handlers: &[Handler; 2], status: u16) -> anyhow::Result<f64> {
     });
     let done = futures_util::future::join_all(all).await;
     done.into_iter().collect::<anyhow::Result<()>>()?;
-    Ok(f64::from(u32::try_from(CALLERS)?) / started.elapsed().as_secs_f64())
+    let milliseconds = started.elapsed().as_millis().max(1);
+    Ok(u64::try_from(CALLERS as u128 * 1_000 / milliseconds)?)
 }
 
 /// From a partial picture to its preview, and the memory while many streams are open.

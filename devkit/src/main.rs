@@ -10,7 +10,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 cargo dev            everything on http://127.0.0.1:7071, with no key and no account
 cargo package-app    a zip that Azure takes as it is
-cargo figures        the README's figures, measured now
+cargo figures        the README's figures, measured now; --beside HANDLER: and of another build
 cargo chaos          SIGKILLs in the middle of the work and a rush, and what came of it";
 
 #[tokio::main]
@@ -20,7 +20,8 @@ async fn main() -> ExitCode {
     let result = match words.as_slice() {
         ["dev", options @ ..] => dev::run(options).await,
         ["package-app", options @ ..] => package::run(options),
-        ["figures"] => figures::run().await,
+        ["figures"] => figures::run(None).await,
+        ["figures", "--beside", handler] => figures::run(Some(handler)).await,
         ["chaos"] => bad_day::run().await,
         _ => Err(anyhow::anyhow!("usage:\n{USAGE}")),
     };

@@ -66,6 +66,13 @@ impl Queue {
         Ok(peeked.messages.into_iter().map(|message| decode(&message.message_text)).collect())
     }
 
+    /// Takes the next message out for good; its text.
+    pub async fn take_text(&self) -> Option<String> {
+        let taken = self.take(1).await.pop()?;
+        self.delete(&taken).await;
+        Some(taken.text)
+    }
+
     /// Takes up to so many out; none where there is no queue yet.
     pub(crate) async fn take(&self, count: u8) -> Vec<Taken> {
         let got = self.0.get_messages().number_of_messages(count).visibility_timeout(INVISIBLE_FOR).await;

@@ -104,12 +104,24 @@ impl Generations {
             Ok(standing) => Ok(Accepted::New(Progress::queued(plan.order, standing))),
             Err(NotBegun::Before(found)) => Ok(Accepted::Before(found.order.address)),
             Err(NotBegun::Error(error)) => Err(error),
+            Err(NotBegun::Unknown(error)) => {
+                let withdrawing = Arc::clone(&self);
+                self.tasks.spawn(async move { withdrawing.withdraw(&generation).await }.in_current_span());
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends a generation of which nobody knows whether it was accepted, however long that takes.
+    pub(super) async fn withdraw(&self, generation: &Generation) {
+        if let Err(error) = self.records.withdraw(generation).await {
+            tracing::error!(cause = chain(&error), "an accepted generation could not be withdrawn");
         }
     }
 
     /// Writes the record of a new generation. How its caller stands then.
     pub(super) async fn accept(
-        self: &Arc<Self>,
+        &self,
         generation: &Generation,
         key: Option<&KeyClaim>,
     ) -> Result<Option<Standing>, NotBegun> {
@@ -131,18 +143,8 @@ impl Generations {
             }
             Ok(Err(NotAccepted::GivenUp)) => Err(Error::Panicked.into()),
             Err(gave_up) => {
-                if gave_up.may_be_written {
-                    let (withdrawing, generation) = (Arc::clone(self), generation.clone());
-                    self.tasks.spawn(
-                        async move {
-                            if let Err(error) = withdrawing.records.withdraw(&generation).await {
-                                tracing::error!(cause = chain(&error), "an accepted generation could not be withdrawn");
-                            }
-                        }
-                        .in_current_span(),
-                    );
-                }
-                Err(Error::RecordsUnavailable(gave_up.cause).into())
+                let error = Error::RecordsUnavailable(gave_up.cause);
+                Err(if gave_up.may_be_written { NotBegun::Unknown(error) } else { error.into() })
             }
         }
     }
@@ -225,6 +227,8 @@ pub(super) enum NotBegun {
     Before(Box<Generation>),
     /// It is refused.
     Error(Error),
+    /// Nobody knows whether it was accepted; it is to be withdrawn.
+    Unknown(Error),
 }
 
 impl From<Error> for NotBegun {

@@ -77,6 +77,11 @@ impl Generations {
                     return reporter.ended(ended.unwrap_or_else(|| Error::KeyInProgress.into()));
                 }
                 Err(NotBegun::Error(error)) => return reporter.ended(error.into()),
+                Err(NotBegun::Unknown(error)) => {
+                    drop((turn, place, entry));
+                    reporter.ended(error.into());
+                    return self.withdraw(&generation).await;
+                }
             }
         } else {
             let (accepting, generation) = (Arc::clone(self), generation.clone());

@@ -25,7 +25,7 @@ use crate::generation::records::Records;
 use crate::generation::rows::{Row, RowKey, read_day, read_generation};
 use crate::generation::steps::{Advanced, KeyClaim, NotAccepted};
 use crate::lock::locked;
-use crate::spending::{Contribution, Day, DayTotals, Limits};
+use crate::spending::{Contribution, Day, DayTotals, Limits, Refusal};
 
 /// Seeds that are tried.
 const SEEDS: u64 = 10_000;
@@ -34,7 +34,9 @@ const BEGINS_AT: OffsetDateTime = datetime!(2026-11-21 23:59:58 UTC);
 const CALLERS: [&str; 2] = ["anna", "bob"];
 const REQUESTS: usize = 8;
 /// After that nothing fails and nobody is killed any more.
-const WILD_FOR: Duration = Duration::from_secs(40);
+const WILD_FOR: Duration = Duration::from_secs(60);
+/// A process that lives for so long after it gave up has withdrawn the request.
+const WITHDRAWN_WITHIN: Duration = Duration::from_secs(30);
 /// Long enough for the leases of the dead, for sweeps, and for transactions that land late.
 const CALM_FOR: Duration = Duration::from_secs(250);
 
@@ -59,6 +61,8 @@ struct Outside {
     asked: BTreeMap<String, u32>,
     /// Images that a caller was told of.
     promised: BTreeSet<String>,
+    /// Requests whose caller was told that nobody knows, by which process, and when.
+    gave_up: Vec<(String, String, Instant)>,
 }
 
 /// A process on a machine.
@@ -123,6 +127,10 @@ impl Process {
     /// Ends it at whatever it is doing; what one of its tasks found wrong is this test's failure.
     fn kill(&self) {
         self.model.kill();
+        // It has had no time to withdraw these.
+        let is_excused = |since: &Instant| since.elapsed() < WITHDRAWN_WITHIN;
+        let id = self.records.process();
+        locked(&self.world.state).gave_up.retain(|(_, process, since)| process != id || !is_excused(since));
         let mut tasks = locked(&self.tasks);
         while let Some(ended) = tasks.try_join_next() {
             if let Err(error) = ended {
@@ -187,8 +195,19 @@ impl Process {
         {
             return;
         }
-        if !matches!(self.records.check(&order.caller, MOST, order.address.day()).await, Ok(Ok(()))) {
-            return;
+        let (day, before) = (order.address.day(), self.used(&order.address.day(), &order.caller));
+        match self.records.check(&order.caller, MOST, day).await {
+            Ok(Ok(())) => {}
+            Ok(Err(Refusal::QuotaExceeded(_))) => {
+                let limit = self.world.limits.daily_images;
+                let unchanged = before == self.used(&day, &order.caller);
+                assert!(
+                    before >= limit || !unchanged,
+                    "refused, and the caller has used {before} of {limit} all the time"
+                );
+                return;
+            }
+            _ => return,
         }
         let attempt = self.records.new_attempt();
         generation.state = State::Drawing(attempt.clone());
@@ -213,6 +232,15 @@ impl Process {
         locked(&self.here).remove(&order.address);
     }
 
+    /// What a caller has used, by the table as it is at this moment.
+    fn used(&self, day: &Day, caller: &Caller) -> u32 {
+        let key = RowKey::Caller(*day, caller.clone());
+        match self.model.rows().get(&key.text()).map(|columns| key.read(columns)) {
+            Some(Ok(Row::Caller(found))) => found.used,
+            _ => 0,
+        }
+    }
+
     /// Whether it was accepted.
     async fn accept(self: &Arc<Self>, generation: &Generation, key: Option<&KeyClaim>) -> bool {
         match self.records.accept(generation, key, self.world.now()).await {
@@ -220,6 +248,10 @@ impl Process {
             Ok(Err(NotAccepted::Refused(_) | NotAccepted::KeyUsed(_))) => false,
             Ok(Err(NotAccepted::GivenUp)) => panic!("a generation is accepted before it is given up"),
             Err(gave_up) => {
+                if generation.order.via == Via::Request {
+                    let (image_id, process) = (generation.order.image_id.clone(), self.records.process().to_owned());
+                    locked(&self.world.state).gave_up.push((image_id, process, Instant::now()));
+                }
                 if gave_up.may_be_written {
                     let generation = generation.clone();
                     self.spawn(|process| async move {
@@ -383,8 +415,10 @@ async fn run(seed: u64) {
         daily_budget: if random.bool() { 4 * MOST } else { 0 },
         usual_cost: COST,
     };
-    let failures =
-        Failures { lost_requests: random.u32(0..8), lost_answers: random.u32(0..12), late: random.u32(0..6) };
+    // Of some, requests are given up for it.
+    let bad = if random.u32(0..4) == 0 { 6 } else { 1 };
+    let mut rate = |percent: u32| random.u32(0..percent * bad);
+    let failures = Failures { lost_requests: rate(7), lost_answers: rate(8), late: rate(6) };
     let model = Model::new(Latency::UpTo(Duration::from_millis(40)), failures, seed);
     let world = Arc::new(World {
         began: Instant::now(),
@@ -397,6 +431,7 @@ async fn run(seed: u64) {
             queue: Vec::new(),
             asked: BTreeMap::new(),
             promised: BTreeSet::new(),
+            gave_up: Vec::new(),
         }),
     });
     let mut processes = [0, 1].map(|machine| Process::start(&world, machine, model.for_another()));
@@ -450,6 +485,9 @@ fn check(world: &World, model: &Model) {
         let (order, contribution) = (&generation.order, generation.contribution());
         let outcome = generation.outcome().unwrap_or_else(|| panic!("{row} has not ended: {:?}", generation.state));
         let is_there = outside.gallery.contains_key(&order.image_id);
+        if outside.gave_up.iter().any(|(image_id, ..)| *image_id == order.image_id) {
+            assert_eq!(*outcome, Outcome::NotDrawn(Failure::NotAccepted), "{row}: its caller was told that it failed");
+        }
         assert_eq!(matches!(outcome, Outcome::Stored { .. }), is_there, "{row} is {outcome:?}");
         days.entry(order.address.day()).or_default().change(&Contribution::default(), &contribution);
         *used.entry((order.address.day(), order.caller.clone())).or_default() += contribution.used;
