@@ -182,15 +182,16 @@ async fn carry(mut client: TcpStream, upstream: u16, line: Line, set: watch::Sen
     }
 }
 
-/// Copies what a client sends, and counts its requests by their first lines. The operations inside a
-/// transaction name whole URLs, so they are not counted.
+/// Copies what a client sends, and counts its requests by their first lines, each of which may come right
+/// behind the body of the one before. The operations inside a transaction name whole URLs, so they are
+/// not counted.
 async fn copy_counting(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     requests: &AtomicUsize,
 ) -> std::io::Result<()> {
-    const METHODS: [&[u8]; 6] = [b"GET /", b"PUT /", b"POST /", b"HEAD /", b"MERGE /", b"DELETE /"];
-    const ENDING: &[u8] = b" HTTP/1.1";
+    // No first line is longer.
+    const LONGEST: usize = 8 * 1024;
     let (mut bytes, mut line) = (vec![0; 64 * 1024], Vec::new());
     loop {
         let length = from.read(&mut bytes).await?;
@@ -198,16 +199,28 @@ async fn copy_counting(
         for byte in read {
             match byte {
                 b'\n' => {
-                    let is_first = METHODS.iter().any(|method| line.starts_with(method)) && line.ends_with(ENDING);
-                    requests.fetch_add(usize::from(is_first), Ordering::Relaxed);
+                    requests.fetch_add(usize::from(is_first_line(&line)), Ordering::Relaxed);
                     line.clear();
                 }
                 b'\r' => {}
-                // No first line is longer.
-                byte if line.len() < 8 * 1024 => line.push(*byte),
-                _ => {}
+                byte => {
+                    if line.len() >= 2 * LONGEST {
+                        line.drain(..LONGEST);
+                    }
+                    line.push(*byte);
+                }
             }
         }
         to.write_all(read).await?;
     }
+}
+
+/// Whether a line ends as in `PUT /path HTTP/1.1`.
+fn is_first_line(line: &[u8]) -> bool {
+    const METHODS: [&[u8]; 6] = [b"GET", b"PUT", b"POST", b"HEAD", b"MERGE", b"DELETE"];
+    let mut words = line.rsplitn(3, |byte| *byte == b' ');
+    let (version, path, before) = (words.next(), words.next(), words.next().unwrap_or_default());
+    version == Some(b"HTTP/1.1")
+        && path.is_some_and(|path| path.starts_with(b"/"))
+        && METHODS.iter().any(|method| before.ends_with(method))
 }

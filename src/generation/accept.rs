@@ -128,7 +128,7 @@ impl Generations {
         let now = self.now();
         match self.records.accept(generation, key, now).await {
             Ok(Ok(standing)) => {
-                self.added.notify_one();
+                self.note_added();
                 Ok(standing)
             }
             Ok(Err(NotAccepted::Refused(refusal))) => Err(Error::Refused(refusal, refusal.retry_after(now)).into()),
@@ -181,7 +181,7 @@ impl Generations {
     async fn look(&self, plan: &Plan) -> Result<Option<Address>, Error> {
         if let Some(key) = &plan.key {
             let found = self.records.find_key(key, self.now()).await;
-            let found = found.map_err(|gave_up| Error::KeyUnknown(gave_up.cause))?;
+            let found = found.map_err(Error::KeyUnknown)?;
             if let Some((row, found)) = found {
                 let found = self.settle_if_dead(found).await.map_err(Error::KeyUnknown)?;
                 if !found.is_void() {
@@ -199,7 +199,7 @@ impl Generations {
         match self.records.check(&order.caller, order.most_cost, day).await {
             Ok(Ok(())) => Ok(None),
             Ok(Err(refusal)) => Err(Error::Refused(refusal, refusal.retry_after(self.now()))),
-            Err(gave_up) => Err(Error::RecordsUnavailable(gave_up.cause)),
+            Err(error) => Err(Error::RecordsUnavailable(error)),
         }
     }
 

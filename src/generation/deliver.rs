@@ -162,11 +162,12 @@ impl Generations {
         if let Err(error) = &result
             && error.is_passing()
         {
-            // The message first: a job without one would wait for nobody.
-            self.put_off(message, error).await?;
+            // The message first: a job without one would wait for nobody. Where that fails, the host
+            // delivers this one again.
+            let put_off = self.put_off(message, error).await;
             reporter.phase(Phase::Queued);
             self.advance(address, Event::PutBack(attempt)).await;
-            return Ok(());
+            return put_off;
         }
         let mut standing: Option<Standing> = None;
         if let Some(outcome) = outcome_of(&result) {

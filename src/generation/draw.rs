@@ -88,7 +88,7 @@ impl Generations {
             // Its end inserts the record where this does not.
             let accept = async move { accepting.records.accept(&generation, None, accepting.now()).await };
             beside = Some(self.tasks.spawn(accept));
-            self.added.notify_one();
+            self.note_added();
             reporter.let_in(None);
         }
         let result = self.draw_safely(&work, directed, reporter).await;

@@ -1,6 +1,7 @@
 //! What every generation works with.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -52,6 +53,8 @@ pub(crate) struct Generations {
     pub(crate) left_behind: Notify,
     /// Told when a record was added.
     pub(crate) added: Notify,
+    /// Whether a record was added since the last sweep.
+    pub(super) has_added: AtomicBool,
     /// What goes on when its caller has left. The server waits for it.
     pub(crate) tasks: TaskTracker,
     /// Cancelled when the server stops taking requests.
@@ -97,6 +100,7 @@ impl Generations {
             clock,
             left_behind: Notify::new(),
             added: Notify::new(),
+            has_added: AtomicBool::new(false),
             tasks,
             stopping: CancellationToken::new(),
         })
@@ -112,7 +116,7 @@ impl Generations {
     /// # Errors
     /// It cannot be read.
     pub(crate) async fn standing(&self, caller: &Caller, day: Day) -> Result<Option<Standing>, azure::Error> {
-        self.records.standing(caller, day).await.map_err(|gave_up| gave_up.cause)
+        self.records.standing(caller, day).await
     }
 
     /// The images that a caller may have in a day; `None` without a quota.
@@ -151,6 +155,12 @@ impl Generations {
             Some(spec) => self.prices.settle(spec, usage, order.most_cost),
             None => Cost { micro_usd: order.most_cost, priced: false, usage },
         }
+    }
+
+    /// Says that a record was added: somebody should look after it, and delete what is past.
+    pub(super) fn note_added(&self) {
+        self.has_added.store(true, Ordering::Relaxed);
+        self.added.notify_one();
     }
 
     /// How long such images took lately.

@@ -1,6 +1,7 @@
 //! The steps that records take: each is one transaction, which moves a generation's state, its key,
 //! the caller's quota and the app's money together.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,14 +12,16 @@ use super::commit::{Committer, Patience, Store};
 use super::outcome::Outcome;
 use super::record::{Address, Attempt, Event, Generation};
 use super::rows::{KeyRow, LeaseRow, Row, RowKey};
-use super::steps::{Advanced, KeyClaim, NotAccepted, accept, advance, find_key, is_drawing, withdrawal, write};
+use super::steps::{Advanced, KeyClaim, NotAccepted, accept, advance, is_drawing, withdrawal, write};
 use crate::azure::{self, Table};
 use crate::caller::Caller;
 use crate::lock::locked;
-use crate::spending::{Day, Limits, Refusal, Standing};
+use crate::spending::{Day, DayTotals, Limits, Refusal, Standing};
 
 /// How long a caller is kept waiting for the table. (Four seconds were too few on a busy machine.)
 const ACCEPTED_WITHIN: Patience = Patience::For(Duration::from_secs(10));
+/// Callers that are remembered.
+const MAX_REMEMBERED: usize = 1_000;
 /// How long a process counts as alive that does not say so again, and how often it does.
 pub(crate) const PROCESS_LEASE: Duration = Duration::from_secs(60);
 pub(crate) const RENEWED_EVERY: Duration = Duration::from_secs(15);
@@ -34,6 +37,8 @@ pub(crate) struct Records<S = Table> {
     alive_until: Arc<Mutex<OffsetDateTime>>,
     /// The day whose budget was found to be spent.
     spent: Mutex<Option<Day>>,
+    /// Callers who had images left when they were last accepted, and on which day.
+    free: Mutex<HashMap<Caller, Day>>,
 }
 
 impl<S: Store> Records<S> {
@@ -43,6 +48,7 @@ impl<S: Store> Records<S> {
             limits,
             alive_until: Arc::new(Mutex::new(OffsetDateTime::UNIX_EPOCH)),
             spent: Mutex::default(),
+            free: Mutex::default(),
         }
     }
 
@@ -72,7 +78,7 @@ impl<S: Store> Records<S> {
         now: OffsetDateTime,
     ) -> Result<Result<Option<Standing>, NotAccepted>, GaveUp> {
         let (limits, lease) = (self.limits, self.lease(now).filter(|_| is_drawing(generation)));
-        let day = generation.order.address.day();
+        let (day, caller) = (generation.order.address.day(), generation.order.caller.clone());
         let (generation, key, renewed) = (generation.clone(), key.cloned(), lease.clone());
         let answer = self
             .committer
@@ -85,7 +91,10 @@ impl<S: Store> Records<S> {
             })
             .await?;
         match &answer {
-            Ok(_) => self.renewed(renewed),
+            Ok((standing, _)) => {
+                self.renewed(renewed);
+                self.remember(caller, day, *standing);
+            }
             Err((NotAccepted::Refused(Refusal::BudgetSpent), _)) => *locked(&self.spent) = Some(day),
             Err(_) => {}
         }
@@ -99,31 +108,43 @@ impl<S: Store> Records<S> {
         Ok(answer)
     }
 
-    /// Whether a caller may have one more image, by what is there now.
-    pub(crate) async fn check(&self, caller: &Caller, most_cost: u64, day: Day) -> Result<Result<(), Refusal>, GaveUp> {
-        let (limits, caller) = (self.limits, caller.clone());
-        // The budget is looked at where it may refuse: accepting it looks at it anyway.
-        let was_spent = *locked(&self.spent) == Some(day);
-        if limits.daily_images == 0 && !was_spent {
+    /// Whether a caller may have one more image. What is remembered may say yes, because accepting
+    /// looks again; only what is there now may say no.
+    pub(crate) async fn check(
+        &self,
+        caller: &Caller,
+        most_cost: u64,
+        day: Day,
+    ) -> Result<Result<(), Refusal>, azure::Error> {
+        if self.limits.daily_images > 0 && locked(&self.free).get(caller) != Some(&day) {
+            let refused = self.limits.check_quota(self.used(caller, day).await?, day);
+            if refused.is_err() {
+                return Ok(refused);
+            }
+        }
+        if *locked(&self.spent) != Some(day) {
             return Ok(Ok(()));
         }
-        self.committer
-            .step(ACCEPTED_WITHIN, move |view| {
-                let used = if limits.daily_images > 0 { view.caller(day, &caller).used } else { 0 };
-                limits.check_quota(used, day)?;
-                if was_spent { limits.check_budget(&view.day(day), most_cost) } else { Ok(()) }
-            })
-            .await
+        let totals = match self.read(&RowKey::Day(day)).await? {
+            Some(Row::Day(totals)) => totals,
+            _ => DayTotals::default(),
+        };
+        Ok(self.limits.check_budget(&totals, most_cost))
     }
 
     /// How a caller stands; `None` without a quota.
-    pub(crate) async fn standing(&self, caller: &Caller, day: Day) -> Result<Option<Standing>, GaveUp> {
+    pub(crate) async fn standing(&self, caller: &Caller, day: Day) -> Result<Option<Standing>, azure::Error> {
         if self.limits.daily_images == 0 {
             return Ok(None);
         }
-        let caller = caller.clone();
-        let totals = self.committer.step(ACCEPTED_WITHIN, move |view| view.caller(day, &caller)).await?;
-        Ok(self.limits.standing(totals.used, day))
+        Ok(self.limits.standing(self.used(caller, day).await?, day))
+    }
+
+    async fn used(&self, caller: &Caller, day: Day) -> Result<u32, azure::Error> {
+        Ok(match self.read(&RowKey::Caller(day, caller.clone())).await? {
+            Some(Row::Caller(totals)) => totals.used,
+            _ => 0,
+        })
     }
 
     /// The generation that a key stands for, unless the key is free.
@@ -131,9 +152,18 @@ impl<S: Store> Records<S> {
         &self,
         key: &KeyClaim,
         now: OffsetDateTime,
-    ) -> Result<Option<(KeyRow, Generation)>, GaveUp> {
-        let digest = key.digest.clone();
-        self.committer.step(ACCEPTED_WITHIN, move |view| find_key(view, &digest, now)).await
+    ) -> Result<Option<(KeyRow, Generation)>, azure::Error> {
+        let Some(Row::Key(row)) = self.read(&RowKey::Key(key.digest.clone())).await? else { return Ok(None) };
+        if !row.is_current(now) {
+            return Ok(None);
+        }
+        let found = self.get(&row.address).await?.filter(|generation| !generation.is_void());
+        Ok(found.map(|generation| (row, generation)))
+    }
+
+    async fn read(&self, key: &RowKey) -> Result<Option<Row>, azure::Error> {
+        let found = self.committer.store().get(&key.text()).await?;
+        found.map(|(columns, _)| key.read(&columns)).transpose()
     }
 
     /// Reads a record; `None` where there is none.
@@ -141,11 +171,9 @@ impl<S: Store> Records<S> {
     /// # Errors
     /// It is not known.
     pub(crate) async fn get(&self, address: &Address) -> Result<Option<Generation>, azure::Error> {
-        let key = RowKey::Generation(address.clone());
-        let Some((columns, _)) = self.committer.store().get(&key.text()).await? else { return Ok(None) };
-        match key.read(&columns)? {
-            Row::Generation(generation) => Ok(Some(*generation)),
-            _ => Err(azure::Error::Malformed),
+        match self.read(&RowKey::Generation(address.clone())).await? {
+            Some(Row::Generation(generation)) => Ok(Some(*generation)),
+            _ => Ok(None),
         }
     }
 
@@ -247,11 +275,9 @@ impl<S: Store> Records<S> {
 
     /// Whether a process has died: nothing was heard of it for so long that no clock explains it.
     pub(crate) async fn is_dead(&self, process: &str, now: OffsetDateTime) -> Result<bool, azure::Error> {
-        let key = RowKey::Process(process.to_owned());
-        let Some((columns, _)) = self.committer.store().get(&key.text()).await? else { return Ok(true) };
-        match key.read(&columns)? {
-            Row::Process(lease) => Ok(lease.until + CLOCK_SKEW <= now),
-            _ => Err(azure::Error::Malformed),
+        match self.read(&RowKey::Process(process.to_owned())).await? {
+            Some(Row::Process(lease)) => Ok(lease.until + CLOCK_SKEW <= now),
+            _ => Ok(true),
         }
     }
 
@@ -268,6 +294,18 @@ impl<S: Store> Records<S> {
                 is_free
             })
             .await
+    }
+
+    fn remember(&self, caller: Caller, day: Day, standing: Option<Standing>) {
+        let mut free = locked(&self.free);
+        if free.len() >= MAX_REMEMBERED {
+            free.clear();
+        }
+        if standing.is_some_and(|standing| standing.remaining() > 0) {
+            free.insert(caller, day);
+        } else {
+            free.remove(&caller);
+        }
     }
 
     /// What is written of this process's life along with its records, where it is time for that.

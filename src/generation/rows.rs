@@ -1,6 +1,8 @@
 //! The rows of the state table: their keys, what they hold, and how that is written in columns.
 //! `docs/compatibility.md` says what a later version must still read.
 
+use std::time::Duration;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -16,6 +18,8 @@ use crate::spending::{CallerTotals, Day, DayTotals};
 /// and a character is two at the most.
 const MAX_PART_CHARACTERS: usize = 16_000;
 
+/// How long an Idempotency-Key stands for its generation.
+const KEY_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 /// Columns of a generation that queries select and filter by.
 pub(crate) const STATUS: &str = "Status";
 pub(crate) const PROCESS: &str = "Process";
@@ -64,6 +68,13 @@ pub(crate) struct LeaseRow {
     pub(crate) process: String,
     #[serde(with = "time::serde::rfc3339")]
     pub(crate) until: OffsetDateTime,
+}
+
+impl KeyRow {
+    /// Whether the key still stands for its generation.
+    pub(crate) fn is_current(&self, now: OffsetDateTime) -> bool {
+        self.used_at + KEY_KEPT > now
+    }
 }
 
 impl RowKey {

@@ -1,7 +1,5 @@
 //! The steps themselves: pure functions on a view of the rows.
 
-use std::time::Duration;
-
 use time::OffsetDateTime;
 
 use super::outcome::{Failure, Outcome};
@@ -9,9 +7,6 @@ use super::record::{Address, Event, Generation, State};
 use super::rows::KeyRow;
 use super::view::View;
 use crate::spending::{DayTotals, Limits, Refusal, Standing, Told};
-
-/// How long an Idempotency-Key stands for its generation.
-const KEY_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// An Idempotency-Key with its request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,8 +97,8 @@ pub(super) fn accept(
 }
 
 /// The generation that a key stands for: not one whose time is over, and not one that came to nothing.
-pub(super) fn find_key(view: &mut View<'_>, digest: &str, now: OffsetDateTime) -> Option<(KeyRow, Generation)> {
-    let row = view.key(digest).filter(|row| row.used_at + KEY_KEPT > now)?;
+fn find_key(view: &mut View<'_>, digest: &str, now: OffsetDateTime) -> Option<(KeyRow, Generation)> {
+    let row = view.key(digest).filter(|row| row.is_current(now))?;
     let generation = view.generation(&row.address).filter(|generation| !generation.is_void())?;
     Some((row, generation))
 }

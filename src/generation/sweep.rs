@@ -2,6 +2,7 @@
 //! at a time, ends generations whose process has died and jobs that are too old.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::commit::Patience;
@@ -30,7 +31,7 @@ impl Generations {
             if draws && let Err(error) = self.records.renew(self.now()).await {
                 tracing::warn!(cause = chain(&error), "this process could not say that it is alive");
             }
-            is_needed |= draws;
+            is_needed |= draws || self.has_added.swap(false, Ordering::Relaxed);
             if is_needed && tick % SWEPT_EVERY == 0 {
                 is_needed = match self.sweep().await {
                     Ok(open) => open > 0,

@@ -34,9 +34,7 @@ const BEGINS_AT: OffsetDateTime = datetime!(2026-11-21 23:59:58 UTC);
 const CALLERS: [&str; 2] = ["anna", "bob"];
 const REQUESTS: usize = 8;
 /// After that nothing fails and nobody is killed any more.
-const WILD_FOR: Duration = Duration::from_secs(60);
-/// A process that lives for so long after it gave up has withdrawn the request.
-const WITHDRAWN_WITHIN: Duration = Duration::from_secs(30);
+const WILD_FOR: Duration = Duration::from_secs(40);
 /// Long enough for the leases of the dead, for sweeps, and for transactions that land late.
 const CALM_FOR: Duration = Duration::from_secs(250);
 
@@ -61,8 +59,8 @@ struct Outside {
     asked: BTreeMap<String, u32>,
     /// Images that a caller was told of.
     promised: BTreeSet<String>,
-    /// Requests whose caller was told that nobody knows, by which process, and when.
-    gave_up: Vec<(String, String, Instant)>,
+    /// Requests whose caller was told that they failed, and that were withdrawn.
+    withdrawn: BTreeSet<String>,
 }
 
 /// A process on a machine.
@@ -127,10 +125,6 @@ impl Process {
     /// Ends it at whatever it is doing; what one of its tasks found wrong is this test's failure.
     fn kill(&self) {
         self.model.kill();
-        // It has had no time to withdraw these.
-        let is_excused = |since: &Instant| since.elapsed() < WITHDRAWN_WITHIN;
-        let id = self.records.process();
-        locked(&self.world.state).gave_up.retain(|(_, process, since)| process != id || !is_excused(since));
         let mut tasks = locked(&self.tasks);
         while let Some(ended) = tasks.try_join_next() {
             if let Err(error) = ended {
@@ -248,16 +242,17 @@ impl Process {
             Ok(Err(NotAccepted::Refused(_) | NotAccepted::KeyUsed(_))) => false,
             Ok(Err(NotAccepted::GivenUp)) => panic!("a generation is accepted before it is given up"),
             Err(gave_up) => {
-                if generation.order.via == Via::Request {
-                    let (image_id, process) = (generation.order.image_id.clone(), self.records.process().to_owned());
-                    locked(&self.world.state).gave_up.push((image_id, process, Instant::now()));
-                }
-                if gave_up.may_be_written {
-                    let generation = generation.clone();
-                    self.spawn(|process| async move {
+                let withdraws = gave_up.may_be_written;
+                let generation = generation.clone();
+                self.spawn(|process| async move {
+                    if withdraws {
                         assert!(process.records.withdraw(&generation).await.is_ok(), "it is not given up");
-                    });
-                }
+                    }
+                    // Of a job that was written after all a delivery may have begun.
+                    if generation.order.via == Via::Request {
+                        locked(&process.world.state).withdrawn.insert(generation.order.image_id);
+                    }
+                });
                 false
             }
         }
@@ -431,7 +426,7 @@ async fn run(seed: u64) {
             queue: Vec::new(),
             asked: BTreeMap::new(),
             promised: BTreeSet::new(),
-            gave_up: Vec::new(),
+            withdrawn: BTreeSet::new(),
         }),
     });
     let mut processes = [0, 1].map(|machine| Process::start(&world, machine, model.for_another()));
@@ -485,7 +480,7 @@ fn check(world: &World, model: &Model) {
         let (order, contribution) = (&generation.order, generation.contribution());
         let outcome = generation.outcome().unwrap_or_else(|| panic!("{row} has not ended: {:?}", generation.state));
         let is_there = outside.gallery.contains_key(&order.image_id);
-        if outside.gave_up.iter().any(|(image_id, ..)| *image_id == order.image_id) {
+        if outside.withdrawn.contains(&order.image_id) {
             assert_eq!(*outcome, Outcome::NotDrawn(Failure::NotAccepted), "{row}: its caller was told that it failed");
         }
         assert_eq!(matches!(outcome, Outcome::Stored { .. }), is_there, "{row} is {outcome:?}");
