@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::batch::{GaveUp, MAX_ROWS, Pending, compose};
@@ -29,7 +30,7 @@ const WINDOW_AFTER_CONFLICT: f64 = 1.5;
 const WINDOW_AFTER_SUCCESS: f64 = 0.7;
 /// A step that has waited for long pauses for at most this part of the time that it has left.
 const PART_OF_TIME_LEFT: u32 = 4;
-/// An end has no deadline, and hurries as if it had this.
+/// An end has no deadline, and hurries as if it had this; it has it when the process is to end.
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
 /// Between tries while the table fails: a random part of this, doubled with each try.
 const FIRST_PAUSE: Duration = Duration::from_millis(30);
@@ -71,6 +72,8 @@ struct Inner<S> {
     /// This process, whose own drawing generations are remembered.
     process: String,
     tasks: TaskTracker,
+    /// Cancelled when the process is to end: then nothing is written with endless patience any more.
+    stopping: CancellationToken,
     queue: Mutex<Queue>,
     /// Rows as they were last seen, while nobody writes.
     rows: Mutex<HashMap<RowKey, Known>>,
@@ -90,16 +93,17 @@ struct Queue {
 pub(crate) enum Patience {
     /// Somebody waits.
     For(Duration),
-    /// It must be written.
+    /// It must be written, as long as the process lives.
     Endless,
 }
 
 impl<S: Store> Committer<S> {
-    pub(crate) fn new(store: S, process: String, tasks: TaskTracker) -> Self {
+    pub(crate) fn new(store: S, process: String, tasks: TaskTracker, stopping: CancellationToken) -> Self {
         Self(Arc::new(Inner {
             store,
             process,
             tasks,
+            stopping,
             queue: Mutex::default(),
             rows: Mutex::default(),
             window: Mutex::default(),
@@ -176,7 +180,7 @@ impl<S: Store> Inner<S> {
                 // What others fight over has changed meanwhile.
                 rows.retain(|key, _| !matches!(key, RowKey::Day(_)));
             }
-            give_up_late(&mut steps, &cause);
+            give_up_late(&mut steps, &cause, self.stopping.is_cancelled());
             match self.round(&mut steps, &mut rows, limit).await {
                 Round::Done => {
                     (failures, limit) = (0, MAX_ROWS);
@@ -306,9 +310,13 @@ enum Round {
     TooLarge(usize),
 }
 
-fn give_up_late(steps: &mut VecDeque<Pending>, cause: &azure::Error) {
+fn give_up_late(steps: &mut VecDeque<Pending>, cause: &azure::Error, is_stopping: bool) {
     let now = Instant::now();
-    let is_late = |step: &Pending| step.deadline.is_some_and(|at| at <= now);
+    let is_late = |step: &Pending| match step.deadline {
+        Some(at) => at <= now,
+        // What it was to write is in the spool, or is found out by whoever sweeps.
+        None => is_stopping && step.since + ENDS_WITHIN <= now,
+    };
     let (late, rest): (VecDeque<Pending>, VecDeque<Pending>) = std::mem::take(steps).into_iter().partition(is_late);
     *steps = rest;
     for Pending { done, may_be_written, .. } in late {

@@ -74,7 +74,7 @@ impl Generations {
         digests: Digests,
         http: reqwest::Client,
     ) -> Result<Self, spool::Error> {
-        let tasks = TaskTracker::new();
+        let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
         let prices = Prices::new(&config.limits);
         let added = director::added_bytes(config.enhancement);
         let usual = Prompt::parse("an image").ok().and_then(|prompt| openai.plan(&prompt, &Wishes::default()).ok());
@@ -88,7 +88,7 @@ impl Generations {
         Ok(Self {
             openai,
             gallery,
-            records: Records::new(Committer::new(table, process, tasks.clone()), limits),
+            records: Records::new(Committer::new(table, process, tasks.clone(), stopping.clone()), limits),
             spool: Spool::open(&config.spool_dir)?,
             queue: config.queue.as_ref().map(|config| Queue::new(config, QUEUE, http)),
             admission: Admission::new(config.max_concurrent_generations),
@@ -102,7 +102,7 @@ impl Generations {
             added: Notify::new(),
             has_added: AtomicBool::new(false),
             tasks,
-            stopping: CancellationToken::new(),
+            stopping,
         })
     }
 

@@ -367,6 +367,31 @@ async fn an_image_that_counts_as_lost_and_is_found_in_a_spool_corrects_state_and
     assert_eq!(quota_of(&visionary, "anna").await["used"], 1);
 }
 
+/// How a generation ended is kept in the spool, for the next process on the same folder.
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_table_that_is_away_and_the_end_is_written_by_the_next_process() {
+    let (mut visionary, faults) = with_faults(five()).await;
+    let hold = Hold::new();
+    let refusal = Reply::error(400, "image_generation_user_error", "moderation_blocked", "");
+    visionary.openai.script(Endpoint::Images, refusal.held_by(&hold));
+    let cut = async {
+        hold.reached(1).await;
+        faults.set(Line::Cut);
+        hold.release();
+    };
+    let (refused, ()) = tokio::join!(generate_as(&visionary, "anna"), cut);
+    assert_eq!((refused.status, refused.header("x-error-code")), (422, "prompt_rejected"));
+    visionary.host.terminate_handler(0);
+    let exits = visionary.host.wait_for_exits(0, 1);
+    tokio::time::timeout(Duration::from_secs(90), exits).await.expect("the handler ends within 90 s");
+    faults.set(Line::Whole);
+    visionary.host.start_handler(0).await.unwrap();
+    let today = visionary.settled().await;
+    assert_eq!((&today["refusals"], &today["lost"], &today["usd"]), (&json!(1), &json!(0), &json!(0.0)));
+    assert_eq!(quota_of(&visionary, "anna").await["used"], 0);
+    assert_eq!(std::fs::read_dir(visionary.setting("SPOOL_DIR")).unwrap().count(), 0);
+}
+
 /// Those who may have no more are told so; the others that there is no room. Neither asks anything of
 /// the table but how a caller stands.
 #[tokio::test]

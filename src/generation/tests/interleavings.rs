@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use time::macros::datetime;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::model::{Failures, Latency, Model};
@@ -104,7 +105,8 @@ impl World {
 impl Process {
     fn start(world: &Arc<World>, machine: usize, model: Model) -> Arc<Self> {
         let id = format!("{:x}", locked(&world.state).random.u64(..));
-        let records = Records::new(Committer::new(model.clone(), id, TaskTracker::new()), world.limits);
+        let records =
+            Records::new(Committer::new(model.clone(), id, TaskTracker::new(), CancellationToken::new()), world.limits);
         let process = Arc::new(Self {
             world: Arc::clone(world),
             machine,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use time::macros::datetime;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::model::{Counts, Failures, Latency, Model};
@@ -27,7 +28,8 @@ const DRAWN_IN: Duration = Duration::from_secs(1);
 const LIMITS: Limits = Limits { daily_images: 0, daily_budget: u64::MAX / 2, usual_cost: COST };
 
 fn records(model: &Model, process: usize) -> Arc<Records<Model>> {
-    let committer = Committer::new(model.for_another(), format!("{process:032}"), TaskTracker::new());
+    let committer =
+        Committer::new(model.for_another(), format!("{process:032}"), TaskTracker::new(), CancellationToken::new());
     Arc::new(Records::new(committer, LIMITS))
 }
 
