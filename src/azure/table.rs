@@ -4,7 +4,7 @@
 //! not escape keys. The API: <https://learn.microsoft.com/rest/api/storageservices/table-service-rest-api>.
 
 use std::fmt::Write as _;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -22,8 +22,10 @@ const NAME: &str = "visionary";
 const VERSION: &str = "2020-12-06";
 /// For one call. A request for an image waits much longer.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Pauses before a read is repeated; a transaction is never repeated here.
-const READ_PAUSES_MS: [u64; 2] = [100, 400];
+/// A read that fails is repeated for so long, after pauses that double; a transaction is never repeated
+/// here.
+const REPEATED_FOR: Duration = Duration::from_secs(5);
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// Azurite takes no boundary that begins in another way.
 const BOUNDARY: &str = "batch_visionary";
 const CHANGES: &str = "changeset_visionary";
@@ -212,21 +214,20 @@ impl Table {
 
     /// A successful answer; `None` where there is no such row or table.
     async fn read(&self, url: &Url) -> Result<Option<Response>, Error> {
-        let mut pauses = READ_PAUSES_MS.into_iter();
+        let (began, mut pause) = (Instant::now(), FIRST_PAUSE);
         loop {
-            let result = match self.request(Method::GET, url).send().await {
+            let (status, error) = match self.request(Method::GET, url).send().await {
                 Ok(response) if response.status().is_success() => return Ok(Some(response)),
                 Ok(response) if response.status() == StatusCode::NOT_FOUND => return Ok(None),
                 Ok(response) => refusal(response).await,
                 Err(error) if error.is_timeout() => return Err(Error::Unreachable),
                 Err(_) => (StatusCode::SERVICE_UNAVAILABLE, Error::Unreachable),
             };
-            match (result, pauses.next()) {
-                ((status, _), Some(pause)) if status.is_server_error() => {
-                    tokio::time::sleep(Duration::from_millis(pause)).await;
-                }
-                ((_, error), _) => return Err(error),
+            if !status.is_server_error() || began.elapsed() + pause > REPEATED_FOR {
+                return Err(error);
             }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
         }
     }
 

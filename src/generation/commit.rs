@@ -248,11 +248,17 @@ impl<S: Store> Inner<S> {
             }
             Err(Failed::Conflict(index)) => {
                 let key = batch.operations.get(index).map(|(key, ..)| key.clone());
+                let key = key.filter(|key| !matches!(key, RowKey::Day(_)));
                 rows.retain(|known, _| !matches!(known, RowKey::Day(_)) && Some(known) != key.as_ref());
                 batch.put_back(steps, |pending, read| {
-                    let is_day = matches!(key, None | Some(RowKey::Day(_)));
-                    pending.conflicts += u32::from(!is_day && key.as_ref().is_some_and(|key| read.contains(key)));
+                    pending.conflicts += u32::from(key.as_ref().is_some_and(|key| read.contains(key)));
                 });
+                // A row that was taken for new is there: what the step wrote before, perhaps.
+                if let Some(key) = key
+                    && let Ok(known) = self.read(&key).await
+                {
+                    rows.insert(key, known);
+                }
                 Round::Conflict
             }
             Err(Failed::Unknown { cause, retry_after }) => {

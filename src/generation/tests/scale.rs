@@ -140,3 +140,21 @@ async fn ten_thousand_waiting_jobs_are_accounted_exactly() {
     assert_eq!(day.reserved, JOBS * MOST);
     assert_eq!(rows.keys().filter(|row| row.starts_with("generation-")).count(), 10_000);
 }
+
+/// It is written once, and its caller is told so.
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_transactions_answer_was_lost_is_accepted() {
+    let failures = Failures { lost_answers: 50, ..Failures::default() };
+    let model = Model::new(Latency::Network { call: CALL, row: ROW }, failures, 7);
+    let records = records(&model, 0);
+    let now = datetime!(2026-11-21 12:00 UTC);
+    for number in 0..100 {
+        let attempt = records.new_attempt();
+        let order = queued(&format!("{number:064}"), "anna", now).order;
+        let generation = Generation { order, state: State::Drawing(attempt) };
+        let accepted = records.accept(&generation, None, now).await;
+        assert!(matches!(accepted, Ok(Ok(_))), "{number}: {accepted:?}");
+    }
+    let day = read_day(&model.rows()[&RowKey::Day(crate::spending::Day::of(now)).text()]).expect("a day");
+    assert_eq!(day.reserved, 100 * MOST);
+}
