@@ -45,7 +45,11 @@ pub async fn run(
         () = model_watch::run(&app) => {}
     }
     app.generations.tasks.close();
-    app.generations.tasks.wait().await;
+    tokio::select! {
+        () = app.generations.tasks.wait() => {}
+        // What is still being drawn is not taken for dead.
+        () = app.generations.keep_sweeping() => {}
+    }
     if tokio::time::timeout(LAST_TRY, app.generations.recover_all()).await.unwrap_or(true) {
         tracing::error!("pictures are left in the spool; the next process on this folder stores them");
     }

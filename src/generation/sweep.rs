@@ -41,10 +41,7 @@ impl Generations {
                     }
                 };
             }
-            tokio::select! {
-                () = tokio::time::sleep(RENEWED_EVERY) => {}
-                () = self.stopping.cancelled() => return std::future::pending().await,
-            }
+            tokio::time::sleep(RENEWED_EVERY).await;
         }
     }
 
