@@ -131,7 +131,10 @@ impl Generations {
                 self.note_added();
                 Ok(standing)
             }
-            Ok(Err(NotAccepted::Refused(refusal))) => Err(Error::Refused(refusal, refusal.retry_after(now)).into()),
+            Ok(Err(NotAccepted::Refused(refusal))) => {
+                let day = generation.order.address.day();
+                Err(Error::Refused(refusal, refusal.retry_after(day, now)).into())
+            }
             Ok(Err(NotAccepted::KeyUsed(found))) => {
                 let (row, found) = *found;
                 // Another process was faster.
@@ -198,7 +201,7 @@ impl Generations {
         let day = Day::of(order.created_at);
         match self.records.check(&order.caller, order.most_cost, day).await {
             Ok(Ok(())) => Ok(None),
-            Ok(Err(refusal)) => Err(Error::Refused(refusal, refusal.retry_after(self.now()))),
+            Ok(Err(refusal)) => Err(Error::Refused(refusal, refusal.retry_after(day, self.now()))),
             Err(error) => Err(Error::RecordsUnavailable(error)),
         }
     }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use tracing::Instrument as _;
 
 use super::commit::Patience;
-use super::draw::{Work, outcome_of};
-use super::error::{Ended, Error};
+use super::draw::Work;
+use super::error::Error;
 use super::generations::Generations;
 use super::message::Message;
 use super::outcome::Failure;
@@ -21,7 +21,6 @@ use super::steps::Advanced;
 use crate::azure;
 use crate::logs::chain;
 use crate::prompts::director::{self, Direction};
-use crate::spending::Standing;
 
 /// A job that has not been drawn by then fails.
 pub(crate) const LONGEST_IN_QUEUE: Duration = Duration::from_secs(2 * 60 * 60);
@@ -169,14 +168,10 @@ impl Generations {
             self.advance(address, Event::PutBack(attempt)).await;
             return put_off;
         }
-        let mut standing: Option<Standing> = None;
-        if let Some(outcome) = outcome_of(&result) {
-            standing = self.end(&generation, &attempt, outcome).await;
-        }
         if let Err(error) = &result {
             tracing::warn!(cause = chain(error), "a job ended without an image");
         }
-        reporter.ended(Ended::of_result(result, standing));
+        self.conclude(&generation, &attempt, result, true, &reporter).await;
         Ok(())
     }
 

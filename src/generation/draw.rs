@@ -101,7 +101,7 @@ impl Generations {
 
     /// Writes how a generation ended, and says it: at once where an image is stored, unless the next
     /// request with the same key should find it.
-    async fn conclude(
+    pub(super) async fn conclude(
         self: &Arc<Self>,
         generation: &Generation,
         attempt: &Attempt,
@@ -263,7 +263,7 @@ impl Generations {
 }
 
 /// What a record says of that end; `None` where no generation was begun.
-pub(super) fn outcome_of(result: &Result<Outcome, Error>) -> Option<Outcome> {
+fn outcome_of(result: &Result<Outcome, Error>) -> Option<Outcome> {
     match result {
         Ok(outcome) => Some(outcome.clone()),
         Err(error) => error.failure().map(super::outcome::Failure::into_outcome),

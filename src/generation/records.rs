@@ -95,6 +95,9 @@ impl<S: Store> Records<S> {
                 self.renewed(renewed);
                 self.remember(caller, day, *standing);
             }
+            Err((NotAccepted::Refused(Refusal::QuotaExceeded(standing)), _)) => {
+                self.remember(caller, day, Some(*standing));
+            }
             Err((NotAccepted::Refused(Refusal::BudgetSpent), _)) => *locked(&self.spent) = Some(day),
             Err(_) => {}
         }

@@ -76,7 +76,12 @@ impl Generations {
                         let event = Event::GiveUp(Failure::TooOld);
                         self.records.advance(&address, event, WRITTEN_WITHIN).await.map_err(|gave_up| gave_up.cause)?;
                     }
-                    "drawing" => self.sweep_drawing(&address, column(PROCESS), &mut dead).await?,
+                    "drawing" => {
+                        if let Err(error) = self.sweep_drawing(&address, column(PROCESS), &mut dead).await {
+                            // The others do not wait for this one.
+                            tracing::warn!(cause = chain(&error), "a generation cannot be looked after yet");
+                        }
+                    }
                     _ => {}
                 }
             }

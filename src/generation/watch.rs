@@ -28,7 +28,10 @@ impl Drop for Held {
     fn drop(&mut self) {
         let mut watches = locked(&self.generations.watches.0);
         let Some(watched) = watches.get_mut(&self.address) else { return };
-        watched.is_here = false;
+        watched.holders = watched.holders.saturating_sub(1);
+        if watched.holders > 0 {
+            return;
+        }
         if watched.progress.receiver_count() == 0 || watched.progress.borrow().ended.is_some() {
             watches.remove(&self.address);
         } else {
@@ -45,8 +48,8 @@ impl Generations {
         let mut watches = locked(&self.watches.0);
         let watched = watches
             .entry(address.clone())
-            .or_insert_with(|| Watched { progress: watch::Sender::new(progress), is_here: true });
-        watched.is_here = true;
+            .or_insert_with(|| Watched { progress: watch::Sender::new(progress), holders: 0 });
+        watched.holders += 1;
         let reporter = Reporter::new(watched.progress.clone());
         (reporter, Held { generations: Arc::clone(self), address })
     }
@@ -74,7 +77,7 @@ impl Generations {
         }
         let (progress, receiver) = watch::channel(progress);
         self.spawn_polling(address.clone(), progress.clone());
-        watches.insert(address.clone(), Watched { progress, is_here: false });
+        watches.insert(address.clone(), Watched { progress, holders: 0 });
         Ok(Some(receiver))
     }
 
@@ -102,7 +105,13 @@ impl Generations {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = sender.closed() => {}
-                () = self.stopping.cancelled() => drop(locked(&self.watches.0).remove(address)),
+                () = self.stopping.cancelled() => {
+                    let mut watches = locked(&self.watches.0);
+                    if watches.get(address).is_some_and(|watched| watched.holders == 0) {
+                        watches.remove(address);
+                    }
+                    return;
+                }
             }
             if self.watches.end_polling(address) {
                 return;
@@ -113,7 +122,7 @@ impl Generations {
             let next = found.as_ref().map(Progress::of_record);
             let has_ended = next.as_ref().is_none_or(|next| next.ended.is_some());
             let mut watches = locked(&self.watches.0);
-            if watches.get(address).is_none_or(|watched| watched.is_here) {
+            if watches.get(address).is_none_or(|watched| watched.holders > 0) {
                 return;
             }
             if let Some(next) = next {

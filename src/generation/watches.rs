@@ -16,19 +16,19 @@ pub(crate) struct Watches(pub(super) Mutex<HashMap<Address, Watched>>);
 #[derive(Debug)]
 pub(super) struct Watched {
     pub(super) progress: watch::Sender<Progress>,
-    /// Whether this process draws it. Else it is polled.
-    pub(super) is_here: bool,
+    /// How many of this process's deliveries or requests hold it. Where none does, it is polled.
+    pub(super) holders: usize,
 }
 
 impl Watches {
     /// Whether this process draws it.
     pub(crate) fn is_here(&self, address: &Address) -> bool {
-        locked(&self.0).get(address).is_some_and(|watched| watched.is_here)
+        locked(&self.0).get(address).is_some_and(|watched| watched.holders > 0)
     }
 
     /// Whether this process draws anything.
     pub(crate) fn is_any_here(&self) -> bool {
-        locked(&self.0).values().any(|watched| watched.is_here)
+        locked(&self.0).values().any(|watched| watched.holders > 0)
     }
 
     pub(super) fn subscribe(&self, address: &Address) -> Option<watch::Receiver<Progress>> {
@@ -40,8 +40,8 @@ impl Watches {
     pub(super) fn end_polling(&self, address: &Address) -> bool {
         let mut watches = locked(&self.0);
         match watches.get(address) {
-            Some(watched) if !watched.is_here && watched.progress.receiver_count() > 0 => return false,
-            Some(watched) if !watched.is_here => drop(watches.remove(address)),
+            Some(watched) if watched.holders == 0 && watched.progress.receiver_count() > 0 => return false,
+            Some(watched) if watched.holders == 0 => drop(watches.remove(address)),
             Some(_) | None => {}
         }
         true

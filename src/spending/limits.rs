@@ -50,9 +50,9 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// When another try is worth it.
-    pub(crate) fn retry_after(self, now: OffsetDateTime) -> Duration {
-        let left = Day::of(now).left(now);
+    /// When another try is worth it, where it was refused on that day.
+    pub(crate) fn retry_after(self, day: Day, now: OffsetDateTime) -> Duration {
+        let left = day.left(now);
         match self {
             Self::BudgetReserved => left.min(RETRY_AFTER),
             Self::QuotaExceeded(_) | Self::BudgetSpent | Self::TooDear => left,

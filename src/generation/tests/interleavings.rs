@@ -195,12 +195,7 @@ impl Process {
         match self.records.check(&order.caller, MOST, day).await {
             Ok(Ok(())) => {}
             Ok(Err(Refusal::QuotaExceeded(_))) => {
-                let limit = self.world.limits.daily_images;
-                let unchanged = before == self.used(&day, &order.caller);
-                assert!(
-                    before >= limit || !unchanged,
-                    "refused, and the caller has used {before} of {limit} all the time"
-                );
+                self.assert_used_up(before, day, &order.caller);
                 return;
             }
             _ => return,
@@ -237,10 +232,23 @@ impl Process {
         }
     }
 
+    /// A caller was refused who had used so many images when the request began.
+    fn assert_used_up(&self, before: u32, day: Day, caller: &Caller) {
+        let limit = self.world.limits.daily_images;
+        let unchanged = before == self.used(&day, caller);
+        assert!(before >= limit || !unchanged, "refused, and the caller has used {before} of {limit} all the time");
+    }
+
     /// Whether it was accepted.
     async fn accept(self: &Arc<Self>, generation: &Generation, key: Option<&KeyClaim>) -> bool {
+        let (day, caller) = (generation.order.address.day(), &generation.order.caller);
+        let before = self.used(&day, caller);
         match self.records.accept(generation, key, self.world.now()).await {
             Ok(Ok(_)) => true,
+            Ok(Err(NotAccepted::Refused(Refusal::QuotaExceeded(_)))) => {
+                self.assert_used_up(before, day, caller);
+                false
+            }
             Ok(Err(NotAccepted::Refused(_) | NotAccepted::KeyUsed(_))) => false,
             Ok(Err(NotAccepted::GivenUp)) => panic!("a generation is accepted before it is given up"),
             Err(gave_up) => {
