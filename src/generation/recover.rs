@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::commit::Patience;
 use super::generations::Generations;
-use super::outcome::{Failure, Outcome};
+use super::outcome::Outcome;
 use super::record::{Address, Event, Generation, State};
 use super::spool::{self, Entry};
 use super::steps::Advanced;
@@ -163,7 +163,7 @@ impl Generations {
         match advanced {
             Advanced::Done(now) => {
                 if is_lost {
-                    log_loss(id, &Failure::AnswerLost);
+                    log_loss(id);
                 }
                 Ok(*now)
             }
@@ -179,10 +179,9 @@ impl Generations {
 }
 
 /// Says once which image is lost.
-pub(super) fn log_loss(image_id: &str, failure: &Failure) {
+fn log_loss(image_id: &str) {
     tracing::error!(
         image.id = image_id,
-        failure = ?failure,
         "an image may have been drawn and billed, and is lost: the provider's log may know of it"
     );
 }

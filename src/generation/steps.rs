@@ -107,11 +107,10 @@ pub(super) fn advance(view: &mut View<'_>, address: &Address, event: &Event) -> 
     let Some(old) = view.generation(address) else { return Advanced::Unknown };
     match old.advance(event) {
         Ok(new) => {
-            if matches!(event, Event::PutBack(_)) {
-                // Written in any case: a beginning that lands late must find another version.
+            // A put-back is written in any case: a beginning that lands late must find another version.
+            if old != new || matches!(event, Event::PutBack(_)) {
                 view.record(Some(&old), &new);
             }
-            write(view, &old, &new);
             Advanced::Done(Box::new(new))
         }
         Err(_) => Advanced::Refused(Box::new(old)),
