@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::app::App;
 use crate::azure::{self, Change, Failed, Operation, Query};
-use crate::generation::timestamp;
+use crate::generation::{TIME, timestamp};
 use crate::logs::chain;
 use crate::spending::Day;
 
@@ -44,7 +44,7 @@ async fn delete_past(app: &App) -> Result<usize, azure::Error> {
         ("key-", "key.".to_owned(), Some(before.as_str())),
         ("process-", "process.".to_owned(), Some(before.as_str())),
     ] {
-        deleted += delete(app, &Query { from, until: &until, condition, columns: &["RowKey"] }).await?;
+        deleted += delete(app, &Query { from, until: &until, condition, columns: &[TIME] }).await?;
     }
     Ok(deleted)
 }

@@ -41,6 +41,6 @@ pub(crate) use message::Message;
 pub(crate) use outcome::Failure;
 pub(crate) use progress::{Phase, Progress};
 pub(crate) use record::{Address, Order};
-pub(crate) use rows::timestamp;
+pub(crate) use rows::{TIME, timestamp};
 pub use spool::Error as SpoolError;
 pub(crate) use steps::Advanced;

@@ -20,8 +20,10 @@ use crate::config::ServiceConfig;
 /// Created when it is missing.
 const NAME: &str = "visionary";
 const VERSION: &str = "2020-12-06";
-/// For one call. A request for an image waits much longer.
+/// For one read. A request for an image waits much longer.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// For one transaction: what waits for it has time left to find out what became of it.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// A read that fails is repeated for so long, after pauses that double; a transaction is never repeated
 /// here.
 const REPEATED_FOR: Duration = Duration::from_secs(5);
@@ -139,6 +141,7 @@ impl Table {
         let body = self.body(operations);
         let request = self
             .request(Method::POST, &url)
+            .timeout(TRANSACTION_TIMEOUT)
             .header(header::CONTENT_TYPE, format!("multipart/mixed; boundary={BOUNDARY}"))
             .body(body);
         let response = request.send().await.map_err(|_| unknown(Error::Unreachable))?;

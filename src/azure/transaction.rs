@@ -89,7 +89,9 @@ pub(super) fn read_answer(text: &str, count: usize) -> Result<Vec<Version>, Fail
             let parsed = serde_json::from_str::<ErrorBody>(body).ok();
             let index = parsed.and_then(|body| body.error.message["value"].as_str()?.split(':').next()?.parse().ok());
             return Err(match (status, index) {
-                (409 | 412, index) if code != "TableAlreadyExists" => Failed::Conflict(index.unwrap_or_default()),
+                (409 | 412, index) if !matches!(code.as_str(), "TableAlreadyExists" | "TableBeingDeleted") => {
+                    Failed::Conflict(index.unwrap_or_default())
+                }
                 (404, index) if code != "TableNotFound" => Failed::Conflict(index.unwrap_or_default()),
                 (400 | 413, _) => Failed::Rejected(Error::Answered { status, code }),
                 (status, _) => unknown(Error::Answered { status, code }),
@@ -133,6 +135,7 @@ mod tests {
         assert!(matches!(failed("409 Conflict", "EntityAlreadyExists", "1:"), Failed::Conflict(1)));
         assert!(matches!(failed("404 Not Found", "ResourceNotFound", ""), Failed::Conflict(0)));
         assert!(matches!(failed("404 Not Found", "TableNotFound", "0:"), Failed::Unknown { .. }));
+        assert!(matches!(failed("409 Conflict", "TableBeingDeleted", "0:"), Failed::Unknown { .. }));
         assert!(matches!(failed("413 Too Large", "RequestBodyTooLarge", "0:"), Failed::Rejected(_)));
         assert!(matches!(failed("500 Internal", "InternalError", "0:"), Failed::Unknown { .. }));
         assert!(matches!(read_answer("", 1), Err(Failed::Unknown { .. })));

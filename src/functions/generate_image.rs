@@ -81,7 +81,11 @@ async fn respond(
     }
     if is_new {
         let ended = progress.wait_for(|progress| progress.ended.is_some());
-        let _ = tokio::time::timeout(app.sync_limit.saturating_sub(began.elapsed()), ended).await;
+        let limit = app.sync_limit.saturating_sub(began.elapsed());
+        if tokio::time::timeout(limit, ended).await.is_err() {
+            // There is no job before it was accepted.
+            let _ = progress.wait_for(|progress| progress.let_in.is_some() || progress.ended.is_some()).await;
+        }
     }
     let progress = progress.borrow().clone();
     Ok((answers::of_progress(app, accept, &progress).await, standing_of(&progress)))

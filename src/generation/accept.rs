@@ -11,14 +11,19 @@ use super::generations::Generations;
 use super::message::Message;
 use super::progress::Progress;
 use super::record::{Address, Generation, Order, State, Via};
+use super::records::ACCEPTED_WITHIN;
 use super::rows::KeyRow;
 use super::steps::{KeyClaim, NotAccepted};
+use crate::azure;
 use crate::caller::Caller;
 use crate::logs::chain;
 use crate::openai::{Drawing, Wishes};
 use crate::prompt::Prompt;
 use crate::prompts::director::{self, Direction};
 use crate::spending::{Day, Standing};
+
+/// How long an answer waits for what is withdrawn.
+const WITHDRAWN_WITHIN: Duration = Duration::from_secs(5);
 
 /// What a caller asks for.
 #[derive(Debug)]
@@ -106,17 +111,25 @@ impl Generations {
             Err(NotBegun::Error(error)) => Err(error),
             Err(NotBegun::Unknown(error)) => {
                 let withdrawing = Arc::clone(&self);
-                self.tasks.spawn(async move { withdrawing.withdraw(&generation).await }.in_current_span());
-                Err(error)
+                let withdraw = async move { withdrawing.withdraw(&generation).await };
+                let withdrawn = self.tasks.spawn(withdraw.in_current_span());
+                match tokio::time::timeout(WITHDRAWN_WITHIN, withdrawn).await {
+                    // It was accepted, and a delivery has begun.
+                    Ok(Ok(Some(found))) if !found.is_void() => Ok(Accepted::New(Progress::of_record(&found))),
+                    _ => Err(error),
+                }
             }
         }
     }
 
-    /// Ends a generation of which nobody knows whether it was accepted, however long that takes.
-    pub(super) async fn withdraw(&self, generation: &Generation) {
-        if let Err(error) = self.records.withdraw(generation).await {
-            tracing::error!(cause = chain(&error), "an accepted generation could not be withdrawn");
+    /// Ends a generation of which nobody knows whether it was accepted, however long that takes. What
+    /// it is then; `None` where the process is to end before that is known.
+    pub(super) async fn withdraw(&self, generation: &Generation) -> Option<Generation> {
+        let withdrawn = self.records.withdraw(generation).await;
+        if let Err(error) = &withdrawn {
+            tracing::error!(cause = chain(error), "an accepted generation could not be withdrawn");
         }
+        withdrawn.ok()
     }
 
     /// Writes the record of a new generation. How its caller stands then.
@@ -126,7 +139,7 @@ impl Generations {
         key: Option<&KeyClaim>,
     ) -> Result<Option<Standing>, NotBegun> {
         let now = self.now();
-        match self.records.accept(generation, key, now).await {
+        match self.records.accept(generation, key, now, ACCEPTED_WITHIN).await {
             Ok(Ok(standing)) => {
                 self.note_added();
                 Ok(standing)
@@ -144,7 +157,7 @@ impl Generations {
                     Err(error) => Err(error.into()),
                 }
             }
-            Ok(Err(NotAccepted::GivenUp)) => Err(Error::Panicked.into()),
+            Ok(Err(NotAccepted::GivenUp)) => Err(Error::RecordsUnavailable(azure::Error::Unreachable).into()),
             Err(gave_up) => {
                 let error = Error::RecordsUnavailable(gave_up.cause);
                 Err(if gave_up.may_be_written { NotBegun::Unknown(error) } else { error.into() })

@@ -77,16 +77,16 @@ pub(super) fn compose(
     let mut batch = Batch::default();
     let (mut missing, mut bytes) = (BTreeSet::new(), 0);
     let mut left = VecDeque::new();
-    let mut unwritten = Vec::new();
+    let mut must_be_current = Vec::new();
     while let Some(mut pending) = steps.pop_front() {
         let is_alone = pending.conflicts >= CONFLICTS_UNTIL_ALONE;
         if batch.steps.len() >= limit.max(1) || is_alone && !batch.steps.is_empty() {
             left.push_back(pending);
             continue;
         }
-        let mut view = View::new(rows, &batch.changed);
+        let mut view = View::new(rows, &batch.changed, pending.may_be_written);
         (pending.run)(&mut view);
-        let View { missing: lacks, read, written, .. } = view;
+        let View { missing: lacks, read, written, refuses, .. } = view;
         if !lacks.is_empty() {
             missing.extend(lacks);
             left.push_back(pending);
@@ -99,8 +99,8 @@ pub(super) fn compose(
             break;
         }
         bytes += size;
-        if written.is_empty() {
-            unwritten.push((pending.since, read.clone()));
+        if refuses || written.is_empty() {
+            must_be_current.push((pending.since, read.clone()));
         }
         batch.changed.extend(written);
         batch.steps.push((pending, read));
@@ -110,8 +110,8 @@ pub(super) fn compose(
     }
     left.append(steps);
     *steps = left;
-    // What a step read and did not write must have been read since it came, or be written here.
-    for (since, read) in unwritten {
+    // What these steps read must have been read since they came, or be written here.
+    for (since, read) in must_be_current {
         let is_stale =
             |key: &&RowKey| !batch.changed.contains_key(key) && rows.get(key).is_none_or(|known| known.at < since);
         missing.extend(read.iter().filter(is_stale).cloned());

@@ -5,7 +5,7 @@
 //! rows are read again, and each step runs again on what is there. So a step must find out from the
 //! rows whether it was written already.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -37,6 +37,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(30);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Callers' rows that are remembered.
 const MAX_CALLERS: usize = 1_000;
+/// The service is obeyed when it wants to be left alone, for so long.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(10);
+/// Of a row's key: enough to find it.
+const LOGGED_CHARACTERS: usize = 32;
 
 /// Where rows are.
 pub(crate) trait Store: Send + Sync + 'static {
@@ -159,6 +163,7 @@ impl<S: Store> Committer<S> {
 impl<S: Store> Inner<S> {
     /// Writes until nothing waits.
     async fn write_all(&self) {
+        let _writing = Writing(&self.queue);
         let mut rows = std::mem::take(&mut *locked(&self.rows));
         let mut window = std::mem::take(&mut *locked(&self.window));
         let (mut failures, mut limit) = (0, MAX_ROWS);
@@ -196,7 +201,8 @@ impl<S: Store> Inner<S> {
                 Round::Failed(error, retry_after) => {
                     cause = error;
                     let longest = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(failures)).min(LONGEST_PAUSE);
-                    let pause = longest.mul_f64(fastrand::f64()).max(retry_after.unwrap_or_default());
+                    let wanted = retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
+                    let pause = longest.mul_f64(fastrand::f64()).max(wanted);
                     failures += 1;
                     let deadline = steps.iter().filter_map(|step| step.deadline).min();
                     let until = Instant::now() + pause;
@@ -220,6 +226,10 @@ impl<S: Store> Inner<S> {
                     for (key, found) in read.await {
                         match found {
                             Ok(known) => drop(rows.insert(key, known)),
+                            Err(azure::Error::Malformed) => {
+                                rows.remove(&key);
+                                give_up_on(&key, steps, rows);
+                            }
                             Err(error) => return Round::Failed(error, None),
                         }
                     }
@@ -232,15 +242,14 @@ impl<S: Store> Inner<S> {
             return Round::Done;
         }
         let operations: Vec<Operation> = batch.operations.iter().map(|(_, operation, _)| operation.clone()).collect();
+        // Others may change what is written before its answer is here.
+        let at = Instant::now();
         match self.store.transact(&operations).await {
             Ok(versions) => {
                 let mut changed = batch.changed.clone();
                 for ((key, _, columns), version) in batch.operations.iter().zip(versions) {
                     let row = changed.remove(key);
-                    rows.insert(
-                        key.clone(),
-                        Known { row, columns: columns.clone(), version: Some(version), at: Instant::now() },
-                    );
+                    rows.insert(key.clone(), Known { row, columns: columns.clone(), version: Some(version), at });
                 }
                 batch.finish();
                 self.forget(rows);
@@ -250,6 +259,11 @@ impl<S: Store> Inner<S> {
                 let key = batch.operations.get(index).map(|(key, ..)| key.clone());
                 let key = key.filter(|key| !matches!(key, RowKey::Day(_)));
                 rows.retain(|known, _| !matches!(known, RowKey::Day(_)) && Some(known) != key.as_ref());
+                // Who is late at one of them is late at most: others draw for the same callers.
+                let read = batch.steps.iter().flat_map(|(_, read)| read);
+                for caller in read.filter(|read| key.is_some() && matches!(read, RowKey::Caller(..))) {
+                    rows.remove(caller);
+                }
                 batch.put_back(steps, |pending, read| {
                     pending.conflicts += u32::from(key.as_ref().is_some_and(|key| read.contains(key)));
                 });
@@ -307,6 +321,18 @@ impl<S: Store> Inner<S> {
     }
 }
 
+/// While somebody writes. A step that panics takes those with it that wait, but not those that come
+/// later.
+struct Writing<'a>(&'a Mutex<Queue>);
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            *locked(self.0) = Queue::default();
+        }
+    }
+}
+
 /// What came of a round.
 enum Round {
     Done,
@@ -314,6 +340,24 @@ enum Round {
     Failed(azure::Error, Option<Duration>),
     /// With so many steps.
     TooLarge(usize),
+}
+
+/// Gives up the steps that need a row which cannot be read: that does not pass by itself.
+fn give_up_on(row: &RowKey, steps: &mut VecDeque<Pending>, rows: &HashMap<RowKey, Known>) {
+    // Who knows a record's whole address may watch it.
+    let begins_with: String = row.text().chars().take(LOGGED_CHARACTERS).collect();
+    tracing::error!(row.begins_with = begins_with, "a row of the table is not as this program writes it");
+    let nothing = BTreeMap::new();
+    for mut step in std::mem::take(steps) {
+        let mut view = View::new(rows, &nothing, step.may_be_written);
+        (step.run)(&mut view);
+        if view.missing.contains(row) {
+            let Pending { done, may_be_written, .. } = step;
+            let _ = done.send(Err(GaveUp { may_be_written, cause: azure::Error::Malformed }));
+        } else {
+            steps.push_back(step);
+        }
+    }
 }
 
 fn give_up_late(steps: &mut VecDeque<Pending>, cause: &azure::Error, is_stopping: bool) {

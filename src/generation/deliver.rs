@@ -124,7 +124,10 @@ impl Generations {
         let direction =
             Direction { enhancement: order.enhancement, style: order.style.as_deref().and_then(director::named) };
         let drawing = match self.openai.plan(&order.prompt, &order.wishes) {
-            Ok(drawing) if self.most_cost(&drawing, director::added_bytes(order.enhancement)) <= order.most_cost => {
+            Ok(drawing)
+                if !order.in_budget
+                    || self.most_cost(&drawing, director::added_bytes(order.enhancement)) <= order.most_cost =>
+            {
                 drawing
             }
             // The model, its price or the settings have changed since.

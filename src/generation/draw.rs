@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tracing::Instrument as _;
 
 use super::accept::{Admitted, NotBegun, Plan};
+use super::commit::Patience;
 use super::error::{Ended, Error};
 use super::generations::Generations;
 use super::outcome::Outcome;
@@ -67,9 +68,7 @@ impl Generations {
         let attempt = self.records.new_attempt();
         let generation = Generation { order: (*order).clone(), state: State::Drawing(attempt.clone()) };
         // Without a limit nothing can refuse it, so the provider does not wait for the table.
-        let waits_for_table = order.in_quota || order.in_budget || key.is_some();
-        let mut beside = None;
-        if waits_for_table {
+        if order.in_quota || order.in_budget || key.is_some() {
             match self.accept(&generation, key.as_ref()).await {
                 Ok(standing) => reporter.let_in(standing),
                 Err(NotBegun::Before(found)) => {
@@ -80,22 +79,23 @@ impl Generations {
                 Err(NotBegun::Unknown(error)) => {
                     drop((turn, place, entry));
                     reporter.ended(error.into());
-                    return self.withdraw(&generation).await;
+                    self.withdraw(&generation).await;
+                    return;
                 }
             }
         } else {
-            let (accepting, generation) = (Arc::clone(self), generation.clone());
+            let (accepting, generation, reporter) = (Arc::clone(self), generation.clone(), reporter.clone());
             // Its end inserts the record where this does not.
-            let accept = async move { accepting.records.accept(&generation, None, accepting.now()).await };
-            beside = Some(self.tasks.spawn(accept));
+            let accept = async move {
+                if accepting.records.accept(&generation, None, accepting.now(), Patience::Endless).await.is_ok() {
+                    reporter.let_in(None);
+                }
+            };
+            self.tasks.spawn(accept);
             self.note_added();
-            reporter.let_in(None);
         }
         let result = self.draw_safely(&work, directed, reporter).await;
         drop((turn, place, entry));
-        if let Some(beside) = beside {
-            let _ = beside.await;
-        }
         self.conclude(&generation, &attempt, result, key.is_some(), reporter).await;
     }
 
@@ -127,14 +127,15 @@ impl Generations {
     /// outlive the process meanwhile is in the spool.
     pub(super) async fn end(&self, generation: &Generation, attempt: &Attempt, outcome: Outcome) -> Option<Standing> {
         let (id, address) = (&generation.order.image_id, &generation.order.address);
-        let is_image = matches!(outcome, Outcome::Stored { .. } | Outcome::StoredLater { .. });
-        let is_stored = matches!(outcome, Outcome::Stored { .. });
+        let (is_stored, is_later) =
+            (matches!(outcome, Outcome::Stored { .. }), matches!(outcome, Outcome::StoredLater { .. }));
         let mut end = Box::pin(self.records.end(generation, attempt, outcome.clone()));
         let mut is_kept = false;
         let ended = match tokio::time::timeout(END_WITHIN, &mut end).await {
             Ok(ended) => ended,
             Err(_) => {
-                if !is_image {
+                // An image that is to be stored is in the spool, with its end.
+                if !is_later {
                     let entry = EndEntry { address: address.clone(), attempt: attempt.clone(), outcome };
                     is_kept = self.spool.put_end(id, &entry).await.is_ok();
                 }
@@ -145,10 +146,10 @@ impl Generations {
             tracing::error!(cause = chain(error), image.id = id, "the end of a generation could not be recorded");
             return None;
         }
-        let removed = if is_stored {
-            self.spool.remove(id).await
-        } else if is_kept {
+        let removed = if is_kept {
             self.spool.remove_end(id).await
+        } else if is_stored {
+            self.spool.remove(id).await
         } else {
             Ok(())
         };

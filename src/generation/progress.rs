@@ -101,9 +101,14 @@ impl Reporter {
         self.progress.send_modify(|progress| progress.let_in = Some(LetIn { standing }));
     }
 
-    /// Says how it ended; nothing comes after that.
+    /// Says how it ended; nothing comes after that. What gave an image was accepted.
     pub(crate) fn ended(&self, ended: Ended) {
-        self.progress.send_modify(|progress| progress.ended = Some(Arc::new(ended)));
+        self.progress.send_modify(|progress| {
+            if ended.result.is_ok() {
+                progress.let_in.get_or_insert(LetIn { standing: None });
+            }
+            progress.ended = Some(Arc::new(ended));
+        });
     }
 
     pub(crate) fn phase(&self, phase: Phase) {

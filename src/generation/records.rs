@@ -12,14 +12,14 @@ use super::commit::{Committer, Patience, Store};
 use super::outcome::Outcome;
 use super::record::{Address, Attempt, Event, Generation};
 use super::rows::{KeyRow, LeaseRow, Row, RowKey};
-use super::steps::{Advanced, KeyClaim, NotAccepted, accept, advance, is_drawing, withdrawal, write};
+use super::steps::{Advanced, KeyClaim, NotAccepted, accept, advance, is_drawing, withdrawal, withdrawn};
 use crate::azure::{self, Table};
 use crate::caller::Caller;
 use crate::lock::locked;
 use crate::spending::{Day, DayTotals, Limits, Refusal, Standing};
 
 /// How long a caller is kept waiting for the table. (Four seconds were too few on a busy machine.)
-const ACCEPTED_WITHIN: Patience = Patience::For(Duration::from_secs(10));
+pub(crate) const ACCEPTED_WITHIN: Patience = Patience::For(Duration::from_secs(10));
 /// Callers that are remembered.
 const MAX_REMEMBERED: usize = 1_000;
 /// How long a process counts as alive that does not say so again, and how often it does.
@@ -35,8 +35,8 @@ pub(crate) struct Records<S = Table> {
     limits: Limits,
     /// Until when this process has said that it is alive.
     alive_until: Arc<Mutex<OffsetDateTime>>,
-    /// The day whose budget was found to be spent.
-    spent: Mutex<Option<Day>>,
+    /// The day whose budget has refused an image: it is looked at first from then on.
+    tight: Mutex<Option<Day>>,
     /// Callers who had images left when they were last accepted, and on which day.
     free: Mutex<HashMap<Caller, Day>>,
 }
@@ -47,7 +47,7 @@ impl<S: Store> Records<S> {
             committer,
             limits,
             alive_until: Arc::new(Mutex::new(OffsetDateTime::UNIX_EPOCH)),
-            spent: Mutex::default(),
+            tight: Mutex::default(),
             free: Mutex::default(),
         }
     }
@@ -76,13 +76,14 @@ impl<S: Store> Records<S> {
         generation: &Generation,
         key: Option<&KeyClaim>,
         now: OffsetDateTime,
+        patience: Patience,
     ) -> Result<Result<Option<Standing>, NotAccepted>, GaveUp> {
         let (limits, lease) = (self.limits, self.lease(now).filter(|_| is_drawing(generation)));
         let (day, caller) = (generation.order.address.day(), generation.order.caller.clone());
         let (generation, key, renewed) = (generation.clone(), key.cloned(), lease.clone());
         let answer = self
             .committer
-            .step(ACCEPTED_WITHIN, move |view| {
+            .step(patience, move |view| {
                 let accepted = accept(view, &generation, key.as_ref(), &limits, now);
                 if let (Ok(_), Some(lease)) = (&accepted, &lease) {
                     view.set_process(lease.clone());
@@ -98,8 +99,8 @@ impl<S: Store> Records<S> {
             Err((NotAccepted::Refused(Refusal::QuotaExceeded(standing)), _)) => {
                 self.remember(caller, day, Some(*standing));
             }
-            Err((NotAccepted::Refused(Refusal::BudgetSpent), _)) => *locked(&self.spent) = Some(day),
-            Err(_) => {}
+            Err((NotAccepted::Refused(_), _)) => *locked(&self.tight) = Some(day),
+            Err((NotAccepted::KeyUsed(_) | NotAccepted::GivenUp, _)) => {}
         }
         let (answer, news) = match answer {
             Ok((standing, news)) => (Ok(standing), news),
@@ -125,7 +126,7 @@ impl<S: Store> Records<S> {
                 return Ok(refused);
             }
         }
-        if *locked(&self.spent) != Some(day) {
+        if *locked(&self.tight) != Some(day) {
             return Ok(Ok(()));
         }
         let totals = match self.read(&RowKey::Day(day)).await? {
@@ -245,22 +246,17 @@ impl<S: Store> Records<S> {
 
     /// Ends a generation that was given up before anybody was asked, whether its record was written,
     /// is not there yet, or never will be: a transaction that lands late fails on what this leaves.
-    pub(crate) async fn withdraw(&self, generation: &Generation) -> Result<(), GaveUp> {
+    /// The generation as it is then: a job that a delivery has begun goes on.
+    pub(crate) async fn withdraw(&self, generation: &Generation) -> Result<Generation, GaveUp> {
         let generation = generation.clone();
         self.committer
             .step(Patience::Endless, move |view| {
-                // Of a job that was written a delivery may have begun: that is not withdrawn.
-                let event = withdrawal(&generation);
-                match view.generation(&generation.order.address) {
-                    Some(old) => {
-                        if let Ok(new) = old.advance(&event) {
-                            write(view, &old, &new);
-                        }
-                    }
-                    None => {
-                        if let Ok(tombstone) = generation.advance(&event) {
-                            view.record(None, &tombstone);
-                        }
+                match advance(view, &generation.order.address, &withdrawal(&generation)) {
+                    Advanced::Done(now) | Advanced::Refused(now) => *now,
+                    Advanced::Unknown => {
+                        let tombstone = withdrawn(&generation);
+                        view.record(None, &tombstone);
+                        tombstone
                     }
                 }
             })

@@ -112,8 +112,11 @@ impl Generations {
             Ok(None) => return false,
             Err(error) => {
                 tracing::error!(cause = chain(&error), image.id = id, "an end in the spool cannot be read");
-                self.spool.pass_over(id);
-                return false;
+                let is_damaged = matches!(error, spool::Error::Damaged);
+                if is_damaged {
+                    self.spool.pass_over(id);
+                }
+                return !is_damaged;
             }
         };
         let event = Event::End(end.attempt, end.outcome);

@@ -53,7 +53,7 @@ pub(crate) struct Entry {
     pub(crate) details: Details,
 }
 
-/// The end of a generation without an image, until its record says so.
+/// The end of a generation, until its record says so.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct EndEntry {
     pub(crate) address: Address,
@@ -94,7 +94,9 @@ impl Spool {
                 }
                 // A file may go while the folder is read.
                 let length = file.metadata().map_or(0, |metadata| metadata.len());
-                sizes = (sizes.0 + 1, sizes.1 + length);
+                // A table that is away does not keep images from being drawn.
+                let is_end = file.path().extension().is_some_and(|ending| ending == END_ENDING);
+                sizes = (sizes.0 + usize::from(!is_end), sizes.1 + length);
             }
             Ok(sizes)
         })
@@ -115,12 +117,15 @@ impl Spool {
         written
     }
 
-    /// Keeps the end of a generation without an image, for whoever starts on this folder after this
-    /// process.
+    /// Keeps the end of a generation that needs no picture here, in place of one that is there, for
+    /// whoever starts on this folder after this process.
     pub(crate) async fn put_end(&self, id: &str, end: &EndEntry) -> Result<(), Error> {
         let text = serde_json::to_vec(end).map_err(io::Error::from)?;
         locked(&self.in_hand).insert(id.to_owned());
-        self.write(id, END_ENDING, text, Bytes::new()).await
+        self.write(id, END_ENDING, text, Bytes::new()).await?;
+        remove(self.path(id, ENDING)).await?;
+        locked(&self.stored).remove(id);
+        Ok(())
     }
 
     /// An end that was kept; `None` where there is none any more.

@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 
 use super::outcome::{Failure, Outcome};
-use super::record::{Address, Event, Generation, State};
+use super::record::{Address, Event, Generation, State, Via};
 use super::rows::KeyRow;
 use super::view::View;
 use crate::spending::{DayTotals, Limits, Refusal, Standing, Told};
@@ -26,8 +26,8 @@ pub(crate) enum NotAccepted {
     /// Its key stands for another generation.
     #[error("the Idempotency-Key stands for another generation")]
     KeyUsed(Box<(KeyRow, Generation)>),
-    /// It was given up before.
-    #[error("the generation was given up")]
+    /// It was refused a moment ago, and would not be now.
+    #[error("the generation was refused")]
     GivenUp,
 }
 
@@ -58,17 +58,17 @@ pub(super) fn accept(
     let found = view.new_generation(&order.address);
     let used = if order.in_quota { view.caller(day, &order.caller).used } else { 0 };
     let totals = if order.in_budget { Some(view.day(day)) } else { None };
-    if let Some(found) = found {
+    let was_refused = match &found {
+        Some(found) if found.outcome() == Some(&Outcome::NotDrawn(Failure::NotAccepted)) => true,
         // Written already, and the answer was lost.
-        let gave_up = found.is_void();
-        return if gave_up { Err((NotAccepted::GivenUp, None)) } else { Ok((limits.standing(used, day), None)) };
-    }
-    if let Some(key) = key {
-        if let Some(found) = find_key(view, &key.digest, now) {
-            return Err((NotAccepted::KeyUsed(Box::new(found)), None));
-        }
-        let row = KeyRow { address: order.address.clone(), fingerprint: key.fingerprint.clone(), used_at: now };
-        view.set_key(&key.digest, row);
+        Some(_) => return Ok((limits.standing(used, day), None)),
+        None => false,
+    };
+    if let Some(key) = key
+        && let Some(found) = find_key(view, &key.digest, now)
+    {
+        leave_tombstone(view, generation);
+        return Err((NotAccepted::KeyUsed(Box::new(found)), None));
     }
     let quota = if order.in_quota { limits.check_quota(used, day) } else { Ok(()) };
     let budget = totals.as_ref().map_or(Ok(()), |totals| limits.check_budget(totals, order.most_cost));
@@ -80,19 +80,28 @@ pub(super) fn accept(
         (Some(totals), Ok(()), refused) => limits.news(totals, refused),
         _ => None,
     };
-    let refused = quota.and(budget);
-    if refused.is_err() {
-        view.written.clear();
-    } else {
-        view.record(None, generation);
-    }
+    let accepted = match quota.and(budget) {
+        Ok(()) if was_refused => return Err((NotAccepted::GivenUp, None)),
+        Ok(()) => {
+            if let Some(key) = key {
+                let row = KeyRow { address: order.address.clone(), fingerprint: key.fingerprint.clone(), used_at: now };
+                view.set_key(&key.digest, row);
+            }
+            view.record(None, generation);
+            Ok(limits.standing(used + 1, day))
+        }
+        Err(refusal) => {
+            leave_tombstone(view, generation);
+            Err(NotAccepted::Refused(refusal))
+        }
+    };
     if let Some(news) = news {
         let totals = view.day(day);
         view.set_day(day, DayTotals { told: news, ..totals });
     }
-    match refused {
-        Ok(()) => Ok((limits.standing(used + 1, day), news)),
-        Err(refusal) => Err((NotAccepted::Refused(refusal), news)),
+    match accepted {
+        Ok(standing) => Ok((standing, news)),
+        Err(error) => Err((error, news)),
     }
 }
 
@@ -117,10 +126,20 @@ pub(super) fn advance(view: &mut View<'_>, address: &Address, event: &Event) -> 
     }
 }
 
-pub(super) fn write(view: &mut View<'_>, old: &Generation, new: &Generation) {
-    if old != new {
-        view.record(Some(old), new);
+/// Where something of a refused generation is under way, its record says that it was refused: the
+/// message of a job, whose delivery would wait for a record that never comes; a transaction that may
+/// land late, and must fail then.
+fn leave_tombstone(view: &mut View<'_>, refused: &Generation) {
+    view.refuses = true;
+    if refused.order.via == Via::Queue || view.may_be_written {
+        view.record(None, &withdrawn(refused));
     }
+}
+
+/// What is left of a generation that is not accepted.
+pub(super) fn withdrawn(generation: &Generation) -> Generation {
+    // Nothing is refused of a generation that has not ended.
+    generation.advance(&withdrawal(generation)).unwrap_or_else(|_| generation.clone())
 }
 
 pub(super) fn withdrawal(generation: &Generation) -> Event {

@@ -16,8 +16,8 @@ use crate::azure::{self, Query};
 use crate::logs::chain;
 use crate::spending::Day;
 
-/// Between two sweeps, in renewals.
-const SWEPT_EVERY: u32 = 4;
+/// Between two sweeps.
+const SWEPT_EVERY: Duration = Duration::from_secs(60);
 /// Generations of earlier days have gone.
 const DAYS: u16 = 2;
 const WRITTEN_WITHIN: Patience = Patience::For(Duration::from_secs(10));
@@ -25,14 +25,26 @@ const WRITTEN_WITHIN: Patience = Patience::For(Duration::from_secs(10));
 impl Generations {
     /// Looks after things until it is dropped. An app that nobody uses asks storage for nothing.
     pub(crate) async fn keep_sweeping(&self) {
-        let mut is_needed = true;
-        for tick in 0_u32.. {
-            let draws = self.watches.is_any_here();
-            if draws && let Err(error) = self.records.renew(self.now()).await {
+        // Beside each other, because a sweep may take longer than this process counts as alive.
+        tokio::join!(self.keep_renewing(), self.keep_ending());
+    }
+
+    async fn keep_renewing(&self) {
+        loop {
+            if self.watches.is_any_here()
+                && let Err(error) = self.records.renew(self.now()).await
+            {
                 tracing::warn!(cause = chain(&error), "this process could not say that it is alive");
             }
-            is_needed |= draws || self.has_added.swap(false, Ordering::Relaxed);
-            if is_needed && tick % SWEPT_EVERY == 0 {
+            tokio::time::sleep(RENEWED_EVERY).await;
+        }
+    }
+
+    async fn keep_ending(&self) {
+        let mut is_needed = true;
+        loop {
+            is_needed |= self.watches.is_any_here() || self.has_added.swap(false, Ordering::Relaxed);
+            if is_needed {
                 is_needed = match self.sweep().await {
                     Ok(open) => open > 0,
                     Err(error) => {
@@ -41,7 +53,7 @@ impl Generations {
                     }
                 };
             }
-            tokio::time::sleep(RENEWED_EVERY).await;
+            tokio::time::sleep(SWEPT_EVERY).await;
         }
     }
 

@@ -31,11 +31,27 @@ pub(crate) struct View<'a> {
     pub(crate) read: BTreeSet<RowKey>,
     pub(crate) missing: BTreeSet<RowKey>,
     pub(crate) written: BTreeMap<RowKey, Row>,
+    /// Whether the step refuses what was wanted: then what it read must be as it is now.
+    pub(crate) refuses: bool,
+    /// Whether what the step wrote in an earlier round may have been written, or may yet be.
+    pub(crate) may_be_written: bool,
 }
 
 impl<'a> View<'a> {
-    pub(crate) fn new(known: &'a HashMap<RowKey, Known>, before: &'a BTreeMap<RowKey, Row>) -> Self {
-        Self { known, before, read: BTreeSet::new(), missing: BTreeSet::new(), written: BTreeMap::new() }
+    pub(crate) fn new(
+        known: &'a HashMap<RowKey, Known>,
+        before: &'a BTreeMap<RowKey, Row>,
+        may_be_written: bool,
+    ) -> Self {
+        Self {
+            known,
+            before,
+            read: BTreeSet::new(),
+            missing: BTreeSet::new(),
+            written: BTreeMap::new(),
+            refuses: false,
+            may_be_written,
+        }
     }
 
     fn get(&mut self, key: &RowKey) -> Option<&Row> {

@@ -507,6 +507,44 @@ async fn a_reservation_whose_answer_was_lost_counts_once() {
     assert_eq!((&today["images"], &today["usd"]), (&json!(4), &json!(0.210_92)));
 }
 
+/// An answer that leads to a job is true: there is none before the request was accepted.
+#[tokio::test]
+async fn a_request_that_takes_too_long_becomes_a_job_only_once_it_was_accepted() {
+    let (visionary, faults) = with_faults(five().set("MODERATION", "on").set("SYNC_LIMIT_SECONDS", "1")).await;
+    let hold = Hold::new();
+    visionary.openai.script(Endpoint::Moderations, Reply::normal().held_by(&hold));
+    let stall = async {
+        hold.reached(1).await;
+        faults.set(Line::Stalled);
+        hold.release();
+    };
+    let (answer, ()) = tokio::join!(generate_as(&visionary, "anna"), stall);
+    assert_eq!((answer.status, answer.header("x-error-code")), (503, "quota_unavailable"), "{}", answer.body);
+    assert!(visionary.openai.requests(Endpoint::Images).is_empty());
+}
+
+/// Nothing waits for the table then, so neither does the image; and a job is not what it can be had as.
+#[tokio::test]
+async fn without_limits_an_image_that_takes_long_is_answered_as_such_while_the_table_is_down() {
+    let setup = five().set("DAILY_IMAGE_QUOTA", "0").set("DAILY_BUDGET_USD", "0").set("SYNC_LIMIT_SECONDS", "1");
+    let (visionary, faults) = with_faults(setup).await;
+    faults.set(Line::Cut);
+    visionary.openai.script(Endpoint::Images, Reply::normal().after(Duration::from_secs(3)));
+    let answer = generate_as(&visionary, "anna").await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    // The gallery has it, so nothing has to be kept for it; its end is, until the table is back.
+    let spool = visionary.setting("SPOOL_DIR");
+    let kept = async || {
+        let files = std::fs::read_dir(&spool).unwrap().map(|file| file.unwrap().path());
+        let endings: Vec<_> = files.map(|path| path.extension().unwrap().to_owned()).collect();
+        (endings == ["end"]).then_some(())
+    };
+    eventually(kept).await;
+    faults.set(Line::Whole);
+    eventually(async || Some(today(&visionary).await).filter(|today| today["images"] == 1)).await;
+    eventually(async || (std::fs::read_dir(&spool).unwrap().count() == 0).then_some(())).await;
+}
+
 // Moderation.
 
 #[tokio::test]

@@ -22,7 +22,7 @@ use crate::generation::commit::{Committer, Patience};
 use crate::generation::outcome::{Failure, Outcome};
 use crate::generation::record::tests::{COST, MOST, queued, stored, stored_later};
 use crate::generation::record::{Address, Attempt, Event, Generation, State, Via};
-use crate::generation::records::Records;
+use crate::generation::records::{ACCEPTED_WITHIN, Records};
 use crate::generation::rows::{Row, RowKey, read_day, read_generation};
 use crate::generation::steps::{Advanced, KeyClaim, NotAccepted};
 use crate::lock::locked;
@@ -60,7 +60,7 @@ struct Outside {
     asked: BTreeMap<String, u32>,
     /// Images that a caller was told of.
     promised: BTreeSet<String>,
-    /// Requests whose caller was told that they failed, and that were withdrawn.
+    /// Requests whose caller was told that they were not accepted.
     withdrawn: BTreeSet<String>,
 }
 
@@ -191,7 +191,8 @@ impl Process {
         {
             return;
         }
-        let (day, before) = (order.address.day(), self.used(&order.address.day(), &order.caller));
+        let day = order.address.day();
+        let before = self.used(day, &order.caller);
         match self.records.check(&order.caller, MOST, day).await {
             Ok(Ok(())) => {}
             Ok(Err(Refusal::QuotaExceeded(_))) => {
@@ -210,7 +211,7 @@ impl Process {
             }
         } else {
             // Nobody waits for it.
-            let _ = self.records.accept(&generation, None, now).await;
+            let _ = self.records.accept(&generation, None, now, ACCEPTED_WITHIN).await;
         }
         let outcome = match self.draw(&generation, &attempt).await {
             Some(outcome) => outcome,
@@ -223,45 +224,55 @@ impl Process {
         locked(&self.here).remove(&order.address);
     }
 
-    /// What a caller has used, by the table as it is at this moment.
-    fn used(&self, day: &Day, caller: &Caller) -> u32 {
-        let key = RowKey::Caller(*day, caller.clone());
-        match self.model.rows().get(&key.text()).map(|columns| key.read(columns)) {
+    /// What a caller has used, and how often his row was written so far.
+    fn used(&self, day: Day, caller: &Caller) -> (u32, usize) {
+        let key = RowKey::Caller(day, caller.clone());
+        let history = self.model.history(&key.text());
+        let used = match history.last().map(|columns| key.read(columns)) {
+            None => 0,
             Some(Ok(Row::Caller(found))) => found.used,
-            _ => 0,
-        }
+            Some(other) => panic!("{key:?} is {other:?}"),
+        };
+        (used, history.len())
     }
 
-    /// A caller was refused who had used so many images when the request began.
-    fn assert_used_up(&self, before: u32, day: Day, caller: &Caller) {
+    /// A caller was refused who stood like this when the request began. Where his row was written since
+    /// then, he may have used all in between: in the middle of a transaction, even.
+    fn assert_used_up(&self, before: (u32, usize), day: Day, caller: &Caller) {
         let limit = self.world.limits.daily_images;
-        let unchanged = before == self.used(&day, caller);
-        assert!(before >= limit || !unchanged, "refused, and the caller has used {before} of {limit} all the time");
+        let was_written = self.used(day, caller) != before;
+        assert!(
+            before.0 >= limit || was_written,
+            "refused, and the caller has used {} of {limit} all the time",
+            before.0
+        );
     }
 
     /// Whether it was accepted.
     async fn accept(self: &Arc<Self>, generation: &Generation, key: Option<&KeyClaim>) -> bool {
         let (day, caller) = (generation.order.address.day(), &generation.order.caller);
-        let before = self.used(&day, caller);
-        match self.records.accept(generation, key, self.world.now()).await {
+        let before = self.used(day, caller);
+        match self.records.accept(generation, key, self.world.now(), ACCEPTED_WITHIN).await {
             Ok(Ok(_)) => true,
-            Ok(Err(NotAccepted::Refused(Refusal::QuotaExceeded(_)))) => {
-                self.assert_used_up(before, day, caller);
+            Ok(Err(refused)) => {
+                if let NotAccepted::Refused(Refusal::QuotaExceeded(_)) = refused {
+                    self.assert_used_up(before, day, caller);
+                }
+                locked(&self.world.state).withdrawn.insert(generation.order.image_id.clone());
                 false
             }
-            Ok(Err(NotAccepted::Refused(_) | NotAccepted::KeyUsed(_))) => false,
-            Ok(Err(NotAccepted::GivenUp)) => panic!("a generation is accepted before it is given up"),
             Err(gave_up) => {
                 let withdraws = gave_up.may_be_written;
                 let generation = generation.clone();
                 self.spawn(|process| async move {
                     if withdraws {
-                        assert!(process.records.withdraw(&generation).await.is_ok(), "it is not given up");
+                        let found = process.records.withdraw(&generation).await.expect("it is not given up");
+                        // Of a job that was written after all a delivery may have begun.
+                        if generation.order.via == Via::Queue && !found.is_void() {
+                            return;
+                        }
                     }
-                    // Of a job that was written after all a delivery may have begun.
-                    if generation.order.via == Via::Request {
-                        locked(&process.world.state).withdrawn.insert(generation.order.image_id);
-                    }
+                    locked(&process.world.state).withdrawn.insert(generation.order.image_id);
                 });
                 false
             }
@@ -305,7 +316,7 @@ impl Process {
     /// Whether the message is done with.
     async fn deliver(self: &Arc<Self>, address: &Address) -> Option<()> {
         let Some(found) = self.records.get(address).await.ok()? else {
-            // Its request was refused.
+            // Its request was given up, and nothing of it was written.
             let is_old = self.world.began.elapsed() > WILD_FOR + Duration::from_secs(60);
             return is_old.then_some(());
         };
@@ -491,7 +502,7 @@ fn check(world: &World, model: &Model) {
         let outcome = generation.outcome().unwrap_or_else(|| panic!("{row} has not ended: {:?}", generation.state));
         let is_there = outside.gallery.contains_key(&order.image_id);
         if outside.withdrawn.contains(&order.image_id) {
-            assert_eq!(*outcome, Outcome::NotDrawn(Failure::NotAccepted), "{row}: its caller was told that it failed");
+            assert!(generation.is_void(), "{row} is {outcome:?}, and its caller was told that it failed");
         }
         assert_eq!(matches!(outcome, Outcome::Stored { .. }), is_there, "{row} is {outcome:?}");
         days.entry(order.address.day()).or_default().change(&Contribution::default(), &contribution);

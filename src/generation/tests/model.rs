@@ -25,6 +25,8 @@ pub(crate) struct Model {
 #[derive(Debug, Default)]
 struct Rows {
     rows: BTreeMap<String, (Columns, u64)>,
+    /// All that each row has ever been.
+    history: BTreeMap<String, Vec<Columns>>,
     last_version: u64,
     counts: Counts,
 }
@@ -89,6 +91,18 @@ impl Model {
     /// All rows.
     pub(crate) fn rows(&self) -> BTreeMap<String, Columns> {
         locked(&self.table).rows.iter().map(|(key, (columns, _))| (key.clone(), columns.clone())).collect()
+    }
+
+    /// All that a row has been so far, the oldest first.
+    pub(crate) fn history(&self, row: &str) -> Vec<Columns> {
+        locked(&self.table).history.get(row).cloned().unwrap_or_default()
+    }
+
+    /// Writes a row past everybody.
+    pub(crate) fn put(&self, row: &str, columns: Columns) {
+        let change = Change::Upsert(columns);
+        let put = locked(&self.table).transact(&[Operation { row: row.to_owned(), change }]);
+        assert!(put.is_ok(), "{put:?}");
     }
 
     async fn wait(&self, rows: u32) {
@@ -174,7 +188,10 @@ impl Rows {
         for Operation { row, .. } in operations {
             self.last_version += 1;
             match rows.remove(row).flatten() {
-                Some(columns) => drop(self.rows.insert(row.clone(), (columns, self.last_version))),
+                Some(columns) => {
+                    self.history.entry(row.clone()).or_default().push(columns.clone());
+                    self.rows.insert(row.clone(), (columns, self.last_version));
+                }
                 None => drop(self.rows.remove(row)),
             }
             versions.push(Version(self.last_version.to_string()));

@@ -15,7 +15,7 @@ use super::model::{Counts, Failures, Latency, Model};
 use crate::generation::commit::Committer;
 use crate::generation::record::tests::{COST, MOST, queued, stored};
 use crate::generation::record::{Generation, State};
-use crate::generation::records::Records;
+use crate::generation::records::{ACCEPTED_WITHIN, Records};
 use crate::generation::rows::{RowKey, read_day};
 use crate::spending::Limits;
 
@@ -62,7 +62,7 @@ async fn run(processes: usize) -> Shown {
                     let now = datetime!(2026-11-21 12:00 UTC);
                     let order = queued(&image_id, &format!("caller {process}"), now).order;
                     let generation = Generation { order, state: State::Drawing(attempt.clone()) };
-                    let accepted = records.accept(&generation, None, now).await;
+                    let accepted = records.accept(&generation, None, now, ACCEPTED_WITHIN).await;
                     let took = u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
                     longest.fetch_max(took, Ordering::Relaxed);
                     if !matches!(accepted, Ok(Ok(_))) {
@@ -129,7 +129,7 @@ async fn ten_thousand_waiting_jobs_are_accounted_exactly() {
     let now = datetime!(2026-11-21 12:00 UTC);
     let accept = async |number: u64| {
         let job = queued(&format!("{number:064}"), "anna", now);
-        let accepted = records[(number % 2) as usize].accept(&job, None, now).await;
+        let accepted = records[(number % 2) as usize].accept(&job, None, now, ACCEPTED_WITHIN).await;
         assert!(matches!(accepted, Ok(Ok(_))), "{accepted:?}");
     };
     for first in (0..JOBS).step_by(100) {
@@ -152,7 +152,7 @@ async fn a_request_whose_transactions_answer_was_lost_is_accepted() {
         let attempt = records.new_attempt();
         let order = queued(&format!("{number:064}"), "anna", now).order;
         let generation = Generation { order, state: State::Drawing(attempt) };
-        let accepted = records.accept(&generation, None, now).await;
+        let accepted = records.accept(&generation, None, now, ACCEPTED_WITHIN).await;
         assert!(matches!(accepted, Ok(Ok(_))), "{number}: {accepted:?}");
     }
     let day = read_day(&model.rows()[&RowKey::Day(crate::spending::Day::of(now)).text()]).expect("a day");
