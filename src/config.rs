@@ -28,9 +28,9 @@ pub struct Config {
     pub port: u16,
     /// `RUST_LOG` (`info`): what is logged, in the syntax of `tracing_subscriber::filter::Targets`.
     pub log_filter: String,
-    /// `MAX_CONCURRENT_GENERATIONS` (16): how many pictures one process has drawn at a time.
+    /// `MAX_CONCURRENT_GENERATIONS` (16): how many images one process has drawn at a time.
     pub max_concurrent_generations: usize,
-    /// `SPOOL_DIR` (below the system's temporary folder, one for each container): where paid pictures
+    /// `SPOOL_DIR` (below the system's temporary folder, one for each container): where paid images
     /// are safe until they are uploaded.
     pub spool_dir: PathBuf,
     /// `WEBSITE_AUTH_ENABLED` (false): set by the platform while App Service authentication is on, so
@@ -47,7 +47,7 @@ pub struct Config {
     pub moderation: bool,
     /// What may be spent.
     pub limits: LimitsConfig,
-    /// The provider of pictures and suggestions.
+    /// The provider of images and suggestions.
     pub openai: OpenAiConfig,
     /// The storage account.
     pub storage: StorageConfig,
@@ -62,7 +62,7 @@ pub struct Config {
     pub sas: SasConfig,
 }
 
-/// Where pictures and suggestions come from.
+/// Where images and suggestions come from.
 #[derive(Debug, Clone)]
 pub struct OpenAiConfig {
     /// `OPENAI_API_KEY`, or the original's `OPEN_AI_KEY`. Required.
@@ -85,7 +85,7 @@ pub struct OpenAiConfig {
     pub image_wire: ImageWire,
     /// `OPENAI_TEXT_API` (`auto`): the endpoint that suggestions come from.
     pub text_api: TextApi,
-    /// `OPENAI_TIMEOUT_SECONDS` (200): how long the drawing of one picture may take in all.
+    /// `OPENAI_TIMEOUT_SECONDS` (200): how long the drawing of one image may take in all.
     pub timeout: Duration,
 }
 
@@ -191,7 +191,7 @@ impl Config {
     pub fn from_vars(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
         let vars = Vars(&lookup);
         let storage = StorageConfig::from_vars(&vars)?;
-        // Two apps on one machine must not bring each other's pictures to their galleries.
+        // Two apps on one machine must not bring each other's images to their galleries.
         let spool = format!("visionary-spool/{}-{}", storage.account, storage.container);
         Ok(Self {
             spool_dir: vars.get("SPOOL_DIR")?.map_or_else(|| std::env::temp_dir().join(spool), PathBuf::from),

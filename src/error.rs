@@ -114,7 +114,7 @@ impl From<&Error> for Problem {
     fn from(error: &Error) -> Self {
         match error {
             Error::Prompt(error) => Self::invalid_request(error.to_string()),
-            Error::Wish(error) => Self::invalid_request(error.to_string()),
+            Error::InvalidOption(error) => Self::invalid_request(error.to_string()),
             Error::Flagged(categories) => {
                 let named = if categories.is_empty() { String::new() } else { format!(" ({})", categories.join(", ")) };
                 let sentence =
@@ -199,7 +199,7 @@ impl From<&Failure> for Problem {
                 "prompt_rejected",
                 "The image provider refused this prompt. Please put it differently.",
             ),
-            Failure::WishRefused(field) => Self::invalid_request(format!(
+            Failure::OptionRefused(field) => Self::invalid_request(format!(
                 "The image provider does not take this {field}. Choose another one, or leave it out."
             )),
             Failure::RateLimited => {

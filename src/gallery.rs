@@ -1,4 +1,4 @@
-//! The gallery: the pictures in their container, their names, their links.
+//! The gallery: the images in their container, their names, their links.
 
 mod listing;
 mod name;
@@ -36,7 +36,7 @@ const MAX_CANDIDATES: usize = 200;
 /// runs of them are folded on the way.
 const METADATA: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b',');
 
-/// The container of pictures.
+/// The container of images.
 #[derive(Debug, Clone)]
 pub struct Gallery {
     container: Container,
@@ -44,10 +44,10 @@ pub struct Gallery {
     http: reqwest::Client,
 }
 
-/// What is kept with a picture.
+/// What is kept with an image.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Details {
-    /// Names this one picture, so that it can be told from another of the same name.
+    /// Names this one image, so that it can be told from another of the same name.
     pub id: String,
     /// As the user typed it.
     pub prompt: Prompt,
@@ -71,7 +71,7 @@ pub struct Details {
     pub cost: Cost,
 }
 
-/// A picture that is in the container.
+/// An image that is in the container.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Stored {
@@ -98,7 +98,7 @@ pub struct Stored {
     pub created_at: OffsetDateTime,
 }
 
-/// A picture in a listing.
+/// An image in a listing.
 #[derive(Debug, Serialize)]
 pub struct Listed {
     /// A read-only link, percent-encoded.
@@ -127,14 +127,14 @@ impl Gallery {
         Self { container: Container::new(storage, http.clone()), sas: sas.clone(), http }
     }
 
-    /// Stores a picture under a name of its own, and makes the container if it is missing.
+    /// Stores an image under a name of its own, and makes the container if it is missing.
     ///
-    /// A name that another picture has, drawn for the same prompt in the same millisecond by another
-    /// process, is moved on by a millisecond. One that this picture has (the answer to an upload was
+    /// A name that another image has, drawn for the same prompt in the same millisecond by another
+    /// process, is moved on by a millisecond. One that this image has (the answer to an upload was
     /// lost, and the upload repeated) is success.
     ///
     /// # Errors
-    /// The picture is not in the container, or it is not known whether it is.
+    /// The image is not in the container, or it is not known whether it is.
     pub async fn store(&self, image: &Image, details: &Details) -> Result<Stored, Error> {
         let metadata = metadata(details);
         let drawn_at = name::epoch_ms(details.created_at);
@@ -180,17 +180,17 @@ impl Gallery {
         Ok(None)
     }
 
-    /// How the names of a prompt's pictures begin: what the gallery shows of it.
+    /// How the names of a prompt's images begin: what the gallery shows of it.
     pub fn caption(prompt: &Prompt) -> String {
         name::caption(prompt)
     }
 
-    /// The name that [`Self::store`] will take, unless another picture has it by then.
+    /// The name that [`Self::store`] will take, unless another image has it by then.
     pub fn name(image: &Image, details: &Details) -> String {
         name::blob_name(&details.prompt, name::epoch_ms(details.created_at), image.format())
     }
 
-    /// A read-only link to a picture.
+    /// A read-only link to an image.
     ///
     /// # Errors
     /// [`Error::Signing`].
@@ -198,7 +198,7 @@ impl Gallery {
         Ok(self.links(now).await?.to(name))
     }
 
-    /// Every picture, newest first: by the time in the name, else by Last-Modified.
+    /// Every image, newest first: by the time in the name, else by Last-Modified.
     ///
     /// # Errors
     /// The listing is incomplete.
@@ -246,7 +246,7 @@ impl Gallery {
         }
     }
 
-    /// Links are signed for a window of time that all processes share, so a picture's URL stays the
+    /// Links are signed for a window of time that all processes share, so an image's URL stays the
     /// same while the window lasts and browsers keep their caches. A token is good for the window
     /// after its own too, hence for at least `SAS_MINUTES` whenever it is handed out.
     async fn links(&self, now: OffsetDateTime) -> Result<Links, Error> {

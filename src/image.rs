@@ -1,8 +1,8 @@
-//! A picture: bytes that were recognised as one of the three formats that providers draw.
+//! An image: bytes that were recognised as one of the three formats that providers draw.
 
 use bytes::Bytes;
 
-/// A picture's file format.
+/// An image's file format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImageFormat {
     /// <https://www.w3.org/TR/png-3/>
@@ -33,9 +33,9 @@ impl ImageFormat {
     }
 }
 
-/// Bytes that begin like a picture.
+/// Bytes that begin like an image.
 ///
-/// No more is asked of them: a paid picture is not thrown away because a decoder is in doubt.
+/// No more is asked of them: a paid image is not thrown away because a decoder is in doubt.
 #[derive(Debug, Clone)]
 pub struct Image {
     bytes: Bytes,
@@ -64,7 +64,7 @@ impl Image {
         Ok(Self { bytes, format })
     }
 
-    /// The picture as it came; a clone shares the memory.
+    /// The image as it came; a clone shares the memory.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }

@@ -10,13 +10,13 @@ mod family;
 mod images;
 mod models;
 mod moderation;
+mod remembered;
 mod stream;
 mod text;
-mod trouble;
 
 pub use client::OpenAi;
 pub use error::Error;
 pub(crate) use family::DALL_E_STYLES;
-pub use family::{InvalidWish, Wishes};
-pub use images::Drawing;
+pub use family::{ImageOptions, InvalidOption};
+pub use images::ImageRequest;
 pub use models::ModelState;

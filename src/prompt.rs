@@ -13,7 +13,7 @@ pub struct Prompt(String);
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
     /// Nothing, or nothing but white space.
-    #[error("The prompt is blank. Say in a few words what the picture should show.")]
+    #[error("The prompt is blank. Say in a few words what the image should show.")]
     Blank,
     /// A character that no provider takes and no name can hold.
     #[error("The prompt has the control character U+{:04X} in it. Remove it.", u32::from(*.0))]

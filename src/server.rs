@@ -51,7 +51,7 @@ pub async fn run(
         () = app.generations.keep_sweeping() => {}
     }
     if tokio::time::timeout(LAST_TRY, app.generations.recover_all()).await.unwrap_or(true) {
-        tracing::error!("pictures are left in the spool; the next process on this folder stores them");
+        tracing::error!("images are left in the spool; the next process on this folder stores them");
     }
     Ok(())
 }

@@ -7,8 +7,8 @@ mod price;
 mod totals;
 
 pub use day::Day;
-pub use limits::Standing;
+pub use limits::QuotaStatus;
 pub(crate) use limits::{Limits, Refusal, usd};
 pub use price::{Cost, Usage};
 pub(crate) use price::{ImageSpec, Prices};
-pub(crate) use totals::{CallerTotals, Contribution, DayTotals, ModelTotals, Told};
+pub(crate) use totals::{BudgetAlert, CallerTotals, Contribution, DayTotals, ModelTotals};

@@ -11,14 +11,14 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::sync::{RwLock, watch};
 
-use crate::host::FunctionsHost;
 use crate::memory;
-use crate::openai::{Endpoint, OpenAi};
+use crate::stand_ins::host::FunctionsHost;
+use crate::stand_ins::openai::{Endpoint, OpenAi};
 use crate::table::{self, Audit};
 
 /// So many clients send one prompt after the other.
 const CLIENTS: usize = 6;
-/// A picture that is left behind is stored within a second or two.
+/// An image that is left behind is stored within a second or two.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(60);
 /// A process counts as dead after 75 s, and somebody looks each minute.
 const ENDED_WITHIN: Duration = Duration::from_secs(4 * 60);
@@ -40,9 +40,9 @@ pub struct Counts {
     pub odd: usize,
     /// Requests that reached the provider.
     pub asked: usize,
-    /// Pictures that the provider drew, and bills.
+    /// Images that the provider drew, and bills.
     pub drawn: usize,
-    /// Pictures in the gallery at the end.
+    /// Images in the gallery at the end.
     pub listed: usize,
     /// Listed, and not what the provider drew for that prompt.
     pub damaged: usize,
@@ -154,7 +154,7 @@ impl Chaos {
             }
             anyhow::Ok(())
         };
-        tokio::time::timeout(RECOVERED_WITHIN, recovered).await.context("pictures are still in the spool")?
+        tokio::time::timeout(RECOVERED_WITHIN, recovered).await.context("images are still in the spool")?
     }
 
     /// Waits until the reservations of dead processes have ended, and reads what is in the table then.
@@ -173,11 +173,11 @@ impl Chaos {
         let audit = self.audit().await?;
         let http = reqwest::Client::new();
         let drawn: BTreeMap<String, bytes::Bytes> =
-            self.openai.pictures_drawn().into_iter().map(|drawn| (drawn.prompt, drawn.bytes)).collect();
+            self.openai.images_drawn().into_iter().map(|drawn| (drawn.prompt, drawn.bytes)).collect();
         let mut counts = Counts {
             sent: seen.len(),
             asked: self.openai.requests(Endpoint::Images).len(),
-            drawn: self.openai.pictures_drawn().len(),
+            drawn: self.openai.images_drawn().len(),
             left_open: audit.open,
             agrees: audit.agrees,
             ..Counts::default()
@@ -250,7 +250,7 @@ async fn ask(http: &reqwest::Client, url: &str, prompt: &str) -> Seen {
     }
 }
 
-/// A caption too, so that a picture is known by its name.
+/// A caption too, so that an image is known by its name.
 fn prompt(number: usize) -> String {
     format!("fox {number}")
 }
@@ -260,7 +260,7 @@ fn prompts_in(spool: &Path) -> anyhow::Result<BTreeSet<String>> {
     let mut prompts = BTreeSet::new();
     for file in std::fs::read_dir(spool)? {
         let path = file?.path();
-        if path.extension().is_some_and(|ending| ending == "picture") {
+        if path.extension().is_some_and(|ending| ending == "image") {
             // It may be uploaded and removed at this moment.
             let Ok(entry) = std::fs::read(&path) else { continue };
             let header = entry.split(|byte| *byte == b'\n').next().unwrap_or_default();

@@ -1,18 +1,12 @@
-//! What stands in for the outside world, for the tests and for `cargo dev`.
-//!
-//! Azurite is the real one. OpenAI and the Functions host cannot be had on every machine, so their
-//! stand-ins are strict: they refuse what the real ones refuse.
+//! The development kit: stand-ins for the services that the app uses, and helpers that the tests and
+//! the commands share.
 
-pub mod artist;
-pub mod azurite;
 pub mod chaos;
-pub mod faults;
-pub mod host;
-pub mod leash;
+pub mod kill_on_exit;
 pub mod memory;
-pub mod openai;
 pub mod port;
 pub mod queue;
+pub mod stand_ins;
 pub mod table;
 
 use std::path::PathBuf;

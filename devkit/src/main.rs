@@ -1,11 +1,10 @@
 //! `cargo dev`, `cargo package-app`, `cargo figures` and `cargo chaos`.
 
-mod bad_day;
-mod dev;
-mod figures;
-mod package;
+mod commands;
 
 use std::process::ExitCode;
+
+use commands::{chaos, dev, figures, package};
 
 const USAGE: &str = "\
 cargo dev            everything on http://127.0.0.1:7071, with no key and no account
@@ -22,7 +21,7 @@ async fn main() -> ExitCode {
         ["package-app", options @ ..] => package::run(options),
         ["figures"] => figures::run(None).await,
         ["figures", "--beside", handler] => figures::run(Some(handler)).await,
-        ["chaos"] => bad_day::run().await,
+        ["chaos"] => chaos::run().await,
         _ => Err(anyhow::anyhow!("usage:\n{USAGE}")),
     };
     match result {

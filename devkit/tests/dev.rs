@@ -58,16 +58,16 @@ fn is_gone(mut connection: TcpStream, port: u16) -> bool {
 #[tokio::test]
 async fn it_draws_lists_and_leaves_nothing_behind_when_it_is_killed() {
     let mut dev = start();
-    let image = image_url(&dev.url).await;
-    let picture = reqwest::get(&image).await.unwrap();
-    assert_eq!(picture.headers()["content-type"], "image/png");
-    let sent = picture.headers()["x-ms-meta-final_prompt"].to_str().unwrap().to_owned();
+    let url = image_url(&dev.url).await;
+    let image = reqwest::get(&url).await.unwrap();
+    assert_eq!(image.headers()["content-type"], "image/png");
+    let sent = image.headers()["x-ms-meta-final_prompt"].to_str().unwrap().to_owned();
     assert!(sent.contains("cinematic"), "a setting of the environment's is the app's: {sent}");
-    let picture = picture.bytes().await.unwrap();
+    let image = image.bytes().await.unwrap();
     let side = 1024_u32.to_be_bytes();
-    assert_eq!((&picture[16..20], &picture[20..24]), (&side[..], &side[..]), "the asked size");
+    assert_eq!((&image[16..20], &image[20..24]), (&side[..], &side[..]), "the asked size");
 
-    let azurite = port(&image);
+    let azurite = port(&url);
     let connection = TcpStream::connect(("127.0.0.1", azurite)).unwrap();
     dev.process.kill().unwrap();
     dev.process.wait().unwrap();

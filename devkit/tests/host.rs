@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use devkit::host::{FunctionsHost, Level, Options, Wire};
+use devkit::stand_ins::host::{FunctionsHost, Level, Options, Wire};
 use futures_util::StreamExt as _;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};

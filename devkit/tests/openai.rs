@@ -2,8 +2,8 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test that fails panics")]
 
-use devkit::artist;
-use devkit::openai::{Dialect, Endpoint, Hold, OpenAi, Options, Reply};
+use devkit::stand_ins::artist;
+use devkit::stand_ins::openai::{Dialect, Endpoint, Hold, OpenAi, Options, Reply};
 use reqwest::Response;
 use serde_json::{Value, json};
 
@@ -62,7 +62,7 @@ async fn each_family_takes_its_own_fields_and_values_and_no_others() {
     }
     let gone = verdict(&openai, "images/generations", &image("dall-e-2", &json!({}))).await;
     assert_eq!(gone, (404, "model_not_found".to_owned()));
-    assert_eq!(openai.pictures_drawn().len(), 4, "what is refused is not drawn");
+    assert_eq!(openai.images_drawn().len(), 4, "what is refused is not drawn");
 }
 
 #[tokio::test]
@@ -163,17 +163,17 @@ async fn each_fault_is_seen_by_a_client_as_it_is_scripted() {
     let (answer, ()) = tokio::join!(post(&openai, path, &body), release);
     assert_eq!(answer.unwrap().status(), 200);
     openai.wait_for_requests(Endpoint::Images, 5).await;
-    assert_eq!(openai.pictures_drawn().len(), 4, "what was drawn and then lost counts, too");
+    assert_eq!(openai.images_drawn().len(), 4, "what was drawn and then lost counts, too");
 }
 
 #[test]
-fn a_prompt_has_one_picture_of_the_asked_size_whatever_is_in_it() {
+fn a_prompt_has_one_image_of_the_asked_size_whatever_is_in_it() {
     let long = "word ".repeat(500);
     let wide = "x".repeat(3_000);
     for prompt in ["a fox", "🦊 ثعلب \u{0} 狐", long.as_str(), wide.as_str(), ""] {
-        let picture = artist::draw(prompt, 448, 256).unwrap();
-        assert_eq!(picture, artist::draw(prompt, 448, 256).unwrap());
-        assert_eq!(picture[16..24], [[0, 0, 1, 192], [0, 0, 1, 0]].concat());
+        let image = artist::draw(prompt, 448, 256).unwrap();
+        assert_eq!(image, artist::draw(prompt, 448, 256).unwrap());
+        assert_eq!(image[16..24], [[0, 0, 1, 192], [0, 0, 1, 0]].concat());
     }
     assert_ne!(artist::draw("a fox", 64, 64).unwrap(), artist::draw("a cat", 64, 64).unwrap());
 }

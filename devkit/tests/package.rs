@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use devkit::host::{FunctionsHost, Options, Wire};
+use devkit::stand_ins::host::{FunctionsHost, Options, Wire};
 
 const FOLDERS: [&str; 11] = [
     "generateImage",

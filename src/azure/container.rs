@@ -16,10 +16,10 @@ use super::error::Error;
 use crate::config::StorageConfig;
 use crate::image::Image;
 
-/// A picture's blob never changes. `private`, because its URL is a signed one.
+/// An image's blob never changes. `private`, because its URL is a signed one.
 const CACHE_CONTROL: &str = "private, max-age=31536000, immutable";
 
-/// For one upload, the SDK's retries included, because somebody waits: a picture that takes longer is
+/// For one upload, the SDK's retries included, because somebody waits: an image that takes longer is
 /// safe and stored later.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(15);
 const UPLOAD_TIMEOUT_PER_MIB: Duration = Duration::from_secs(1);
@@ -42,7 +42,7 @@ pub(crate) struct Properties {
     pub(crate) bytes: usize,
 }
 
-/// The container that the pictures are in.
+/// The container that the images are in.
 #[derive(Debug, Clone)]
 pub(crate) struct Container {
     client: ContainerClient,

@@ -318,7 +318,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_transaction_is_written_as_a_whole_or_not_at_all() {
-        let azurite = tokio::task::spawn_blocking(devkit::azurite::Azurite::start);
+        let azurite = tokio::task::spawn_blocking(devkit::stand_ins::azurite::Azurite::start);
         let azurite = azurite.await.expect("a thread").expect("Azurite starts");
         let text = azurite.connection_string();
         let lookup = |name: &str| match name {

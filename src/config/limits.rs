@@ -9,7 +9,7 @@ use super::{Error, Vars};
 /// What may be spent in a UTC day.
 #[derive(Debug, Clone)]
 pub struct LimitsConfig {
-    /// `DAILY_IMAGE_QUOTA` (5): pictures for one caller; 0 is without a limit.
+    /// `DAILY_IMAGE_QUOTA` (5): images for one caller; 0 is without a limit.
     pub daily_images: u32,
     /// `DAILY_BUDGET_USD` (20): for the whole app, in millionths of a US dollar; 0 is without a limit.
     pub daily_budget: u64,
@@ -23,7 +23,7 @@ pub struct LimitsConfig {
 pub enum Price {
     /// By tokens.
     Tokens(TokenPrice),
-    /// By picture, in US dollars.
+    /// By image, in US dollars.
     Image(ImagePrice),
 }
 
@@ -33,13 +33,13 @@ pub enum Price {
 pub struct TokenPrice {
     /// Of the prompt.
     pub text_input: f64,
-    /// Of pictures that are sent along.
+    /// Of images that are sent along.
     pub image_input: f64,
-    /// Of the picture.
+    /// Of the image.
     pub image_output: f64,
 }
 
-/// US dollars for one picture.
+/// US dollars for one image.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImagePrice {
@@ -72,7 +72,7 @@ fn prices(text: &str) -> Result<BTreeMap<String, Price>, Error> {
     prices.filter(|prices| prices.values().all(sane)).ok_or(Error::Malformed {
         name: "IMAGE_PRICES",
         expected: "JSON such as {\"MODEL\": {\"textInput\": 5, \"imageInput\": 8, \"imageOutput\": 30}} in US dollars for \
-                   a million tokens, or {\"MODEL\": {\"image\": 0.04}} for a picture",
+                   a million tokens, or {\"MODEL\": {\"image\": 0.04}} for an image",
     })
 }
 

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 
 use super::{Error, Vars, service_url};
 
-/// The account that pictures are kept in.
+/// The account that images are kept in.
 #[derive(Debug, Clone)]
 pub struct StorageConfig {
     /// `accountName`, or `AccountName` of `AzureWebJobsStorage`.

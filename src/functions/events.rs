@@ -48,7 +48,7 @@ pub(super) fn respond(
         app: Arc::clone(app),
         progress,
         invocation_id: answers::invocation_id(headers),
-        told: Told::default(),
+        sent: Sent::default(),
         waiting: VecDeque::new(),
     };
     if is_drawn_here {
@@ -73,7 +73,7 @@ pub(super) fn respond(
 
 /// What was told already.
 #[derive(Default)]
-struct Told {
+struct Sent {
     accepted: bool,
     phase: Option<Phase>,
     preview: Option<u64>,
@@ -84,7 +84,7 @@ struct Watcher {
     app: Arc<App>,
     progress: watch::Receiver<Progress>,
     invocation_id: String,
-    told: Told,
+    sent: Sent,
     waiting: VecDeque<Event>,
 }
 
@@ -94,7 +94,7 @@ impl Watcher {
             if let Some(event) = self.waiting.pop_front() {
                 return Some((event, self));
             }
-            if self.told.end {
+            if self.sent.end {
                 return None;
             }
             self.look().await;
@@ -109,26 +109,26 @@ impl Watcher {
     async fn look(&mut self) {
         let progress = self.progress.borrow_and_update().clone();
         let order = &progress.order;
-        if let Some(let_in) = progress.let_in.as_ref().filter(|_| !self.told.accepted) {
-            self.told.accepted = true;
+        if let Some(accepted) = progress.accepted.as_ref().filter(|_| !self.sent.accepted) {
+            self.sent.accepted = true;
             let data = json!({
                 "id": order.address,
                 "statusUrl": answers::job_path(&order.address),
                 "name": Gallery::caption(&order.prompt),
-                "quotaRemaining": let_in.standing.map(|standing| standing.remaining()),
+                "quotaRemaining": accepted.quota_status.map(|quota_status| quota_status.remaining()),
                 "estimateSeconds": order.estimate,
             });
             self.waiting.push_back(event("accepted", &data));
         }
-        if progress.ended.is_none() && self.told.phase != Some(progress.phase) {
+        if progress.ended.is_none() && self.sent.phase != Some(progress.phase) {
             self.tell_phase(order, progress.phase);
         }
-        if let Some(preview) = progress.preview.as_ref().filter(|preview| self.told.preview != Some(preview.index)) {
-            self.told.preview = Some(preview.index);
+        if let Some(preview) = progress.preview.as_ref().filter(|preview| self.sent.preview != Some(preview.index)) {
+            self.sent.preview = Some(preview.index);
             self.waiting.push_back(event("preview", &json!({"index": preview.index, "image": &*preview.data_url})));
         }
         if let Some(ended) = &progress.ended {
-            self.told.end = true;
+            self.sent.end = true;
             self.waiting.push_back(match answers::image(&self.app, &order.prompt, ended).await {
                 Ok(image) => event("image", &image),
                 Err(problem) => self.failure(&problem),
@@ -137,7 +137,7 @@ impl Watcher {
     }
 
     fn tell_phase(&mut self, order: &Order, phase: Phase) {
-        self.told.phase = Some(phase);
+        self.sent.phase = Some(phase);
         let elapsed = ((self.app.clock)() - order.created_at).as_seconds_f64().max(0.0);
         let elapsed = (elapsed * 10.0).round() / 10.0;
         self.waiting.push_back(event("progress", &json!({"phase": phase, "elapsedSeconds": elapsed})));

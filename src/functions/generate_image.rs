@@ -22,9 +22,9 @@ use crate::caller::Caller;
 use crate::config::PromptEnhancement;
 use crate::error::Problem;
 use crate::generation::{Accepted, Address, Error, Progress, Request};
-use crate::openai::{DALL_E_STYLES, Wishes};
-use crate::prompts::director::{self, Direction};
-use crate::spending::{Day, Standing};
+use crate::openai::{DALL_E_STYLES, ImageOptions};
+use crate::prompts::enhance::{self, EnhanceOptions};
+use crate::spending::{Day, QuotaStatus};
 
 /// For what an answer is better with, but not late: the platform's front end may be about to end it.
 const LOOK_WITHIN: Duration = Duration::from_secs(2);
@@ -35,31 +35,31 @@ const MAX_BODY_KIB: usize = 64;
 
 pub(super) async fn handle(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Response {
     let caller = app.callers.identify(&headers);
-    let (mut response, standing) = match respond(&app, &headers, &caller, body).await {
+    let (mut response, quota_status) = match respond(&app, &headers, &caller, body).await {
         Ok(answered) => answered,
-        Err((problem, standing)) => (problem.into_response(), standing),
+        Err((problem, quota_status)) => (problem.into_response(), quota_status),
     };
     let now = (app.clock)();
     // The day may have ended while the image was drawn.
-    let mut standing = standing.filter(|standing| standing.resets_in(now).is_some());
+    let mut quota_status = quota_status.filter(|quota_status| quota_status.resets_in(now).is_some());
     // Where the records could not be reached a moment ago, they are not asked again.
-    if standing.is_none() && response.status() != StatusCode::SERVICE_UNAVAILABLE {
-        let look = tokio::time::timeout(LOOK_WITHIN, app.generations.standing(&caller, Day::of(now)));
-        standing = look.await.ok().and_then(Result::ok).flatten();
+    if quota_status.is_none() && response.status() != StatusCode::SERVICE_UNAVAILABLE {
+        let look = tokio::time::timeout(LOOK_WITHIN, app.generations.quota_status(&caller, Day::of(now)));
+        quota_status = look.await.ok().and_then(Result::ok).flatten();
     }
-    rate_limit::insert(response.headers_mut(), app.generations.daily_images(), standing, now);
+    rate_limit::insert(response.headers_mut(), app.generations.daily_images(), quota_status, now);
     response
 }
 
 /// An answer, and how its caller stands, as far as that is known.
-type Answered = (Response, Option<Standing>);
+type Answered = (Response, Option<QuotaStatus>);
 
 async fn respond(
     app: &Arc<App>,
     headers: &HeaderMap,
     caller: &Caller,
     body: Body,
-) -> Result<Answered, (Problem, Option<Standing>)> {
+) -> Result<Answered, (Problem, Option<QuotaStatus>)> {
     let began = Instant::now();
     let accept = Accept::of(headers);
     let asynchronous = Asynchronous::of(headers);
@@ -84,7 +84,7 @@ async fn respond(
         let limit = app.sync_limit.saturating_sub(began.elapsed());
         if tokio::time::timeout(limit, ended).await.is_err() {
             // There is no job before it was accepted.
-            let _ = progress.wait_for(|progress| progress.let_in.is_some() || progress.ended.is_some()).await;
+            let _ = progress.wait_for(|progress| progress.accepted.is_some() || progress.ended.is_some()).await;
         }
     }
     let progress = progress.borrow().clone();
@@ -114,9 +114,9 @@ async fn respond_async(
             // Another process tells the rest.
             () = app.generations.stopping.cancelled() => {}
         }
-        let standing = known.as_ref().and_then(standing_of);
+        let quota_status = known.as_ref().and_then(standing_of);
         let progress = progress.borrow().clone();
-        return applied(answers::of_progress(app, accept, &progress).await, standing, asynchronous);
+        return applied(answers::of_progress(app, accept, &progress).await, quota_status, asynchronous);
     }
     match known.take() {
         Some(progress) => {
@@ -126,28 +126,28 @@ async fn respond_async(
     }
 }
 
-fn applied(mut response: Response, standing: Option<Standing>, asynchronous: Asynchronous) -> Answered {
+fn applied(mut response: Response, quota_status: Option<QuotaStatus>, asynchronous: Asynchronous) -> Answered {
     if let Ok(value) = HeaderValue::from_str(&asynchronous.applied()) {
         response.headers_mut().insert("preference-applied", value);
     }
-    (response, standing)
+    (response, quota_status)
 }
 
 /// The generation that an Idempotency-Key stands for.
-async fn watch(app: &Arc<App>, address: &Address) -> Result<watch::Receiver<Progress>, (Problem, Option<Standing>)> {
+async fn watch(app: &Arc<App>, address: &Address) -> Result<watch::Receiver<Progress>, (Problem, Option<QuotaStatus>)> {
     let found = tokio::time::timeout(LOOK_WITHIN, app.generations.watch(address)).await;
     found.ok().and_then(Result::ok).flatten().ok_or_else(|| refused(&Error::NoRecord))
 }
 
-fn refused(error: &Error) -> (Problem, Option<Standing>) {
-    (error.into(), error.standing())
+fn refused(error: &Error) -> (Problem, Option<QuotaStatus>) {
+    (error.into(), error.quota_status())
 }
 
 /// How the caller stands once it has ended, or as it stood when it was accepted.
-fn standing_of(progress: &Progress) -> Option<Standing> {
+fn standing_of(progress: &Progress) -> Option<QuotaStatus> {
     match &progress.ended {
-        Some(ended) if ended.result.is_err() || ended.standing.is_some() => ended.standing,
-        _ => progress.let_in.as_ref().and_then(|let_in| let_in.standing),
+        Some(ended) if ended.result.is_err() || ended.quota_status.is_some() => ended.quota_status,
+        _ => progress.accepted.as_ref().and_then(|accepted| accepted.quota_status),
     }
 }
 
@@ -160,16 +160,16 @@ async fn read(app: &App, headers: &HeaderMap, caller: &Caller, watched: bool, bo
         ));
     };
     let key = idempotency_key(headers)?;
-    let (direction, style) = direction(app, &request)?;
+    let (enhance_options, style) = enhance_options(app, &request)?;
     Ok(Request {
         prompt: prompt.clone(),
-        direction,
-        wishes: Wishes {
-            size: wish(&request, "size")?,
-            quality: wish(&request, "quality")?,
+        enhance_options,
+        options: ImageOptions {
+            size: option(&request, "size")?,
+            quality: option(&request, "quality")?,
             style,
-            background: wish(&request, "background")?,
-            output_format: wish(&request, "outputFormat")?,
+            background: option(&request, "background")?,
+            output_format: option(&request, "outputFormat")?,
             partial_images: partial_images(&request)?.filter(|_| watched).unwrap_or(0),
         },
         caller: caller.clone(),
@@ -204,25 +204,25 @@ fn parse(body: &[u8]) -> Result<Map<String, Value>, Problem> {
 }
 
 /// `enhance`, and a preset in `style`; what else is in `style` is dall-e's own.
-fn direction(app: &App, request: &Map<String, Value>) -> Result<(Direction, Option<String>), Problem> {
-    let style = wish(request, "style")?;
-    let preset = style.as_deref().and_then(director::named);
+fn enhance_options(app: &App, request: &Map<String, Value>) -> Result<(EnhanceOptions, Option<String>), Problem> {
+    let style = option(request, "style")?;
+    let preset = style.as_deref().and_then(enhance::named);
     let style = style.filter(|_| preset.is_none());
     if let Some(style) = &style
         && !DALL_E_STYLES.contains(&style.as_str())
     {
-        let presets = director::STYLES.iter().map(|style| style.name);
+        let presets = enhance::STYLES.iter().map(|style| style.name);
         let names: Vec<&str> = DALL_E_STYLES.into_iter().chain(presets).collect();
         return Err(Problem::invalid_request(format!("style must be one of: {}.", names.join(", "))));
     }
-    let enhancement = match wish(request, "enhance")? {
+    let enhancement = match option(request, "enhance")? {
         Some(wished) => PromptEnhancement::named(&wished)
             .ok_or_else(|| Problem::invalid_request("enhance must be one of: off, style, rewrite."))?,
         // Who names a preset wishes it.
         None if preset.is_some() && app.enhancement == PromptEnhancement::Off => PromptEnhancement::Style,
         None => app.enhancement,
     };
-    Ok((Direction { enhancement, style: preset }, style))
+    Ok((EnhanceOptions { enhancement, style: preset }, style))
 }
 
 /// Two where nothing is said.
@@ -236,7 +236,7 @@ fn partial_images(request: &Map<String, Value>) -> Result<Option<u8>, Problem> {
     }
 }
 
-fn wish(request: &Map<String, Value>, field: &str) -> Result<Option<String>, Problem> {
+fn option(request: &Map<String, Value>, field: &str) -> Result<Option<String>, Problem> {
     match request.get(field) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),

@@ -10,7 +10,7 @@ use axum::response::Response;
 
 use super::answers;
 use crate::app::App;
-use crate::prompts::{Source, Wish};
+use crate::prompts::{Source, Topic};
 
 pub(super) async fn handle(
     State(app): State<Arc<App>>,
@@ -18,8 +18,8 @@ pub(super) async fn handle(
 ) -> Response {
     // Whatever is asked, the answer is a prompt.
     let mut query = query.map(|Query(query)| query).unwrap_or_default();
-    let wish = Wish { style: query.remove("style"), about: query.remove("about") };
-    let suggestion = app.suggestions.suggest(&wish).await;
+    let topic = Topic { style: query.remove("style"), about: query.remove("about") };
+    let suggestion = app.suggestions.suggest(&topic).await;
     let source = match suggestion.source {
         Source::Model => "model",
         Source::BuiltIn => "built-in",

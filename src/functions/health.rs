@@ -57,7 +57,7 @@ impl Health {
                 }
             }
         };
-        Self { storage, provider: !app.openai.is_in_trouble(), waiting, models: locked(&app.models).clone() }
+        Self { storage, provider: !app.openai.is_failing(), waiting, models: locked(&app.models).clone() }
     }
 
     fn word(&self) -> &'static str {

@@ -27,14 +27,14 @@ struct Answer {
 pub(super) async fn handle(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
     let caller = app.callers.identify(&headers);
     let now = (app.clock)();
-    let standing = app.generations.standing(&caller, Day::of(now)).await;
-    let standing = standing.map_err(|error| Problem::records_unavailable(&error))?;
+    let quota_status = app.generations.quota_status(&caller, Day::of(now)).await;
+    let quota_status = quota_status.map_err(|error| Problem::records_unavailable(&error))?;
     let mut response = answers::json(&Answer {
-        limit: standing.map(|standing| standing.limit),
-        used: standing.map(|standing| standing.used),
-        remaining: standing.map(|standing| standing.remaining()),
-        resets_at: standing.map(|standing| standing.resets_at),
+        limit: quota_status.map(|quota_status| quota_status.limit),
+        used: quota_status.map(|quota_status| quota_status.used),
+        remaining: quota_status.map(|quota_status| quota_status.remaining()),
+        resets_at: quota_status.map(|quota_status| quota_status.resets_at),
     });
-    rate_limit::insert(response.headers_mut(), app.generations.daily_images(), standing, now);
+    rate_limit::insert(response.headers_mut(), app.generations.daily_images(), quota_status, now);
     Ok(response)
 }

@@ -4,7 +4,7 @@
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use time::OffsetDateTime;
 
-use crate::spending::Standing;
+use crate::spending::QuotaStatus;
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -14,14 +14,14 @@ const DAY_SECONDS: u32 = 24 * 60 * 60;
 pub(super) fn insert(
     headers: &mut HeaderMap,
     daily_images: Option<u32>,
-    standing: Option<Standing>,
+    quota_status: Option<QuotaStatus>,
     now: OffsetDateTime,
 ) {
     let policy = daily_images.map(|limit| (POLICY, format!("\"daily\";q={limit};w={DAY_SECONDS}")));
-    let limit = standing.and_then(|standing| {
+    let limit = quota_status.and_then(|quota_status| {
         // Rounded up: at the second that is told the day has begun.
-        let resets_in = standing.resets_in(now)?.as_millis().div_ceil(1000);
-        Some((LIMIT, format!("\"daily\";r={};t={resets_in}", standing.remaining())))
+        let resets_in = quota_status.resets_in(now)?.as_millis().div_ceil(1000);
+        Some((LIMIT, format!("\"daily\";r={};t={resets_in}", quota_status.remaining())))
     });
     for (name, value) in policy.into_iter().chain(limit) {
         if let Ok(value) = HeaderValue::from_str(&value) {

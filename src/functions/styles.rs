@@ -5,7 +5,7 @@ use axum::response::Response;
 use serde_json::json;
 
 use super::answers;
-use crate::prompts::director::STYLES;
+use crate::prompts::enhance::STYLES;
 
 /// They change with a release.
 const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("public, max-age=3600");

@@ -22,7 +22,7 @@ const MAX_ENCODED_BYTES: usize = 2048;
 /// What `_{timestamp}.{extension}` may take of both limits.
 const SUFFIX: usize = 24;
 
-/// The name that a prompt's picture is stored under.
+/// The name that a prompt's image is stored under.
 pub(crate) fn blob_name(prompt: &Prompt, created_at_ms: i64, format: ImageFormat) -> String {
     format!("{}_{created_at_ms}.{}", caption(prompt), format.extension())
 }
@@ -30,7 +30,7 @@ pub(crate) fn blob_name(prompt: &Prompt, created_at_ms: i64, format: ImageFormat
 /// What a name begins with, up to its `_`.
 pub(crate) fn caption(prompt: &Prompt) -> String {
     let caption = shortened(prompt.as_str());
-    if caption.is_empty() { "picture".to_owned() } else { caption }
+    if caption.is_empty() { "image".to_owned() } else { caption }
 }
 
 /// The time in a name: whole milliseconds since 1970, in the last `_` segment up to its first `.`.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing::Instrument as _;
 
-use super::admission::{Entry, Place};
+use super::admission::{QueuePermit, RequestPermit};
 use super::error::Error;
 use super::generations::Generations;
 use super::message::Message;
@@ -13,14 +13,14 @@ use super::progress::Progress;
 use super::record::{Address, Generation, Order, State, Via};
 use super::records::ACCEPTED_WITHIN;
 use super::rows::KeyRow;
-use super::steps::{KeyClaim, NotAccepted};
+use super::steps::{IdempotencyKey, NotAccepted};
 use crate::azure;
 use crate::caller::Caller;
 use crate::logs::chain;
-use crate::openai::{Drawing, Wishes};
+use crate::openai::{ImageOptions, ImageRequest};
 use crate::prompt::Prompt;
-use crate::prompts::director::{self, Direction};
-use crate::spending::{Day, Standing};
+use crate::prompts::enhance::{self, EnhanceOptions};
+use crate::spending::{Day, QuotaStatus};
 
 /// How long an answer waits for what is withdrawn.
 const WITHDRAWN_WITHIN: Duration = Duration::from_secs(5);
@@ -31,22 +31,22 @@ pub(crate) struct Request {
     /// As typed.
     pub(crate) prompt: String,
     /// What else is wished.
-    pub(crate) wishes: Wishes,
+    pub(crate) options: ImageOptions,
     /// How the prompt is to be enhanced.
-    pub(crate) direction: Direction,
+    pub(crate) enhance_options: EnhanceOptions,
     /// Who asks.
     pub(crate) caller: Caller,
     /// How to know the request again, if it has an Idempotency-Key.
-    pub(crate) key: Option<KeyClaim>,
+    pub(crate) key: Option<IdempotencyKey>,
 }
 
 /// A request that may be drawn.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) order: Arc<Order>,
-    pub(crate) drawing: Drawing,
-    pub(crate) direction: Direction,
-    pub(crate) key: Option<KeyClaim>,
+    pub(crate) image_request: ImageRequest,
+    pub(crate) enhance_options: EnhanceOptions,
+    pub(crate) key: Option<IdempotencyKey>,
 }
 
 /// What becomes of a request.
@@ -62,8 +62,8 @@ pub(crate) enum Accepted<T> {
 #[derive(Debug)]
 pub(crate) struct Admitted {
     pub(crate) plan: Plan,
-    pub(crate) place: Place,
-    pub(crate) entry: Entry,
+    pub(crate) queue_permit: QueuePermit,
+    pub(crate) request_permit: RequestPermit,
 }
 
 impl Generations {
@@ -72,14 +72,14 @@ impl Generations {
     /// # Errors
     /// It is not drawn.
     pub(crate) async fn admit(&self, request: Request) -> Result<Accepted<Box<Admitted>>, Error> {
-        let entry = self.admission.enter()?;
+        let request_permit = self.admission.acquire_request_permit()?;
         let plan = self.plan(request, Via::Request)?;
         if let Some(address) = self.look(&plan).await? {
             return Ok(Accepted::Before(address));
         }
-        let place = self.admission.take_place()?;
+        let queue_permit = self.admission.acquire_queue_permit()?;
         self.moderate(&plan.order.prompt).await?;
-        Ok(Accepted::New(Box::new(Admitted { plan, place, entry })))
+        Ok(Accepted::New(Box::new(Admitted { plan, queue_permit, request_permit })))
     }
 
     /// Accepts a request as a job, or finds the one that its key stands for. Goes on when the caller
@@ -94,7 +94,7 @@ impl Generations {
     }
 
     async fn accept_job_once(self: Arc<Self>, request: Request) -> Result<Accepted<Progress>, Error> {
-        let _entry = self.admission.enter()?;
+        let _entry = self.admission.acquire_request_permit()?;
         let plan = self.plan(request, Via::Queue)?;
         if let Some(address) = self.look(&plan).await? {
             return Ok(Accepted::Before(address));
@@ -106,7 +106,7 @@ impl Generations {
         queue.put(&message.text(), Duration::ZERO).await.map_err(Error::QueueUnavailable)?;
         let generation = Generation { order: (*plan.order).clone(), state: State::Queued };
         match self.accept(&generation, plan.key.as_ref()).await {
-            Ok(standing) => Ok(Accepted::New(Progress::queued(plan.order, standing))),
+            Ok(quota_status) => Ok(Accepted::New(Progress::queued(plan.order, quota_status))),
             Err(NotBegun::Before(found)) => Ok(Accepted::Before(found.order.address)),
             Err(NotBegun::Error(error)) => Err(error),
             Err(NotBegun::Unknown(error)) => {
@@ -136,13 +136,13 @@ impl Generations {
     pub(super) async fn accept(
         &self,
         generation: &Generation,
-        key: Option<&KeyClaim>,
-    ) -> Result<Option<Standing>, NotBegun> {
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Option<QuotaStatus>, NotBegun> {
         let now = self.now();
         match self.records.accept(generation, key, now, ACCEPTED_WITHIN).await {
-            Ok(Ok(standing)) => {
+            Ok(Ok(quota_status)) => {
                 self.note_added();
-                Ok(standing)
+                Ok(quota_status)
             }
             Ok(Err(NotAccepted::Refused(refusal))) => {
                 let day = generation.order.address.day();
@@ -167,9 +167,9 @@ impl Generations {
 
     /// Puts together what the provider will be asked for, without asking anybody.
     fn plan(&self, request: Request, via: Via) -> Result<Plan, Error> {
-        let Request { prompt, wishes, direction, caller, key } = request;
+        let Request { prompt, options, enhance_options, caller, key } = request;
         let prompt = Prompt::parse(&prompt)?;
-        let drawing = self.openai.plan(&prompt, &wishes)?;
+        let image_request = self.openai.plan(&prompt, &options)?;
         let now = self.now();
         let image_id = format!("{:032x}", fastrand::u128(..));
         let limits = self.records.limits();
@@ -178,18 +178,18 @@ impl Generations {
             image_id,
             caller,
             prompt,
-            wishes,
-            enhancement: direction.enhancement,
-            style: direction.style.map(|style| style.name.to_owned()),
-            model: drawing.model().to_owned(),
-            most_cost: self.most_cost(&drawing, director::added_bytes(direction.enhancement)),
+            options,
+            enhancement: enhance_options.enhancement,
+            style: enhance_options.style.map(|style| style.name.to_owned()),
+            model: image_request.model().to_owned(),
+            most_cost: self.most_cost(&image_request, enhance::added_bytes(enhance_options.enhancement)),
             in_budget: limits.daily_budget > 0,
             in_quota: limits.daily_images > 0,
             via,
             created_at: now,
-            estimate: self.estimate(&drawing).map(|estimate| estimate.as_secs_f64().ceil() as u64),
+            estimate: self.estimate(&image_request).map(|estimate| estimate.as_secs_f64().ceil() as u64),
         };
-        Ok(Plan { order: Arc::new(order), drawing, direction, key })
+        Ok(Plan { order: Arc::new(order), image_request, enhance_options, key })
     }
 
     /// The generation that a request's key stands for; else whether its caller may have one more, by
@@ -199,7 +199,7 @@ impl Generations {
             let found = self.records.find_key(key, self.now()).await;
             let found = found.map_err(Error::KeyUnknown)?;
             if let Some((row, found)) = found {
-                let found = self.settle_if_dead(found).await.map_err(Error::KeyUnknown)?;
+                let found = self.end_if_process_died(found).await.map_err(Error::KeyUnknown)?;
                 if !found.is_void() {
                     answer_of_key(&key.fingerprint, &row, &found)?;
                     return Ok(Some(row.address));

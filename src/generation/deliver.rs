@@ -20,7 +20,7 @@ use super::record::{Address, Event, Generation, State};
 use super::steps::Advanced;
 use crate::azure;
 use crate::logs::chain;
-use crate::prompts::director::{self, Direction};
+use crate::prompts::enhance::{self, EnhanceOptions};
 
 /// A job that has not been drawn by then fails.
 pub(crate) const LONGEST_IN_QUEUE: Duration = Duration::from_secs(2 * 60 * 60);
@@ -77,7 +77,7 @@ impl Generations {
     pub(crate) async fn give_up(self: &Arc<Self>, message: Message) -> Result<(), NotDelivered> {
         let Some(found) = self.records.get(&message.job).await.map_err(NotDelivered::Records)? else { return Ok(()) };
         if let State::Drawing(_) = found.state
-            && self.settle_if_dead(found).await.map_err(NotDelivered::Records)?.outcome().is_none()
+            && self.end_if_process_died(found).await.map_err(NotDelivered::Records)?.outcome().is_none()
         {
             return self.put_back(message, LOOKED_AFTER).await;
         }
@@ -93,7 +93,7 @@ impl Generations {
             State::Ended { .. } => Ok(()),
             State::Queued => self.take_up(message, generation).await,
             State::Drawing(_) => {
-                let generation = self.settle_if_dead(generation).await.map_err(NotDelivered::Records)?;
+                let generation = self.end_if_process_died(generation).await.map_err(NotDelivered::Records)?;
                 if generation.outcome().is_some() { Ok(()) } else { self.put_back(message, LOOKED_AFTER).await }
             }
         }
@@ -121,25 +121,25 @@ impl Generations {
         if order.created_at + LONGEST_IN_QUEUE <= self.now() {
             return self.refuse(address, Failure::TooOld).await;
         }
-        let direction =
-            Direction { enhancement: order.enhancement, style: order.style.as_deref().and_then(director::named) };
-        let drawing = match self.openai.plan(&order.prompt, &order.wishes) {
-            Ok(drawing)
+        let enhance_options =
+            EnhanceOptions { enhancement: order.enhancement, style: order.style.as_deref().and_then(enhance::named) };
+        let image_request = match self.openai.plan(&order.prompt, &order.options) {
+            Ok(image_request)
                 if !order.in_budget
-                    || self.most_cost(&drawing, director::added_bytes(order.enhancement)) <= order.most_cost =>
+                    || self.most_cost(&image_request, enhance::added_bytes(order.enhancement)) <= order.most_cost =>
             {
-                drawing
+                image_request
             }
             // The model, its price or the settings have changed since.
             Ok(_) | Err(_) => return self.refuse(address, Failure::Outdated).await,
         };
-        let work = Work { order, drawing: &drawing, direction };
+        let work = Work { order, image_request: &image_request, enhance_options };
         let begun = async {
             self.openai.check()?;
-            let turn = self.admission.take_turn(LONGEST_WAIT).await?;
-            Ok::<_, Error>((turn, self.direct(&work).await?))
+            let draw_permit = self.admission.acquire_draw_permit(LONGEST_WAIT).await?;
+            Ok::<_, Error>((draw_permit, self.enhance(&work).await?))
         };
-        let (turn, directed) = match begun.await {
+        let (draw_permit, enhanced) = match begun.await {
             Ok(begun) => begun,
             Err(error) => return self.put_off(message, &error).await,
         };
@@ -159,8 +159,8 @@ impl Generations {
             }
         }
         let generation = Generation { state: State::Drawing(attempt.clone()), ..generation.clone() };
-        let result = self.draw_safely(&work, directed, &reporter).await;
-        drop(turn);
+        let result = self.draw_safely(&work, enhanced, &reporter).await;
+        drop(draw_permit);
         if let Err(error) = &result
             && error.is_passing()
         {

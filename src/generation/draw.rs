@@ -16,13 +16,13 @@ use super::generations::Generations;
 use super::outcome::Outcome;
 use super::progress::{Phase, Progress, Reporter};
 use super::record::{Attempt, Generation, Order, State};
-use super::spool::{EndEntry, Entry};
+use super::spool::{SpooledEnd, SpooledImage};
 use crate::config::PromptEnhancement;
 use crate::gallery::{Details, Gallery};
 use crate::logs::chain;
-use crate::openai::{self, Drawing};
-use crate::prompts::director::{self, Directed, Direction};
-use crate::spending::Standing;
+use crate::openai::{self, ImageRequest};
+use crate::prompts::enhance::{self, EnhanceOptions, EnhancedPrompt};
+use crate::spending::QuotaStatus;
 
 /// A request that waits longer for its turn is refused.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
@@ -35,8 +35,8 @@ const END_WITHIN: Duration = Duration::from_secs(5);
 /// What the provider is asked for.
 pub(super) struct Work<'a> {
     pub(super) order: &'a Order,
-    pub(super) drawing: &'a Drawing,
-    pub(super) direction: Direction,
+    pub(super) image_request: &'a ImageRequest,
+    pub(super) enhance_options: EnhanceOptions,
 }
 
 impl Generations {
@@ -54,15 +54,15 @@ impl Generations {
     }
 
     async fn run(self: &Arc<Self>, admitted: Admitted, reporter: &Reporter) {
-        let Admitted { plan, place, entry } = admitted;
-        let turn = match self.admission.take_turn(LONGEST_WAIT).await {
-            Ok(turn) => turn,
+        let Admitted { plan, queue_permit, request_permit } = admitted;
+        let draw_permit = match self.admission.acquire_draw_permit(LONGEST_WAIT).await {
+            Ok(draw_permit) => draw_permit,
             Err(busy) => return reporter.ended(Error::from(busy).into()),
         };
-        let Plan { order, drawing, direction, key } = plan;
-        let work = Work { order: &order, drawing: &drawing, direction };
-        let directed = match self.direct(&work).await {
-            Ok(directed) => directed,
+        let Plan { order, image_request, enhance_options, key } = plan;
+        let work = Work { order: &order, image_request: &image_request, enhance_options };
+        let enhanced = match self.enhance(&work).await {
+            Ok(enhanced) => enhanced,
             Err(error) => return reporter.ended(error.into()),
         };
         let attempt = self.records.new_attempt();
@@ -70,14 +70,14 @@ impl Generations {
         // Without a limit nothing can refuse it, so the provider does not wait for the table.
         if order.in_quota || order.in_budget || key.is_some() {
             match self.accept(&generation, key.as_ref()).await {
-                Ok(standing) => reporter.let_in(standing),
+                Ok(quota_status) => reporter.accepted(quota_status),
                 Err(NotBegun::Before(found)) => {
                     let ended = found.outcome().map(Ended::of_record);
                     return reporter.ended(ended.unwrap_or_else(|| Error::KeyInProgress.into()));
                 }
                 Err(NotBegun::Error(error)) => return reporter.ended(error.into()),
                 Err(NotBegun::Unknown(error)) => {
-                    drop((turn, place, entry));
+                    drop((draw_permit, queue_permit, request_permit));
                     reporter.ended(error.into());
                     self.withdraw(&generation).await;
                     return;
@@ -88,14 +88,14 @@ impl Generations {
             // Its end inserts the record where this does not.
             let accept = async move {
                 if accepting.records.accept(&generation, None, accepting.now(), Patience::Endless).await.is_ok() {
-                    reporter.let_in(None);
+                    reporter.accepted(None);
                 }
             };
             self.tasks.spawn(accept);
             self.note_added();
         }
-        let result = self.draw_safely(&work, directed, reporter).await;
-        drop((turn, place, entry));
+        let result = self.draw_safely(&work, enhanced, reporter).await;
+        drop((draw_permit, queue_permit, request_permit));
         self.conclude(&generation, &attempt, result, key.is_some(), reporter).await;
     }
 
@@ -112,12 +112,12 @@ impl Generations {
         let Some(outcome) = outcome_of(&result) else { return reporter.ended(Ended::of_result(result, None)) };
         let answers_at_once = !has_key && matches!(outcome, Outcome::Stored { .. });
         let mut end = Box::pin(self.end(generation, attempt, outcome));
-        let mut standing = None;
+        let mut quota_status = None;
         let mut is_written = false;
         if !answers_at_once && let Ok(written) = tokio::time::timeout(END_WITHIN, &mut end).await {
-            (standing, is_written) = (written, true);
+            (quota_status, is_written) = (written, true);
         }
-        reporter.ended(Ended::of_result(result, standing));
+        reporter.ended(Ended::of_result(result, quota_status));
         if !is_written {
             end.await;
         }
@@ -125,7 +125,12 @@ impl Generations {
 
     /// Writes how a generation ended that this process has drawn, however long that takes. What should
     /// outlive the process meanwhile is in the spool.
-    pub(super) async fn end(&self, generation: &Generation, attempt: &Attempt, outcome: Outcome) -> Option<Standing> {
+    pub(super) async fn end(
+        &self,
+        generation: &Generation,
+        attempt: &Attempt,
+        outcome: Outcome,
+    ) -> Option<QuotaStatus> {
         let (id, address) = (&generation.order.image_id, &generation.order.address);
         let (is_stored, is_later) =
             (matches!(outcome, Outcome::Stored { .. }), matches!(outcome, Outcome::StoredLater { .. }));
@@ -136,7 +141,7 @@ impl Generations {
             Err(_) => {
                 // An image that is to be stored is in the spool, with its end.
                 if !is_later {
-                    let entry = EndEntry { address: address.clone(), attempt: attempt.clone(), outcome };
+                    let entry = SpooledEnd { address: address.clone(), attempt: attempt.clone(), outcome };
                     is_kept = self.spool.put_end(id, &entry).await.is_ok();
                 }
                 end.await
@@ -160,21 +165,21 @@ impl Generations {
     }
 
     /// The prompt to be sent, if there is room for what comes back.
-    pub(super) async fn direct(&self, work: &Work<'_>) -> Result<Directed, Error> {
+    pub(super) async fn enhance(&self, work: &Work<'_>) -> Result<EnhancedPrompt, Error> {
         self.spool.check_room().await?;
-        let limit = work.drawing.prompt_limit();
-        Ok(director::direct(&self.openai, &work.order.prompt, work.direction, limit, self.moderation).await)
+        let limit = work.image_request.prompt_limit();
+        Ok(enhance::enhance(&self.openai, &work.order.prompt, work.enhance_options, limit, self.moderation).await)
     }
 
     /// Draws and stores. A panic must not leave a generation without an end.
     pub(super) async fn draw_safely(
         &self,
         work: &Work<'_>,
-        directed: Directed,
+        enhanced: EnhancedPrompt,
         reporter: &Reporter,
     ) -> Result<Outcome, Error> {
-        let drawing = AssertUnwindSafe(self.draw_and_store(work, directed, reporter)).catch_unwind().await;
-        drawing.unwrap_or_else(|_| {
+        let image_request = AssertUnwindSafe(self.draw_and_store(work, enhanced, reporter)).catch_unwind().await;
+        image_request.unwrap_or_else(|_| {
             // An image that reached the spool is recovered from there.
             self.leave_behind(&work.order.image_id);
             Err(Error::Panicked)
@@ -184,30 +189,30 @@ impl Generations {
     async fn draw_and_store(
         &self,
         work: &Work<'_>,
-        mut directed: Directed,
+        mut enhanced: EnhancedPrompt,
         reporter: &Reporter,
     ) -> Result<Outcome, Error> {
-        let Work { order, drawing, direction } = work;
+        let Work { order, image_request, enhance_options } = work;
         reporter.phase(Phase::Drawing);
         let started = Instant::now();
         let show = |index, image| reporter.preview(index, image);
-        let mut drawn = self.openai.draw(&drawing.with_prompt(&directed.prompt), &show).await;
-        if matches!(drawn, Err(openai::Error::PromptRefused(_))) && directed.enhancement == PromptEnhancement::Rewrite {
+        let mut drawn = self.openai.draw(&image_request.with_prompt(&enhanced.prompt), &show).await;
+        if matches!(drawn, Err(openai::Error::PromptRefused(_))) && enhanced.enhancement == PromptEnhancement::Rewrite {
             // The user did not write what was refused. A refusal is not billed.
-            directed = director::styled(&order.prompt, *direction, drawing.prompt_limit());
-            drawn = self.openai.draw(&drawing.with_prompt(&directed.prompt), &show).await;
+            enhanced = enhance::styled(&order.prompt, *enhance_options, image_request.prompt_limit());
+            drawn = self.openai.draw(&image_request.with_prompt(&enhanced.prompt), &show).await;
         }
         let drawn = drawn?;
         reporter.phase(Phase::Saving);
-        if let Some(spec) = drawing.specs().next() {
+        if let Some(spec) = image_request.specs().next() {
             self.estimates.note(spec.model, spec.size, started.elapsed());
         }
-        let cost = self.cost(order, drawing, &drawn.model, drawn.usage);
+        let cost = self.cost(order, image_request, &drawn.model, drawn.usage);
         let details = Details {
             id: order.image_id.clone(),
             prompt: order.prompt.clone(),
-            final_prompt: Some(directed.prompt).filter(|sent| sent != order.prompt.as_str()),
-            enhancement: directed.enhancement,
+            final_prompt: Some(enhanced.prompt).filter(|sent| sent != order.prompt.as_str()),
+            enhancement: enhanced.enhancement,
             revised_prompt: drawn.revised_prompt,
             model: drawn.model,
             size: drawn.size,
@@ -217,11 +222,11 @@ impl Generations {
             caller: order.caller.clone(),
             cost,
         };
-        self.store(&drawn.image, Entry { address: order.address.clone(), details }).await
+        self.store(&drawn.image, SpooledImage { address: order.address.clone(), details }).await
     }
 
     /// Puts an image into the spool, then into the gallery.
-    async fn store(&self, image: &crate::image::Image, entry: Entry) -> Result<Outcome, Error> {
+    async fn store(&self, image: &crate::image::Image, entry: SpooledImage) -> Result<Outcome, Error> {
         let details = &entry.details;
         let mut safe = self.spool.put(image, &entry).await;
         if let Err(error) = &safe {

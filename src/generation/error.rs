@@ -7,9 +7,9 @@ use super::outcome::{Failure, Outcome};
 use super::spool;
 use crate::azure;
 use crate::gallery::{self, Stored};
-use crate::openai::{self, InvalidWish};
+use crate::openai::{self, InvalidOption};
 use crate::prompt;
-use crate::spending::{Refusal, Standing};
+use crate::spending::{QuotaStatus, Refusal};
 
 /// There is no image for a request.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +19,7 @@ pub(crate) enum Error {
     Prompt(#[from] prompt::Error),
     /// The model cannot do what is wished.
     #[error(transparent)]
-    Wish(#[from] InvalidWish),
+    InvalidOption(#[from] InvalidOption),
     /// The provider's moderation flagged the prompt, for these categories.
     #[error("the provider's moderation flagged the prompt")]
     Flagged(Vec<String>),
@@ -87,7 +87,7 @@ pub(crate) enum Drawn {
 pub(crate) struct Ended {
     pub(crate) result: Result<Drawn, Error>,
     /// How the caller stands then, as far as that was found out.
-    pub(crate) standing: Option<Standing>,
+    pub(crate) quota_status: Option<QuotaStatus>,
 }
 
 impl Error {
@@ -101,7 +101,7 @@ impl Error {
             Self::Spool(_) => Failure::SpoolFull,
             Self::Recorded(failure) => failure.clone(),
             Self::Prompt(_)
-            | Self::Wish(_)
+            | Self::InvalidOption(_)
             | Self::Flagged(_)
             | Self::Refused(..)
             | Self::KeyInProgress
@@ -116,9 +116,9 @@ impl Error {
     }
 
     /// How the caller stands, as far as the error says.
-    pub(crate) fn standing(&self) -> Option<Standing> {
+    pub(crate) fn quota_status(&self) -> Option<QuotaStatus> {
         match self {
-            Self::Refused(Refusal::QuotaExceeded(standing), _) => Some(*standing),
+            Self::Refused(Refusal::QuotaExceeded(quota_status), _) => Some(*quota_status),
             _ => None,
         }
     }
@@ -135,10 +135,10 @@ impl Error {
 
 impl Ended {
     /// As this process knows.
-    pub(crate) fn of_result(result: Result<Outcome, Error>, standing: Option<Standing>) -> Self {
+    pub(crate) fn of_result(result: Result<Outcome, Error>, quota_status: Option<QuotaStatus>) -> Self {
         match result {
-            Ok(outcome) => Self { standing, ..Self::of_record(&outcome) },
-            Err(error) => Self { result: Err(error), standing },
+            Ok(outcome) => Self { quota_status, ..Self::of_record(&outcome) },
+            Err(error) => Self { result: Err(error), quota_status },
         }
     }
 
@@ -150,12 +150,12 @@ impl Ended {
             Outcome::NotDrawn(failure) | Outcome::Lost(failure) => Err(Error::Recorded(failure.clone())),
             Outcome::Cancelled => Err(Error::Cancelled),
         };
-        Self { result, standing: None }
+        Self { result, quota_status: None }
     }
 }
 
 impl From<Error> for Ended {
     fn from(error: Error) -> Self {
-        Self { standing: error.standing(), result: Err(error) }
+        Self { quota_status: error.quota_status(), result: Err(error) }
     }
 }

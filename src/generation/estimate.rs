@@ -1,4 +1,4 @@
-//! How long a picture takes: as long as such pictures took lately.
+//! How long an image takes: as long as such images took lately.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
@@ -16,7 +16,7 @@ const MAX_KINDS: usize = 100;
 pub(crate) struct Estimates(Mutex<HashMap<(String, String), VecDeque<Duration>>>);
 
 impl Estimates {
-    /// A picture took so long.
+    /// An image took so long.
     pub(crate) fn note(&self, model: &str, size: &str, took: Duration) {
         let mut kinds = locked(&self.0);
         let kind = (model.to_owned(), size.to_owned());

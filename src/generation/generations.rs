@@ -15,17 +15,17 @@ use super::estimate::Estimates;
 use super::record::{Address, Order};
 use super::records::Records;
 use super::spool::{self, Spool};
-use super::steps::KeyClaim;
+use super::steps::IdempotencyKey;
 use super::watches::Watches;
 use crate::azure::{self, Queue, Table};
 use crate::caller::Caller;
 use crate::config::Config;
 use crate::digest::Digests;
 use crate::gallery::Gallery;
-use crate::openai::{Drawing, OpenAi, Wishes};
+use crate::openai::{ImageOptions, ImageRequest, OpenAi};
 use crate::prompt::Prompt;
-use crate::prompts::director;
-use crate::spending::{Cost, Day, Limits, Prices, Standing, Usage};
+use crate::prompts::enhance;
+use crate::spending::{Cost, Day, Limits, Prices, QuotaStatus, Usage};
 
 /// The queue that `processImage/function.json` listens to.
 pub(crate) const QUEUE: &str = "visionary-jobs";
@@ -76,12 +76,13 @@ impl Generations {
     ) -> Result<Self, spool::Error> {
         let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
         let prices = Prices::new(&config.limits);
-        let added = director::added_bytes(config.enhancement);
-        let usual = Prompt::parse("an image").ok().and_then(|prompt| openai.plan(&prompt, &Wishes::default()).ok());
+        let added = enhance::added_bytes(config.enhancement);
+        let usual =
+            Prompt::parse("an image").ok().and_then(|prompt| openai.plan(&prompt, &ImageOptions::default()).ok());
         let limits = Limits {
             daily_images: config.limits.daily_images,
             daily_budget: config.limits.daily_budget,
-            usual_cost: usual.map_or(0, |drawing| most_cost(&prices, &drawing, added)),
+            usual_cost: usual.map_or(0, |image_request| most_cost(&prices, &image_request, added)),
         };
         let table = Table::new(&config.state, &config.storage.container, http.clone());
         let process = format!("{:032x}", fastrand::u128(..));
@@ -115,8 +116,8 @@ impl Generations {
     ///
     /// # Errors
     /// It cannot be read.
-    pub(crate) async fn standing(&self, caller: &Caller, day: Day) -> Result<Option<Standing>, azure::Error> {
-        self.records.standing(caller, day).await
+    pub(crate) async fn quota_status(&self, caller: &Caller, day: Day) -> Result<Option<QuotaStatus>, azure::Error> {
+        self.records.quota_status(caller, day).await
     }
 
     /// The images that a caller may have in a day; `None` without a quota.
@@ -145,14 +146,14 @@ impl Generations {
     }
 
     /// The most that a drawing can cost whose prompt may become so many bytes longer.
-    pub(crate) fn most_cost(&self, drawing: &Drawing, added_bytes: usize) -> u64 {
-        most_cost(&self.prices, drawing, added_bytes)
+    pub(crate) fn most_cost(&self, image_request: &ImageRequest, added_bytes: usize) -> u64 {
+        most_cost(&self.prices, image_request, added_bytes)
     }
 
     /// What an image did cost that this model drew.
-    pub(crate) fn cost(&self, order: &Order, drawing: &Drawing, model: &str, usage: Option<Usage>) -> Cost {
-        match drawing.spec(model) {
-            Some(spec) => self.prices.settle(spec, usage, order.most_cost),
+    pub(crate) fn cost(&self, order: &Order, image_request: &ImageRequest, model: &str, usage: Option<Usage>) -> Cost {
+        match image_request.spec(model) {
+            Some(spec) => self.prices.actual_cost(spec, usage, order.most_cost),
             None => Cost { micro_usd: order.most_cost, priced: false, usage },
         }
     }
@@ -164,22 +165,22 @@ impl Generations {
     }
 
     /// How long such images took lately.
-    pub(crate) fn estimate(&self, drawing: &Drawing) -> Option<Duration> {
-        let spec = drawing.specs().next()?;
+    pub(crate) fn estimate(&self, image_request: &ImageRequest) -> Option<Duration> {
+        let spec = image_request.specs().next()?;
         self.estimates.of(spec.model, spec.size)
     }
 
     /// An Idempotency-Key with its caller and the body of its request.
-    pub(crate) fn key(&self, key: &str, caller: &Caller, body: &[u8]) -> KeyClaim {
-        KeyClaim {
+    pub(crate) fn key(&self, key: &str, caller: &Caller, body: &[u8]) -> IdempotencyKey {
+        IdempotencyKey {
             digest: self.digests.of(&[b"idempotency key", caller.as_str().as_bytes(), key.as_bytes()]),
             fingerprint: self.digests.of(&[b"body", body]),
         }
     }
 
     /// Whether the generation of this address is under way in this process.
-    pub(crate) fn is_here(&self, address: &Address) -> bool {
-        self.watches.is_here(address)
+    pub(crate) fn is_drawn_here(&self, address: &Address) -> bool {
+        self.watches.is_drawn_here(address)
     }
 
     /// Takes no more generations, and lets streams end.
@@ -189,6 +190,6 @@ impl Generations {
     }
 }
 
-fn most_cost(prices: &Prices, drawing: &Drawing, added_bytes: usize) -> u64 {
-    drawing.specs().map(|spec| prices.most(spec.longer_by(added_bytes))).max().unwrap_or_default()
+fn most_cost(prices: &Prices, image_request: &ImageRequest, added_bytes: usize) -> u64 {
+    image_request.specs().map(|spec| prices.most(spec.longer_by(added_bytes))).max().unwrap_or_default()
 }

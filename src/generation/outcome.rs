@@ -41,7 +41,7 @@ pub enum Failure {
     /// The provider refused the prompt.
     PromptRefused,
     /// The provider does not take the wish in this field of a request.
-    WishRefused(String),
+    OptionRefused(String),
     /// The provider limits the rate.
     RateLimited,
     /// The provider did not answer in time.
@@ -84,7 +84,7 @@ impl Failure {
         match self {
             Self::Timeout | Self::AnswerLost | Self::BadAnswer | Self::NotSaved | Self::Panicked => true,
             Self::PromptRefused
-            | Self::WishRefused(_)
+            | Self::OptionRefused(_)
             | Self::RateLimited
             | Self::Denied
             | Self::ModelGone
@@ -103,7 +103,7 @@ impl Failure {
     /// Whether the provider was asked and failed, in another way than by a refusal of the prompt.
     pub(crate) fn is_of_provider(&self) -> bool {
         match self {
-            Self::WishRefused(_)
+            Self::OptionRefused(_)
             | Self::RateLimited
             | Self::Timeout
             | Self::AnswerLost
@@ -138,7 +138,7 @@ impl From<&openai::Error> for Failure {
             openai::Error::Timeout => Self::Timeout,
             openai::Error::LostAnswer(_) | openai::Error::GatewayTimeout(_) => Self::AnswerLost,
             openai::Error::PromptRefused(_) => Self::PromptRefused,
-            openai::Error::WishRefused(field, _) => Self::WishRefused((*field).to_owned()),
+            openai::Error::OptionRefused(field, _) => Self::OptionRefused((*field).to_owned()),
             openai::Error::ReasoningRefused(_) | openai::Error::StreamRefused(_) | openai::Error::BadRequest(_) => {
                 Self::BadRequest
             }

@@ -1,4 +1,4 @@
-//! Previews: pictures made small enough to be sent while the real one is being drawn.
+//! Previews: images made small enough to be sent while the real one is being drawn.
 
 use std::io::Cursor;
 
@@ -11,14 +11,14 @@ use crate::image::Image;
 
 /// A file that is not larger is sent as it is; in base64 it is a third larger.
 const MAX_BYTES: usize = 96 * 1024;
-/// Else it is made to fit into a square of so many pixels; the last is small enough for any picture.
+/// Else it is made to fit into a square of so many pixels; the last is small enough for any image.
 const SIDES: [u32; 3] = [512, 384, 192];
 const JPEG_QUALITY: u8 = 70;
 /// What decodes to more is no preview.
 const MAX_SIDE: u32 = 4_096;
 const MAX_MEMORY: u64 = 64 * 1024 * 1024;
 
-/// As a `data:` URL (RFC 2397) of at most 128 KiB; `None` where the picture cannot be decoded. Takes
+/// As a `data:` URL (RFC 2397) of at most 128 KiB; `None` where the image cannot be decoded. Takes
 /// some hundredths of a second of a processor where it has to be made smaller.
 pub(crate) fn data_url(image: &Image) -> Option<String> {
     if image.bytes().len() <= MAX_BYTES {
@@ -63,15 +63,15 @@ mod tests {
     /// Of noise, which nothing compresses.
     fn noise(width: u32, height: u32, format: ImageFormat) -> Image {
         let mut random = fastrand::Rng::with_seed(7);
-        let picture =
+        let image =
             RgbaImage::from_fn(width, height, |_, _| ::image::Rgba([random.u8(..), random.u8(..), random.u8(..), 255]));
         let mut file = Cursor::new(Vec::new());
-        DynamicImage::from(picture).into_rgb8().write_to(&mut file, format).expect("it can be written");
-        Image::recognise(file.into_inner().into()).expect("a picture")
+        DynamicImage::from(image).into_rgb8().write_to(&mut file, format).expect("it can be written");
+        Image::recognise(file.into_inner().into()).expect("an image")
     }
 
     #[test]
-    fn a_small_picture_is_sent_as_it_is_and_a_large_one_made_smaller() {
+    fn a_small_image_is_sent_as_it_is_and_a_large_one_made_smaller() {
         let small = noise(64, 64, ImageFormat::Png);
         let url = data_url(&small).expect("a preview");
         assert_eq!(url, format!("data:image/png;base64,{}", BASE64_STANDARD.encode(small.bytes())));
@@ -82,13 +82,13 @@ mod tests {
             assert!(url.len() <= 128 * 1024 + 32, "{} bytes", url.len());
             let file =
                 BASE64_STANDARD.decode(url.strip_prefix("data:image/jpeg;base64,").expect("a JPEG")).expect("base64");
-            let made = ::image::load_from_memory(&file).expect("a picture");
+            let made = ::image::load_from_memory(&file).expect("an image");
             assert_eq!((made.width(), made.height()), (341, 512));
         }
     }
 
     #[test]
-    fn whatever_is_in_a_picture_its_preview_is_of_bounded_size() {
+    fn whatever_is_in_a_image_its_preview_is_of_bounded_size() {
         let worst = noise(512, 512, ImageFormat::Png);
         let url = data_url(&worst).expect("a preview");
         assert!(url.len() <= 128 * 1024 + 32, "{} bytes", url.len());

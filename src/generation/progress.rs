@@ -13,7 +13,7 @@ use super::preview;
 use super::record::{Generation, Order, State};
 use crate::image::Image;
 use crate::lock::locked;
-use crate::spending::Standing;
+use crate::spending::QuotaStatus;
 
 /// What a generation is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -29,9 +29,9 @@ pub(crate) enum Phase {
 
 /// A generation that was let in.
 #[derive(Debug, Clone)]
-pub(crate) struct LetIn {
+pub(crate) struct Acceptance {
     /// How its caller stands, if that is known.
-    pub(crate) standing: Option<Standing>,
+    pub(crate) quota_status: Option<QuotaStatus>,
 }
 
 /// An image that is not finished.
@@ -49,7 +49,7 @@ pub(crate) struct Progress {
     /// What was asked for.
     pub(crate) order: Arc<Order>,
     /// Once it was accepted.
-    pub(crate) let_in: Option<LetIn>,
+    pub(crate) accepted: Option<Acceptance>,
     /// What it is doing.
     pub(crate) phase: Phase,
     /// The last that has come.
@@ -58,7 +58,7 @@ pub(crate) struct Progress {
     pub(crate) ended: Option<Arc<Ended>>,
 }
 
-/// One at a time in a process: each takes memory for a whole picture.
+/// One at a time in a process: each takes memory for a whole image.
 static MAKING: Semaphore = Semaphore::const_new(1);
 
 /// Tells whoever watches.
@@ -72,19 +72,19 @@ pub(crate) struct Reporter {
 impl Progress {
     /// Of a request that is not accepted yet.
     pub(crate) fn new(order: Arc<Order>) -> Self {
-        Self { order, let_in: None, phase: Phase::Queued, preview: None, ended: None }
+        Self { order, accepted: None, phase: Phase::Queued, preview: None, ended: None }
     }
 
     /// Of a job that was accepted.
-    pub(crate) fn queued(order: Arc<Order>, standing: Option<Standing>) -> Self {
-        Self { let_in: Some(LetIn { standing }), ..Self::new(order) }
+    pub(crate) fn queued(order: Arc<Order>, quota_status: Option<QuotaStatus>) -> Self {
+        Self { accepted: Some(Acceptance { quota_status }), ..Self::new(order) }
     }
 
     /// As a record says.
     pub(crate) fn of_record(generation: &Generation) -> Self {
         Self {
             order: Arc::new(generation.order.clone()),
-            let_in: Some(LetIn { standing: None }),
+            accepted: Some(Acceptance { quota_status: None }),
             phase: if generation.state == State::Queued { Phase::Queued } else { Phase::Drawing },
             preview: None,
             ended: generation.outcome().map(|outcome| Arc::new(Ended::of_record(outcome))),
@@ -97,15 +97,15 @@ impl Reporter {
         Self { progress, waiting: Arc::default() }
     }
 
-    pub(crate) fn let_in(&self, standing: Option<Standing>) {
-        self.progress.send_modify(|progress| progress.let_in = Some(LetIn { standing }));
+    pub(crate) fn accepted(&self, quota_status: Option<QuotaStatus>) {
+        self.progress.send_modify(|progress| progress.accepted = Some(Acceptance { quota_status }));
     }
 
     /// Says how it ended; nothing comes after that. What gave an image was accepted.
     pub(crate) fn ended(&self, ended: Ended) {
         self.progress.send_modify(|progress| {
             if ended.result.is_ok() {
-                progress.let_in.get_or_insert(LetIn { standing: None });
+                progress.accepted.get_or_insert(Acceptance { quota_status: None });
             }
             progress.ended = Some(Arc::new(ended));
         });
@@ -115,7 +115,7 @@ impl Reporter {
         self.progress.send_modify(|progress| progress.phase = phase);
     }
 
-    /// Shows a picture that is not finished; in the background, because nobody waits for it.
+    /// Shows an image that is not finished; in the background, because nobody waits for it.
     pub(crate) fn preview(&self, index: u64, image: Image) {
         let next = locked(&self.waiting).replace((index, image));
         if next.is_some() {

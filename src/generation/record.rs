@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use super::outcome::{Failure, Outcome};
 use crate::caller::Caller;
 use crate::config::PromptEnhancement;
-use crate::openai::Wishes;
+use crate::openai::ImageOptions;
 use crate::prompt::Prompt;
 use crate::spending::{Contribution, Day, ModelTotals};
 
@@ -40,7 +40,7 @@ pub(crate) struct Order {
     pub(crate) address: Address,
     pub(crate) caller: Caller,
     pub(crate) prompt: Prompt,
-    pub(crate) wishes: Wishes,
+    pub(crate) options: ImageOptions,
     pub(crate) enhancement: PromptEnhancement,
     /// The name of a preset.
     pub(crate) style: Option<String>,
@@ -299,7 +299,7 @@ pub(crate) mod tests {
             address: Address::new(Day::of(now), image_id.to_owned()),
             caller: Caller::named(caller),
             prompt: Prompt::parse("a fox").expect("a prompt"),
-            wishes: Wishes::default(),
+            options: ImageOptions::default(),
             enhancement: PromptEnhancement::Off,
             style: None,
             model: "planned".to_owned(),

@@ -12,11 +12,11 @@ use super::commit::{Committer, Patience, Store};
 use super::outcome::Outcome;
 use super::record::{Address, Attempt, Event, Generation};
 use super::rows::{KeyRow, LeaseRow, Row, RowKey};
-use super::steps::{Advanced, KeyClaim, NotAccepted, accept, advance, is_drawing, withdrawal, withdrawn};
+use super::steps::{Advanced, IdempotencyKey, NotAccepted, accept, advance, is_drawing, withdrawal, withdrawn};
 use crate::azure::{self, Table};
 use crate::caller::Caller;
 use crate::lock::locked;
-use crate::spending::{Day, DayTotals, Limits, Refusal, Standing};
+use crate::spending::{Day, DayTotals, Limits, QuotaStatus, Refusal};
 
 /// How long a caller is kept waiting for the table. (Four seconds were too few on a busy machine.)
 pub(crate) const ACCEPTED_WITHIN: Patience = Patience::For(Duration::from_secs(10));
@@ -74,10 +74,10 @@ impl<S: Store> Records<S> {
     pub(crate) async fn accept(
         &self,
         generation: &Generation,
-        key: Option<&KeyClaim>,
+        key: Option<&IdempotencyKey>,
         now: OffsetDateTime,
         patience: Patience,
-    ) -> Result<Result<Option<Standing>, NotAccepted>, GaveUp> {
+    ) -> Result<Result<Option<QuotaStatus>, NotAccepted>, GaveUp> {
         let (limits, lease) = (self.limits, self.lease(now).filter(|_| is_drawing(generation)));
         let (day, caller) = (generation.order.address.day(), generation.order.caller.clone());
         let (generation, key, renewed) = (generation.clone(), key.cloned(), lease.clone());
@@ -92,22 +92,22 @@ impl<S: Store> Records<S> {
             })
             .await?;
         match &answer {
-            Ok((standing, _)) => {
+            Ok((quota_status, _)) => {
                 self.renewed(renewed);
-                self.remember(caller, day, *standing);
+                self.remember(caller, day, *quota_status);
             }
-            Err((NotAccepted::Refused(Refusal::QuotaExceeded(standing)), _)) => {
-                self.remember(caller, day, Some(*standing));
+            Err((NotAccepted::Refused(Refusal::QuotaExceeded(quota_status)), _)) => {
+                self.remember(caller, day, Some(*quota_status));
             }
             Err((NotAccepted::Refused(_), _)) => *locked(&self.tight) = Some(day),
             Err((NotAccepted::KeyUsed(_) | NotAccepted::GivenUp, _)) => {}
         }
-        let (answer, news) = match answer {
-            Ok((standing, news)) => (Ok(standing), news),
-            Err((error, news)) => (Err(error), news),
+        let (answer, alert) = match answer {
+            Ok((quota_status, alert)) => (Ok(quota_status), alert),
+            Err((error, alert)) => (Err(error), alert),
         };
-        if let Some(news) = news {
-            self.limits.log(news);
+        if let Some(alert) = alert {
+            self.limits.log(alert);
         }
         Ok(answer)
     }
@@ -137,11 +137,11 @@ impl<S: Store> Records<S> {
     }
 
     /// How a caller stands; `None` without a quota.
-    pub(crate) async fn standing(&self, caller: &Caller, day: Day) -> Result<Option<Standing>, azure::Error> {
+    pub(crate) async fn quota_status(&self, caller: &Caller, day: Day) -> Result<Option<QuotaStatus>, azure::Error> {
         if self.limits.daily_images == 0 {
             return Ok(None);
         }
-        Ok(self.limits.standing(self.used(caller, day).await?, day))
+        Ok(self.limits.quota_status(self.used(caller, day).await?, day))
     }
 
     async fn used(&self, caller: &Caller, day: Day) -> Result<u32, azure::Error> {
@@ -154,7 +154,7 @@ impl<S: Store> Records<S> {
     /// The generation that a key stands for, unless the key is free.
     pub(crate) async fn find_key(
         &self,
-        key: &KeyClaim,
+        key: &IdempotencyKey,
         now: OffsetDateTime,
     ) -> Result<Option<(KeyRow, Generation)>, azure::Error> {
         let Some(Row::Key(row)) = self.read(&RowKey::Key(key.digest.clone())).await? else { return Ok(None) };
@@ -228,7 +228,7 @@ impl<S: Store> Records<S> {
         drawing: &Generation,
         attempt: &Attempt,
         outcome: Outcome,
-    ) -> Result<Option<Standing>, GaveUp> {
+    ) -> Result<Option<QuotaStatus>, GaveUp> {
         let (drawing, event, limits) = (drawing.clone(), Event::End(attempt.clone(), outcome), self.limits);
         self.committer
             .step(Patience::Endless, move |view| {
@@ -239,7 +239,7 @@ impl<S: Store> Records<S> {
                 {
                     view.record(None, &ended);
                 }
-                if limits.daily_images > 0 { limits.standing(view.caller(day, caller).used, day) } else { None }
+                if limits.daily_images > 0 { limits.quota_status(view.caller(day, caller).used, day) } else { None }
             })
             .await
     }
@@ -295,12 +295,12 @@ impl<S: Store> Records<S> {
             .await
     }
 
-    fn remember(&self, caller: Caller, day: Day, standing: Option<Standing>) {
+    fn remember(&self, caller: Caller, day: Day, quota_status: Option<QuotaStatus>) {
         let mut free = locked(&self.free);
         if free.len() >= MAX_REMEMBERED {
             free.clear();
         }
-        if standing.is_some_and(|standing| standing.remaining() > 0) {
+        if quota_status.is_some_and(|quota_status| quota_status.remaining() > 0) {
             free.insert(caller, day);
         } else {
             free.remove(&caller);

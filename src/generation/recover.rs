@@ -7,7 +7,7 @@ use super::commit::Patience;
 use super::generations::Generations;
 use super::outcome::Outcome;
 use super::record::{Address, Event, Generation, State};
-use super::spool::{self, Entry};
+use super::spool::{self, SpooledImage};
 use super::steps::Advanced;
 use crate::azure;
 use crate::image::Image;
@@ -81,7 +81,7 @@ impl Generations {
 
     /// Stores an image and writes that into its record, if it has one; `None` where that is to be
     /// tried again. Stored again by another process it is still one image: the gallery compares the id.
-    async fn store_after_all(&self, image: &Image, entry: &Entry) -> Option<()> {
+    async fn store_after_all(&self, image: &Image, entry: &SpooledImage) -> Option<()> {
         let (details, id) = (&entry.details, &entry.details.id);
         let stored = match self.gallery.store(image, details).await {
             Ok(stored) => Box::new(stored),
@@ -131,19 +131,19 @@ impl Generations {
     ///
     /// # Errors
     /// It is not known, or not known what it left.
-    pub(super) async fn settle_if_dead(&self, generation: Generation) -> Result<Generation, azure::Error> {
+    pub(super) async fn end_if_process_died(&self, generation: Generation) -> Result<Generation, azure::Error> {
         let State::Drawing(attempt) = &generation.state else { return Ok(generation) };
         let is_dead = if attempt.process == self.records.process() {
-            !self.is_here(&generation.order.address)
+            !self.is_drawn_here(&generation.order.address)
         } else {
             self.records.is_dead(&attempt.process, self.now()).await?
         };
-        if is_dead { self.settle_dead(&generation).await } else { Ok(generation) }
+        if is_dead { self.end_of_dead_process(&generation).await } else { Ok(generation) }
     }
 
     /// Ends a generation whose process has died while the provider was asked: by its image, if that is
     /// in the spool here or in the gallery, else as lost.
-    async fn settle_dead(&self, generation: &Generation) -> Result<Generation, azure::Error> {
+    async fn end_of_dead_process(&self, generation: &Generation) -> Result<Generation, azure::Error> {
         let State::Drawing(attempt) = &generation.state else { return Ok(generation.clone()) };
         let (id, address) = (&generation.order.image_id, &generation.order.address);
         match self.spool.get(id).await {

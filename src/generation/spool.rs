@@ -1,8 +1,8 @@
-//! The spool: a folder where a paid picture is safe before any step that can fail.
+//! The spool: a folder where a paid image is safe before any step that can fail.
 //!
 //! An entry is one file, written beside the others under another name and then renamed, so that a
 //! SIGKILL at any instant leaves nothing or a whole entry. It is not synced to the disk: what has to
-//! be survived is the end of a process, which the host brings about without warning; a picture
+//! be survived is the end of a process, which the host brings about without warning; an image
 //! costs milliseconds less that way. Several processes may share the folder.
 
 use std::collections::HashSet;
@@ -27,7 +27,7 @@ const MAX_ENTRIES: usize = 500;
 /// Temporary storage is 0.5 GB on the Consumption plan
 /// (<https://learn.microsoft.com/azure/azure-functions/functions-scale#service-limits>).
 const MAX_BYTES: u64 = 256 * 1024 * 1024;
-const ENDING: &str = "picture";
+const ENDING: &str = "image";
 const END_ENDING: &str = "end";
 const UNFINISHED: &str = "unfinished";
 /// Nobody writes for so long: what is older was being written when its process was killed.
@@ -45,7 +45,7 @@ pub(crate) struct Spool {
 
 /// What is kept with an image.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Entry {
+pub(crate) struct SpooledImage {
     /// The record of its generation.
     pub(crate) address: Address,
     /// What the gallery keeps of it.
@@ -55,17 +55,17 @@ pub(crate) struct Entry {
 
 /// The end of a generation, until its record says so.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct EndEntry {
+pub(crate) struct SpooledEnd {
     pub(crate) address: Address,
     pub(crate) attempt: Attempt,
     pub(crate) outcome: Outcome,
 }
 
-/// The spool cannot take a picture.
+/// The spool cannot take an image.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// As much waits to be uploaded as may wait.
-    #[error("the spool in SPOOL_DIR is full: pictures wait there to be uploaded")]
+    #[error("the spool in SPOOL_DIR is full: images wait there to be uploaded")]
     Full,
     /// A file is not as this program writes them.
     #[error("a file in SPOOL_DIR is damaged or not ours")]
@@ -82,7 +82,7 @@ impl Spool {
         Ok(Self { folder: folder.into(), in_hand: Arc::default(), stored: Arc::default() })
     }
 
-    /// Whether one more picture may come, asked before it is paid.
+    /// Whether one more image may come, asked before it is paid.
     pub(crate) async fn check_room(&self) -> Result<(), Error> {
         let (folder, stored) = (Arc::clone(&self.folder), locked(&self.stored).clone());
         let (entries, bytes) = blocking(move || {
@@ -104,8 +104,8 @@ impl Spool {
         if entries < MAX_ENTRIES && bytes < MAX_BYTES { Ok(()) } else { Err(Error::Full) }
     }
 
-    /// Keeps a picture; once this returns, it is safe from the end of the process.
-    pub(crate) async fn put(&self, image: &Image, entry: &Entry) -> Result<(), Error> {
+    /// Keeps an image; once this returns, it is safe from the end of the process.
+    pub(crate) async fn put(&self, image: &Image, entry: &SpooledImage) -> Result<(), Error> {
         let id = &entry.details.id;
         let mut header = serde_json::to_vec(entry).map_err(io::Error::from)?;
         header.push(b'\n');
@@ -117,9 +117,9 @@ impl Spool {
         written
     }
 
-    /// Keeps the end of a generation that needs no picture here, in place of one that is there, for
+    /// Keeps the end of a generation that needs no image here, in place of one that is there, for
     /// whoever starts on this folder after this process.
-    pub(crate) async fn put_end(&self, id: &str, end: &EndEntry) -> Result<(), Error> {
+    pub(crate) async fn put_end(&self, id: &str, end: &SpooledEnd) -> Result<(), Error> {
         let text = serde_json::to_vec(end).map_err(io::Error::from)?;
         locked(&self.in_hand).insert(id.to_owned());
         self.write(id, END_ENDING, text, Bytes::new()).await?;
@@ -129,7 +129,7 @@ impl Spool {
     }
 
     /// An end that was kept; `None` where there is none any more.
-    pub(crate) async fn get_end(&self, id: &str) -> Result<Option<EndEntry>, Error> {
+    pub(crate) async fn get_end(&self, id: &str) -> Result<Option<SpooledEnd>, Error> {
         let bytes = read(self.path(id, END_ENDING)).await?;
         bytes.map(|bytes| serde_json::from_slice(&bytes).map_err(|_| Error::Damaged)).transpose()
     }
@@ -150,7 +150,7 @@ impl Spool {
                 fs::rename(&unfinished, &whole)
             });
             if written.is_err() {
-                // Half a picture must not take up the room that was too little for it.
+                // Half an image must not take up the room that was too little for it.
                 let _ = fs::remove_file(&unfinished);
             }
             written
@@ -158,18 +158,18 @@ impl Spool {
         Ok(written.await?)
     }
 
-    /// A picture is in the gallery, and waits for nothing here but for others to be told.
+    /// An image is in the gallery, and waits for nothing here but for others to be told.
     pub(crate) fn stored(&self, id: &str) {
         locked(&self.stored).insert(id.to_owned());
     }
 
-    /// Lets go of a picture that this process no longer uploads itself: it is to be recovered.
+    /// Lets go of an image that this process no longer uploads itself: it is to be recovered.
     pub(crate) fn leave(&self, id: &str) {
         locked(&self.in_hand).remove(id);
         locked(&self.stored).remove(id);
     }
 
-    /// Forgets a picture that is in the gallery.
+    /// Forgets an image that is in the gallery.
     pub(crate) async fn remove(&self, id: &str) -> Result<(), Error> {
         remove(self.path(id, ENDING)).await?;
         self.leave(id);
@@ -217,7 +217,7 @@ impl Spool {
     }
 
     /// An entry; `None` where there is none any more.
-    pub(crate) async fn get(&self, id: &str) -> Result<Option<(Image, Entry)>, Error> {
+    pub(crate) async fn get(&self, id: &str) -> Result<Option<(Image, SpooledImage)>, Error> {
         let bytes = read(self.path(id, ENDING)).await?;
         bytes.map(|bytes| parse(bytes).ok_or(Error::Damaged)).transpose()
     }
@@ -227,8 +227,8 @@ impl Spool {
     }
 }
 
-/// A line of JSON, then the picture.
-fn parse(file: Bytes) -> Option<(Image, Entry)> {
+/// A line of JSON, then the image.
+fn parse(file: Bytes) -> Option<(Image, SpooledImage)> {
     let end = file.iter().position(|byte| *byte == b'\n')?;
     let entry = serde_json::from_slice(&file[..end]).ok()?;
     let image = Image::recognise(file.slice(end + 1..)).ok()?;

@@ -6,11 +6,11 @@ use super::outcome::{Failure, Outcome};
 use super::record::{Address, Event, Generation, State, Via};
 use super::rows::KeyRow;
 use super::view::View;
-use crate::spending::{DayTotals, Limits, Refusal, Standing, Told};
+use crate::spending::{BudgetAlert, DayTotals, Limits, QuotaStatus, Refusal};
 
 /// An Idempotency-Key with its request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyClaim {
+pub struct IdempotencyKey {
     /// Of the key and its caller.
     pub(crate) digest: String,
     /// Of the body.
@@ -43,16 +43,16 @@ pub(crate) enum Advanced {
 }
 
 /// What the operator should be told.
-pub(super) type News = Option<Told>;
+pub(super) type Alert = Option<BudgetAlert>;
 
 /// Accepts a generation, with what the operator should be told.
 pub(super) fn accept(
     view: &mut View<'_>,
     generation: &Generation,
-    key: Option<&KeyClaim>,
+    key: Option<&IdempotencyKey>,
     limits: &Limits,
     now: OffsetDateTime,
-) -> Result<(Option<Standing>, News), (NotAccepted, News)> {
+) -> Result<(Option<QuotaStatus>, Alert), (NotAccepted, Alert)> {
     let order = &generation.order;
     let day = order.address.day();
     let found = view.new_generation(&order.address);
@@ -61,7 +61,7 @@ pub(super) fn accept(
     let was_refused = match &found {
         Some(found) if found.outcome() == Some(&Outcome::NotDrawn(Failure::NotAccepted)) => true,
         // Written already, and the answer was lost.
-        Some(_) => return Ok((limits.standing(used, day), None)),
+        Some(_) => return Ok((limits.quota_status(used, day), None)),
         None => false,
     };
     if let Some(key) = key
@@ -72,12 +72,12 @@ pub(super) fn accept(
     }
     let quota = if order.in_quota { limits.check_quota(used, day) } else { Ok(()) };
     let budget = totals.as_ref().map_or(Ok(()), |totals| limits.check_budget(totals, order.most_cost));
-    let news = match (&totals, quota, budget) {
+    let alert = match (&totals, quota, budget) {
         (Some(totals), Ok(()), Ok(())) => {
             let reserved = totals.reserved.saturating_add(order.most_cost);
-            limits.news(&DayTotals { reserved, ..totals.clone() }, Ok(()))
+            limits.alert(&DayTotals { reserved, ..totals.clone() }, Ok(()))
         }
-        (Some(totals), Ok(()), refused) => limits.news(totals, refused),
+        (Some(totals), Ok(()), refused) => limits.alert(totals, refused),
         _ => None,
     };
     let accepted = match quota.and(budget) {
@@ -88,20 +88,20 @@ pub(super) fn accept(
                 view.set_key(&key.digest, row);
             }
             view.record(None, generation);
-            Ok(limits.standing(used + 1, day))
+            Ok(limits.quota_status(used + 1, day))
         }
         Err(refusal) => {
             leave_tombstone(view, generation);
             Err(NotAccepted::Refused(refusal))
         }
     };
-    if let Some(news) = news {
+    if let Some(alert) = alert {
         let totals = view.day(day);
-        view.set_day(day, DayTotals { told: news, ..totals });
+        view.set_day(day, DayTotals { alerted: alert, ..totals });
     }
     match accepted {
-        Ok(standing) => Ok((standing, news)),
-        Err(error) => Err((error, news)),
+        Ok(quota_status) => Ok((quota_status, alert)),
+        Err(error) => Err((error, alert)),
     }
 }
 

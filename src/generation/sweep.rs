@@ -31,7 +31,7 @@ impl Generations {
 
     async fn keep_renewing(&self) {
         loop {
-            if self.watches.is_any_here()
+            if self.watches.is_drawing_any()
                 && let Err(error) = self.records.renew(self.now()).await
             {
                 tracing::warn!(cause = chain(&error), "this process could not say that it is alive");
@@ -43,7 +43,7 @@ impl Generations {
     async fn keep_ending(&self) {
         let mut is_needed = true;
         loop {
-            is_needed |= self.watches.is_any_here() || self.has_added.swap(false, Ordering::Relaxed);
+            is_needed |= self.watches.is_drawing_any() || self.has_added.swap(false, Ordering::Relaxed);
             if is_needed {
                 is_needed = match self.sweep().await {
                     Ok(open) => open > 0,
@@ -109,7 +109,7 @@ impl Generations {
         dead: &mut HashMap<String, bool>,
     ) -> Result<(), azure::Error> {
         let is_dead = if process == self.records.process() {
-            !self.is_here(address)
+            !self.is_drawn_here(address)
         } else if let Some(is_dead) = dead.get(process) {
             *is_dead
         } else {
@@ -118,7 +118,7 @@ impl Generations {
             is_dead
         };
         if is_dead && let Some(found) = self.records.get(address).await? {
-            self.settle_if_dead(found).await?;
+            self.end_if_process_died(found).await?;
         }
         Ok(())
     }

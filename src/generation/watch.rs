@@ -92,7 +92,7 @@ impl Generations {
     /// It is not known.
     async fn find_record(&self, address: &Address) -> Result<Option<Generation>, azure::Error> {
         match self.records.get(address).await? {
-            Some(found) => self.settle_if_dead(found).await.map(Some),
+            Some(found) => self.end_if_process_died(found).await.map(Some),
             None => Ok(None),
         }
     }

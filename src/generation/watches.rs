@@ -22,12 +22,12 @@ pub(super) struct Watched {
 
 impl Watches {
     /// Whether this process draws it.
-    pub(crate) fn is_here(&self, address: &Address) -> bool {
+    pub(crate) fn is_drawn_here(&self, address: &Address) -> bool {
         locked(&self.0).get(address).is_some_and(|watched| watched.holders > 0)
     }
 
     /// Whether this process draws anything.
-    pub(crate) fn is_any_here(&self) -> bool {
+    pub(crate) fn is_drawing_any(&self) -> bool {
         locked(&self.0).values().any(|watched| watched.holders > 0)
     }
 

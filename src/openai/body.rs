@@ -6,9 +6,9 @@ use reqwest::{Response, header};
 
 use super::error::Error;
 
-/// The largest picture that is taken, in bytes.
+/// The largest image that is taken, in bytes.
 pub(super) const MAX_IMAGE_BYTES: usize = 64 * 1024 * 1024;
-/// The largest JSON answer: such a picture in base64, and some room for the rest.
+/// The largest JSON answer: such an image in base64, and some room for the rest.
 pub(super) const MAX_ANSWER_BYTES: usize = MAX_IMAGE_BYTES / 3 * 4 + 1024 * 1024;
 /// An error's body is read for its code alone.
 pub(super) const MAX_ERROR_BYTES: usize = 64 * 1024;

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::body::read_error;
 use super::error::Error;
-use super::trouble::Trouble;
+use super::remembered::RememberedFailure;
 use crate::config::{OpenAiAuth, OpenAiConfig};
 use crate::lock::locked;
 
@@ -19,14 +19,14 @@ use crate::lock::locked;
 pub struct OpenAi {
     pub(super) config: OpenAiConfig,
     pub(super) http: reqwest::Client,
-    pub(super) trouble: Arc<Mutex<Trouble>>,
+    pub(super) remembered: Arc<Mutex<RememberedFailure>>,
     /// Whether the text model has refused to be told not to reason.
     pub(super) rejects_reasoning: Arc<AtomicBool>,
 }
 
 impl OpenAi {
     pub(crate) fn new(config: OpenAiConfig, http: reqwest::Client) -> Self {
-        Self { config, http, trouble: Arc::default(), rejects_reasoning: Arc::default() }
+        Self { config, http, remembered: Arc::default(), rejects_reasoning: Arc::default() }
     }
 
     /// The models that are configured, each with its setting.
@@ -39,13 +39,13 @@ impl OpenAi {
     }
 
     /// Whether the key or the account was refused a moment ago.
-    pub(crate) fn is_in_trouble(&self) -> bool {
+    pub(crate) fn is_failing(&self) -> bool {
         self.check().is_err()
     }
 
     /// Says again why the key or the account was refused a moment ago.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        locked(&self.trouble).check(std::time::Instant::now())
+        locked(&self.remembered).check(std::time::Instant::now())
     }
 
     /// Sends JSON and gives back a successful answer, its body still to be read.

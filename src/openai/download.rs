@@ -1,4 +1,4 @@
-//! Fetches a picture from where the provider put it.
+//! Fetches an image from where the provider put it.
 //!
 //! The address comes from a server's answer and may lead anywhere, into the app's own network for
 //! example. So each step is checked: https, a public address, and a name that resolves to one; or
@@ -19,7 +19,7 @@ use super::client::OpenAi;
 use super::error::Error;
 use crate::config::is_loopback;
 
-/// A picture is one or two steps away from where the provider says it is.
+/// An image is one or two steps away from where the provider says it is.
 const MAX_REDIRECTS: usize = 3;
 /// Between tries to fetch it.
 const PAUSES_MS: [u64; 3] = [250, 1_000, 3_000];
@@ -30,14 +30,14 @@ const READ_TIMEOUT: Duration = Duration::from_secs(20);
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 impl OpenAi {
-    /// The picture is drawn: nothing that happens here is a reason to have it drawn again.
+    /// The image is drawn: nothing that happens here is a reason to have it drawn again.
     pub(super) async fn fetch(&self, url: &str) -> Result<Bytes, Error> {
         tokio::time::timeout(TIMEOUT, self.follow_to(url)).await.unwrap_or(Err(Error::Timeout))
     }
 
     async fn follow_to(&self, url: &str) -> Result<Bytes, Error> {
         let provider_is_here = is_loopback(&self.config.base_url);
-        // One for each download: what keeps pictures at URLs is rare, and no connection is worth keeping.
+        // One for each download: what keeps images at URLs is rare, and no connection is worth keeping.
         let client = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT)
@@ -45,37 +45,37 @@ impl OpenAi {
             .no_proxy()
             .dns_resolver(Arc::new(Public { or_loopback: provider_is_here }))
             .build()
-            .map_err(|_| Error::BadAnswer("TLS cannot be set up for the picture's URL"))?;
-        let mut url = Url::parse(url).map_err(|_| Error::BadAnswer("the picture's URL is malformed"))?;
+            .map_err(|_| Error::BadAnswer("TLS cannot be set up for the image's URL"))?;
+        let mut url = Url::parse(url).map_err(|_| Error::BadAnswer("the image's URL is malformed"))?;
         for _ in 0..=MAX_REDIRECTS {
             check(&url, provider_is_here)?;
             let response = match get(&client, &url).await? {
-                Found::Picture(bytes) => return Ok(bytes),
+                Found::Image(bytes) => return Ok(bytes),
                 Found::Other(response) => response,
             };
             let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
             let next = location.filter(|_| response.status().is_redirection()).and_then(|next| url.join(next).ok());
-            url = next.ok_or(Error::BadAnswer("the picture's URL does not lead to it"))?;
+            url = next.ok_or(Error::BadAnswer("the image's URL does not lead to it"))?;
         }
-        Err(Error::BadAnswer("the picture's URL redirects too often"))
+        Err(Error::BadAnswer("the image's URL redirects too often"))
     }
 }
 
-const LEADS_INSIDE: Error = Error::BadAnswer("the picture's URL leads to a private address");
+const LEADS_INSIDE: Error = Error::BadAnswer("the image's URL leads to a private address");
 
 enum Found {
-    Picture(Bytes),
+    Image(Bytes),
     /// A redirect, or an error that stays.
     Other(Response),
 }
 
-/// Tried again where that may help: the picture is paid and still there.
+/// Tried again where that may help: the image is paid and still there.
 async fn get(client: &Client, url: &Url) -> Result<Found, Error> {
     let mut pauses = PAUSES_MS.into_iter();
     loop {
         let found = get_once(client, url).await;
         let may_pass = match &found {
-            Ok(Found::Picture(_)) => false,
+            Ok(Found::Image(_)) => false,
             Ok(Found::Other(response)) => response.status().is_server_error() || response.status() == 429,
             Err(error) => matches!(error, Error::LostAnswer(_) | Error::Timeout),
         };
@@ -92,7 +92,7 @@ async fn get_once(client: &Client, url: &Url) -> Result<Found, Error> {
         if causes.any(|cause| cause.is::<LeadsInside>()) { LEADS_INSIDE } else { Error::from_reading(error) }
     })?;
     match response.status() {
-        status if status.is_success() => read_body(response, MAX_IMAGE_BYTES).await.map(Found::Picture),
+        status if status.is_success() => read_body(response, MAX_IMAGE_BYTES).await.map(Found::Image),
         _ => Ok(Found::Other(response)),
     }
 }
@@ -102,7 +102,7 @@ fn check(url: &Url, provider_is_here: bool) -> Result<(), Error> {
         return Ok(());
     }
     if url.scheme() != "https" {
-        return Err(Error::BadAnswer("the picture's URL is not https"));
+        return Err(Error::BadAnswer("the image's URL is not https"));
     }
     let public = match url.host() {
         // What it resolves to is checked when it is resolved.

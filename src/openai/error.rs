@@ -8,20 +8,20 @@ use reqwest::header::HeaderMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// No picture or text came. The table of codes:
+/// No image or text came. The table of codes:
 /// <https://platform.openai.com/docs/guides/error-codes>.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No connection: nothing was sent.
     #[error("the provider cannot be reached")]
     Unreachable(#[source] reqwest::Error),
-    /// The time was up. A picture may have been drawn and billed.
+    /// The time was up. An image may have been drawn and billed.
     #[error("the provider did not answer in time")]
     Timeout,
-    /// The connection broke after the request was sent. A picture may have been drawn and billed.
+    /// The connection broke after the request was sent. An image may have been drawn and billed.
     #[error("the provider's answer was lost")]
     LostAnswer(#[source] Option<reqwest::Error>),
-    /// A gateway on the way gave up waiting. A picture may have been drawn and billed.
+    /// A gateway on the way gave up waiting. An image may have been drawn and billed.
     #[error("a gateway before the provider gave up waiting")]
     GatewayTimeout(#[source] Answer),
     /// The provider will not draw this prompt.
@@ -29,12 +29,12 @@ pub enum Error {
     PromptRefused(#[source] Answer),
     /// The provider does not take what the caller wished in this field of ours.
     #[error("the provider does not take the wish for {0}")]
-    WishRefused(&'static str, #[source] Answer),
+    OptionRefused(&'static str, #[source] Answer),
     /// The model cannot be told not to reason.
     #[error("the provider does not take the field for reasoning")]
     ReasoningRefused(#[source] Answer),
-    /// The provider does not stream pictures.
-    #[error("the provider does not stream pictures")]
+    /// The provider does not stream images.
+    #[error("the provider does not stream images")]
     StreamRefused(#[source] Answer),
     /// The provider did not take the request as it was.
     #[error("the provider rejected the request")]
@@ -103,7 +103,7 @@ const REFUSALS: [&str; 5] = [
 ];
 
 /// What callers choose: the provider's name, and ours.
-const WISHES: [(&str, &str); 5] = [
+const OPTIONS: [(&str, &str); 5] = [
     ("size", "size"),
     ("quality", "quality"),
     ("style", "style"),
@@ -152,7 +152,7 @@ impl Error {
     }
 
     /// How long to wait before the request may be sent again, after so many tries; `None` where it
-    /// may not be: only what was certainly not done is worth a second try, because a picture that
+    /// may not be: only what was certainly not done is worth a second try, because an image that
     /// was drawn is billed whether its answer arrived or not.
     pub(super) fn pause(&self, tries: u32) -> Option<Duration> {
         let answer = match self {
@@ -202,7 +202,7 @@ impl Error {
         let error = serde_json::from_slice::<Body>(body).unwrap_or_default().error;
         let (code, says) = (error.code(), |known| error.says(known));
         let answer = Answer { status, code, request_id, retry_after, should_retry };
-        let wish = WISHES.iter().find(|(theirs, _)| error.param == *theirs);
+        let option = OPTIONS.iter().find(|(theirs, _)| error.param == *theirs);
         match status {
             // A model that a project may not use is 403.
             _ if status.is_client_error() && says(&["model_not_found"]) => Self::ModelGone(answer),
@@ -212,8 +212,8 @@ impl Error {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::Denied(answer),
             StatusCode::NOT_FOUND => Self::ModelGone(answer),
             StatusCode::TOO_MANY_REQUESTS => Self::RateLimited(answer),
-            StatusCode::BAD_REQUEST => match wish {
-                Some((_, ours)) => Self::WishRefused(ours, answer),
+            StatusCode::BAD_REQUEST => match option {
+                Some((_, ours)) => Self::OptionRefused(ours, answer),
                 None => match error.param.as_str() {
                     Some("stream" | "partial_images") => Self::StreamRefused(answer),
                     Some(param) if param.starts_with("reasoning") => Self::ReasoningRefused(answer),

@@ -9,7 +9,7 @@ use crate::spending::ImageSpec;
 
 /// What the caller asked for besides the prompt, as typed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wishes {
+pub struct ImageOptions {
     /// `1024x1024` when not given.
     pub size: Option<String>,
     /// The provider's choice when not given.
@@ -20,7 +20,7 @@ pub struct Wishes {
     pub background: Option<String>,
     /// `png`, `jpeg` or `webp`; only gpt-image knows them.
     pub output_format: Option<String>,
-    /// How many unfinished pictures are wanted while the model draws, 0 to 3; only gpt-image has them.
+    /// How many unfinished images are wanted while the model draws, 0 to 3; only gpt-image has them.
     #[serde(default)]
     pub partial_images: u8,
 }
@@ -28,7 +28,7 @@ pub struct Wishes {
 /// A wish that the model cannot fulfil. Its text is for the caller.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0}")]
-pub struct InvalidWish(pub(crate) String);
+pub struct InvalidOption(pub(crate) String);
 
 /// The request body, with the fields that the family knows and no others.
 #[derive(Debug, Clone, Serialize)]
@@ -75,14 +75,14 @@ impl Body {
         Self { prompt: prompt.to_owned(), ..self.clone() }
     }
 
-    /// Asks for so many partial pictures, where the model knows of them.
+    /// Asks for so many partial images, where the model knows of them.
     pub(super) fn with_partial_images(self, count: u8) -> Self {
         let dall_e = self.response_format.is_some();
         let count = (count > 0 && !dall_e).then_some(count);
         Self { stream: count.map(|_| true), partial_images: count, ..self }
     }
 
-    /// Whether partial pictures are asked for.
+    /// Whether partial images are asked for.
     pub(super) fn streams(&self) -> bool {
         self.stream == Some(true)
     }
@@ -118,30 +118,30 @@ impl Family {
     ///
     /// # Errors
     /// A wish that the family cannot fulfil, with the allowed values.
-    pub(super) fn body(self, model: &str, prompt: &Prompt, wishes: &Wishes) -> Result<Body, InvalidWish> {
+    pub(super) fn body(self, model: &str, prompt: &Prompt, options: &ImageOptions) -> Result<Body, InvalidOption> {
         let limit = self.max_prompt_characters();
         if prompt.as_str().chars().count() > limit {
-            return Err(InvalidWish(format!("The prompt is too long: {limit} characters at most.")));
+            return Err(InvalidOption(format!("The prompt is too long: {limit} characters at most.")));
         }
-        let style = one_of("style", wishes.style.as_deref(), &DALL_E_STYLES)?;
-        let background = one_of("background", wishes.background.as_deref(), &BACKGROUNDS)?;
-        let output_format = one_of("outputFormat", wishes.output_format.as_deref(), &OUTPUT_FORMATS)?;
+        let style = one_of("style", options.style.as_deref(), &DALL_E_STYLES)?;
+        let background = one_of("background", options.background.as_deref(), &BACKGROUNDS)?;
+        let output_format = one_of("outputFormat", options.output_format.as_deref(), &OUTPUT_FORMATS)?;
         if background == Some("transparent") && output_format == Some("jpeg") {
-            return Err(InvalidWish("A transparent background needs outputFormat png or webp.".to_owned()));
+            return Err(InvalidOption("A transparent background needs outputFormat png or webp.".to_owned()));
         }
         let dall_e = self == Self::DallE;
         if dall_e && background.is_some_and(|background| background != "auto") {
-            return Err(InvalidWish("This model cannot choose a background.".to_owned()));
+            return Err(InvalidOption("This model cannot choose a background.".to_owned()));
         }
         if dall_e && output_format.is_some_and(|format| format != "png") {
-            return Err(InvalidWish("This model draws PNG only: leave outputFormat out.".to_owned()));
+            return Err(InvalidOption("This model draws PNG only: leave outputFormat out.".to_owned()));
         }
         let body = Body {
             model: model.to_owned(),
             prompt: prompt.as_str().to_owned(),
             n: 1,
-            size: self.size(wishes.size.as_deref().unwrap_or("1024x1024"))?,
-            quality: self.quality(wishes.quality.as_deref())?,
+            size: self.size(options.size.as_deref().unwrap_or("1024x1024"))?,
+            quality: self.quality(options.quality.as_deref())?,
             response_format: dall_e.then_some("b64_json"),
             style: style.filter(|_| dall_e),
             background: background.filter(|_| !dall_e),
@@ -149,7 +149,7 @@ impl Family {
             stream: None,
             partial_images: None,
         };
-        Ok(body.with_partial_images(wishes.partial_images))
+        Ok(body.with_partial_images(options.partial_images))
     }
 
     /// <https://platform.openai.com/docs/api-reference/images/create>
@@ -160,7 +160,7 @@ impl Family {
         }
     }
 
-    fn size(self, wish: &str) -> Result<String, InvalidWish> {
+    fn size(self, option: &str) -> Result<String, InvalidOption> {
         let (fixed, allowed): (&[(&str, &str)], _) = match self {
             Self::DallE => (
                 &[("1024x1024", "1024x1024"), ("1024x1792", "1024x1792"), ("1792x1024", "1792x1024")],
@@ -183,19 +183,19 @@ impl Family {
                  pixels (1024x1024, 1024x1792, 1792x1024)",
             ),
         };
-        if let Some((_, sent)) = fixed.iter().find(|(name, _)| *name == wish) {
+        if let Some((_, sent)) = fixed.iter().find(|(name, _)| *name == option) {
             return Ok((*sent).to_owned());
         }
         let free = matches!(self, Self::GptImage2 | Self::GptImage25);
-        match free_size(wish).filter(|_| free) {
+        match free_size(option).filter(|_| free) {
             Some(size) => Ok(size),
-            None => Err(InvalidWish(format!("The size is not one that this model draws. Allowed: {allowed}."))),
+            None => Err(InvalidOption(format!("The size is not one that this model draws. Allowed: {allowed}."))),
         }
     }
 
     /// The value to send, translated between the families' words.
-    fn quality(self, wish: Option<&str>) -> Result<Option<&'static str>, InvalidWish> {
-        let Some(wish) = wish else { return Ok(None) };
+    fn quality(self, option: Option<&str>) -> Result<Option<&'static str>, InvalidOption> {
+        let Some(option) = option else { return Ok(None) };
         let (known, allowed): (&[(&str, &'static str)], _) = match self {
             Self::DallE => (&[("standard", "standard"), ("hd", "hd")], "standard, hd"),
             Self::GptImage1 | Self::GptImage2 => {
@@ -205,9 +205,9 @@ impl Family {
                 (&GPT_IMAGE_QUALITIES, "auto, low, medium, high, xhigh, max (standard means medium, hd means high)")
             }
         };
-        match known.iter().find(|(name, _)| *name == wish) {
+        match known.iter().find(|(name, _)| *name == option) {
             Some((_, sent)) => Ok(Some(sent)),
-            None => Err(InvalidWish(format!("The quality is not one that this model knows. Allowed: {allowed}."))),
+            None => Err(InvalidOption(format!("The quality is not one that this model knows. Allowed: {allowed}."))),
         }
     }
 }
@@ -225,8 +225,8 @@ const GPT_IMAGE_QUALITIES: [(&str, &str); 8] = [
 ];
 
 /// A free size within the bounds, written as the provider wants it.
-fn free_size(wish: &str) -> Option<String> {
-    let (width, height) = wish.split_once('x')?;
+fn free_size(option: &str) -> Option<String> {
+    let (width, height) = option.split_once('x')?;
     let number = |text: &str| text.parse::<u32>().ok().filter(|n| (16..=8_192).contains(n) && n % 16 == 0);
     let (width, height) = (number(width)?, number(height)?);
     let fits = (655_360..=8_294_400).contains(&(width * height)) && width <= 3 * height && height <= 3 * width;
@@ -235,12 +235,12 @@ fn free_size(wish: &str) -> Option<String> {
 
 fn one_of(
     field: &str,
-    wish: Option<&str>,
+    option: Option<&str>,
     allowed: &'static [&'static str],
-) -> Result<Option<&'static str>, InvalidWish> {
-    let Some(wish) = wish else { return Ok(None) };
-    match allowed.iter().find(|value| **value == wish) {
+) -> Result<Option<&'static str>, InvalidOption> {
+    let Some(option) = option else { return Ok(None) };
+    match allowed.iter().find(|value| **value == option) {
         Some(value) => Ok(Some(value)),
-        None => Err(InvalidWish(format!("{field} is unknown. Allowed: {}.", allowed.join(", ")))),
+        None => Err(InvalidOption(format!("{field} is unknown. Allowed: {}.", allowed.join(", ")))),
     }
 }

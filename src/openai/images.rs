@@ -1,4 +1,4 @@
-//! `POST /images/generations`: a prompt becomes a picture.
+//! `POST /images/generations`: a prompt becomes an image.
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::body::{MAX_ANSWER_BYTES, read_body};
 use super::client::OpenAi;
 use super::error::Error;
-use super::family::{Body, Family, InvalidWish, Wishes};
+use super::family::{Body, Family, ImageOptions, InvalidOption};
 use super::stream;
 use crate::image::Image;
 use crate::lock::locked;
@@ -23,24 +23,24 @@ use crate::spending::{ImageSpec, Usage};
 
 /// More are not asked for.
 const MAX_PARTIAL_IMAGES: u64 = 3;
-/// How often the provider is asked for one picture at the most.
+/// How often the provider is asked for one image at the most.
 const MAX_TRIES: u32 = 3;
-/// A try that has less than this part of `OPENAI_TIMEOUT_SECONDS` may end before its picture does,
+/// A try that has less than this part of `OPENAI_TIMEOUT_SECONDS` may end before its image does,
 /// which is billed all the same.
 const LEAST_PART_OF_THE_TIME: u32 = 2;
 
-/// A request for one picture that the model will understand.
+/// A request for one image that the model will understand.
 #[derive(Debug)]
-pub struct Drawing {
+pub struct ImageRequest {
     /// For the configured model, then for each fallback.
     bodies: Vec<Body>,
     limit: usize,
 }
 
-/// A picture, and what the provider said about it.
+/// An image, and what the provider said about it.
 #[derive(Debug)]
 pub struct Drawn {
-    /// The picture.
+    /// The image.
     pub image: Image,
     /// The model that drew it.
     pub model: String,
@@ -58,7 +58,7 @@ pub struct Drawn {
 struct Answer<'a> {
     #[serde(borrow, default)]
     data: Vec<Item<'a>>,
-    // Whatever what is said about a picture looks like, it is no reason to lose the picture.
+    // Whatever what is said about an image looks like, it is no reason to lose the image.
     #[serde(default, deserialize_with = "text")]
     size: Option<String>,
     #[serde(default, deserialize_with = "text")]
@@ -93,7 +93,7 @@ struct Event<'a> {
     usage: Option<Value>,
 }
 
-/// Is shown partial pictures, each with its number.
+/// Is shown partial images, each with its number.
 pub(crate) type Show<'a> = dyn Fn(u64, Image) + Send + Sync + 'a;
 
 /// Borrowed: megabytes are decoded from where they were received. (In an `Option` itself, serde
@@ -109,7 +109,7 @@ fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D:
     })
 }
 
-impl Drawing {
+impl ImageRequest {
     /// What may be billed: one of these.
     pub(crate) fn specs(&self) -> impl Iterator<Item = ImageSpec<'_>> {
         self.bodies.iter().map(Body::spec)
@@ -142,65 +142,65 @@ impl OpenAi {
     ///
     /// # Errors
     /// A wish that the configured model cannot fulfil.
-    pub fn plan(&self, prompt: &Prompt, wishes: &Wishes) -> Result<Drawing, InvalidWish> {
+    pub fn plan(&self, prompt: &Prompt, options: &ImageOptions) -> Result<ImageRequest, InvalidOption> {
         let family = |model: &str| Family::of(model, self.config.image_wire);
         let model = &self.config.image_model;
-        let mut bodies = vec![family(model).body(model, prompt, wishes)?];
+        let mut bodies = vec![family(model).body(model, prompt, options)?];
         for model in &self.config.image_fallbacks {
-            // A picture without the wish that a fallback cannot fulfil is better than none.
-            let body = family(model).body(model, prompt, wishes);
-            bodies.extend(body.or_else(|_| family(model).body(model, prompt, &Wishes::default())));
+            // An image without the wish that a fallback cannot fulfil is better than none.
+            let body = family(model).body(model, prompt, options);
+            bodies.extend(body.or_else(|_| family(model).body(model, prompt, &ImageOptions::default())));
         }
         let limit = bodies.iter().map(|body| family(&body.model).max_prompt_characters()).min();
-        Ok(Drawing { bodies, limit: limit.unwrap_or_default() })
+        Ok(ImageRequest { bodies, limit: limit.unwrap_or_default() })
     }
 
-    /// Has the picture drawn, and fetches it where the provider answers with a URL. This costs money.
+    /// Has the image drawn, and fetches it where the provider answers with a URL. This costs money.
     ///
     /// What was certainly not done is asked for again, three times in all, while half of
     /// `OPENAI_TIMEOUT_SECONDS` is left; a model that is gone makes way for the next fallback. A URL
     /// has its own time after that.
     ///
     /// # Errors
-    /// See [`Error`]; after `Timeout` and `LostAnswer` the picture may have been drawn and billed.
-    pub async fn draw(&self, drawing: &Drawing, show: &Show<'_>) -> Result<Drawn, Error> {
+    /// See [`Error`]; after `Timeout` and `LostAnswer` the image may have been drawn and billed.
+    pub async fn draw(&self, image_request: &ImageRequest, show: &Show<'_>) -> Result<Drawn, Error> {
         let deadline = Instant::now() + self.config.timeout;
         self.check()?;
-        let drawing = self.draw_with_first_that_exists(drawing, show, deadline);
+        let drawing = self.draw_with_first_that_exists(image_request, show, deadline);
         let drawn = tokio::time::timeout_at(deadline.into(), drawing).await.unwrap_or(Err(Error::Timeout));
         if let Err(error) = &drawn {
-            locked(&self.trouble).note(error, Instant::now());
+            locked(&self.remembered).note(error, Instant::now());
         }
-        let (body, picture) = drawn?;
-        let bytes = match picture.source {
+        let (body, generated) = drawn?;
+        let bytes = match generated.source {
             Source::Bytes(bytes) => bytes,
             Source::Url(url) => self.fetch(&url).await?,
         };
-        let image = Image::recognise(bytes).map_err(|_| Error::BadAnswer("what it calls a picture is none"))?;
+        let image = Image::recognise(bytes).map_err(|_| Error::BadAnswer("what it calls an image is none"))?;
         Ok(Drawn {
             image,
             model: body.model.clone(),
-            revised_prompt: picture.revised_prompt.filter(|prompt| !prompt.trim().is_empty()),
-            size: picture.size.unwrap_or_else(|| body.size.clone()),
-            quality: picture.quality.unwrap_or_else(|| body.quality.unwrap_or("auto").to_owned()),
-            usage: picture.usage,
+            revised_prompt: generated.revised_prompt.filter(|prompt| !prompt.trim().is_empty()),
+            size: generated.size.unwrap_or_else(|| body.size.clone()),
+            quality: generated.quality.unwrap_or_else(|| body.quality.unwrap_or("auto").to_owned()),
+            usage: generated.usage,
         })
     }
 
-    /// The picture, and the body that it was asked for with.
+    /// The image, and the body that it was asked for with.
     async fn draw_with_first_that_exists<'a>(
         &self,
-        drawing: &'a Drawing,
+        image_request: &'a ImageRequest,
         show: &Show<'_>,
         deadline: Instant,
-    ) -> Result<(&'a Body, Picture), Error> {
+    ) -> Result<(&'a Body, Generated), Error> {
         let mut last = Error::BadAnswer("no model is configured");
-        for (index, body) in drawing.bodies.iter().enumerate() {
+        for (index, body) in image_request.bodies.iter().enumerate() {
             if index > 0 && !self.has_time_for_another(Duration::ZERO, deadline) {
                 break;
             }
             last = match self.draw_patiently(body, show, deadline).await {
-                Ok(picture) => return Ok((body, picture)),
+                Ok(image) => return Ok((body, image)),
                 Err(error @ Error::ModelGone(_)) => error,
                 Err(error) => return Err(error),
             };
@@ -210,17 +210,17 @@ impl OpenAi {
         Err(last)
     }
 
-    /// Whether a try after that pause may have its picture in time.
+    /// Whether a try after that pause may have its image in time.
     fn has_time_for_another(&self, pause: Duration, deadline: Instant) -> bool {
         pause + self.config.timeout / LEAST_PART_OF_THE_TIME <= deadline.saturating_duration_since(Instant::now())
     }
 
-    async fn draw_patiently(&self, body: &Body, show: &Show<'_>, deadline: Instant) -> Result<Picture, Error> {
+    async fn draw_patiently(&self, body: &Body, show: &Show<'_>, deadline: Instant) -> Result<Generated, Error> {
         let mut tries = 0;
         let mut body = Cow::Borrowed(body);
         loop {
             let error = match self.draw_once(&body, show).await {
-                Ok(picture) => return Ok(picture),
+                Ok(image) => return Ok(image),
                 Err(Error::StreamRefused(_)) if body.streams() => {
                     body = Cow::Owned(body.into_owned().with_partial_images(0));
                     continue;
@@ -238,20 +238,20 @@ impl OpenAi {
         }
     }
 
-    async fn draw_once(&self, request: &Body, show: &Show<'_>) -> Result<Picture, Error> {
+    async fn draw_once(&self, request: &Body, show: &Show<'_>) -> Result<Generated, Error> {
         let response = self.post("images/generations", request, self.config.timeout).await?;
         let content_type = response.headers().get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
         // Who does not know the field may leave it alone.
         if content_type.starts_with(b"text/event-stream") {
             follow(response, show).await
         } else {
-            Picture::read(&read_body(response, MAX_ANSWER_BYTES).await?)
+            Generated::read(&read_body(response, MAX_ANSWER_BYTES).await?)
         }
     }
 }
 
-/// Shows what comes before the picture, then gives back the picture.
-async fn follow(response: Response, show: &Show<'_>) -> Result<Picture, Error> {
+/// Shows what comes before the image, then gives back the image.
+async fn follow(response: Response, show: &Show<'_>) -> Result<Generated, Error> {
     let mut events = stream::events(response);
     let (mut has_begun, mut shown) = (false, 0);
     while let Some(data) = events.next().await? {
@@ -271,7 +271,7 @@ async fn follow(response: Response, show: &Show<'_>) -> Result<Picture, Error> {
         }
         if kind.ends_with(".completed") {
             let item = Item { b64_json: event.b64_json, url: None, revised_prompt: event.revised_prompt };
-            return Picture::of(item, event.size, event.quality, event.usage.as_ref());
+            return Generated::of(item, event.size, event.quality, event.usage.as_ref());
         }
         let is_partial = kind.ends_with(".partial_image");
         has_begun |= is_partial;
@@ -299,7 +299,7 @@ fn tokens(json: &Value) -> Option<Usage> {
 }
 
 /// The useful part of an answer, no longer borrowed from it.
-struct Picture {
+struct Generated {
     source: Source,
     revised_prompt: Option<String>,
     size: Option<String>,
@@ -312,11 +312,11 @@ enum Source {
     Url(String),
 }
 
-impl Picture {
+impl Generated {
     fn read(body: &[u8]) -> Result<Self, Error> {
         let answer: Answer =
             serde_json::from_slice(body).map_err(|_| Error::BadAnswer("it is not the JSON we know"))?;
-        let item = answer.data.into_iter().next().ok_or(Error::BadAnswer("it has no picture"))?;
+        let item = answer.data.into_iter().next().ok_or(Error::BadAnswer("it has no image"))?;
         Self::of(item, answer.size, answer.quality, answer.usage.as_ref())
     }
 
@@ -326,11 +326,11 @@ impl Picture {
             (Some(text), _) => {
                 let bytes = BASE64_STANDARD
                     .decode(text.0.as_bytes())
-                    .map_err(|_| Error::BadAnswer("the picture is not base64"))?;
+                    .map_err(|_| Error::BadAnswer("the image is not base64"))?;
                 Source::Bytes(bytes.into())
             }
             (None, Some(url)) => Source::Url(url),
-            (None, None) => return Err(Error::BadAnswer("it has no picture")),
+            (None, None) => return Err(Error::BadAnswer("it has no image")),
         };
         Ok(Self { source, revised_prompt: item.revised_prompt, size, quality, usage: usage.and_then(tokens) })
     }

@@ -1,4 +1,4 @@
-//! A streamed picture: server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>)
+//! A streamed image: server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>)
 //! of JSON, each with its `type` inside
 //! (<https://platform.openai.com/docs/api-reference/images-streaming>).
 
@@ -26,7 +26,7 @@ pub(super) fn events(response: Response) -> Events<impl futures_util::Stream<Ite
 
 impl<S: futures_util::Stream<Item = reqwest::Result<Bytes>> + Unpin> Events<S> {
     /// The next event's data; `None` at the end. What comes last may lack its blank line, or be cut off:
-    /// it may be a paid picture, so it is given, too.
+    /// it may be a paid image, so it is given, too.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>, Error> {
         loop {
             if let Some(end) = self.end.take() {
@@ -38,7 +38,7 @@ impl<S: futures_util::Stream<Item = reqwest::Result<Bytes>> + Unpin> Events<S> {
                 self.searched = 0;
                 let data = data(&event);
                 if self.buffer.is_empty() {
-                    // It may take a minute until more comes, and this held a picture.
+                    // It may take a minute until more comes, and this held an image.
                     self.buffer = BytesMut::new();
                 }
                 // A comment, or an event without data.

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// A look that a picture can have.
+/// A look that an image can have.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Style {
     /// What a request's `style` says.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::day::Day;
-use super::totals::{DayTotals, Told};
+use super::totals::{BudgetAlert, DayTotals};
 
 /// When another try is worth it where generations under way hold the rest of the budget.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -23,7 +23,7 @@ pub(crate) struct Limits {
 
 /// How a caller stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct QuotaStatus {
     /// Images a day.
     pub limit: u32,
     /// Of these, used or held.
@@ -37,7 +37,7 @@ pub struct Standing {
 pub enum Refusal {
     /// The caller has had the day's images.
     #[error("the caller's daily quota is used up")]
-    QuotaExceeded(Standing),
+    QuotaExceeded(QuotaStatus),
     /// The app has spent the day's money.
     #[error("the daily budget is spent")]
     BudgetSpent,
@@ -62,14 +62,14 @@ impl Refusal {
 
 impl Limits {
     /// How a caller stands who has used so many images; `None` without a quota.
-    pub(crate) fn standing(&self, used: u32, day: Day) -> Option<Standing> {
-        (self.daily_images > 0).then(|| Standing { limit: self.daily_images, used, resets_at: day.ends_at() })
+    pub(crate) fn quota_status(&self, used: u32, day: Day) -> Option<QuotaStatus> {
+        (self.daily_images > 0).then(|| QuotaStatus { limit: self.daily_images, used, resets_at: day.ends_at() })
     }
 
     /// Whether a caller who has used so many images may have one more.
     pub(crate) fn check_quota(&self, used: u32, day: Day) -> Result<(), Refusal> {
-        match self.standing(used, day) {
-            Some(standing) if standing.remaining() == 0 => Err(Refusal::QuotaExceeded(standing)),
+        match self.quota_status(used, day) {
+            Some(quota_status) if quota_status.remaining() == 0 => Err(Refusal::QuotaExceeded(quota_status)),
             _ => Ok(()),
         }
     }
@@ -89,30 +89,30 @@ impl Limits {
     }
 
     /// What the operator should be told about a day's budget that was not told before.
-    pub(crate) fn news(&self, day: &DayTotals, answer: Result<(), Refusal>) -> Option<Told> {
+    pub(crate) fn alert(&self, day: &DayTotals, answer: Result<(), Refusal>) -> Option<BudgetAlert> {
         let now = match answer {
-            Err(Refusal::BudgetSpent) => Told::Reached,
-            _ if self.daily_budget == 0 => Told::Nothing,
-            _ if day.spent.saturating_add(day.reserved) >= self.daily_budget / 5 * 4 => Told::FourFifths,
-            _ => Told::Nothing,
+            Err(Refusal::BudgetSpent) => BudgetAlert::Reached,
+            _ if self.daily_budget == 0 => BudgetAlert::Nothing,
+            _ if day.spent.saturating_add(day.reserved) >= self.daily_budget / 5 * 4 => BudgetAlert::FourFifths,
+            _ => BudgetAlert::Nothing,
         };
-        (now > day.told).then_some(now)
+        (now > day.alerted).then_some(now)
     }
 
     /// Tells the operator.
-    pub(crate) fn log(&self, news: Told) {
+    pub(crate) fn log(&self, alert: BudgetAlert) {
         let budget_usd = usd(self.daily_budget);
-        match news {
-            Told::Nothing => {}
-            Told::FourFifths => tracing::warn!(budget_usd, "80 % of DAILY_BUDGET_USD are spent or reserved"),
-            Told::Reached => {
+        match alert {
+            BudgetAlert::Nothing => {}
+            BudgetAlert::FourFifths => tracing::warn!(budget_usd, "80 % of DAILY_BUDGET_USD are spent or reserved"),
+            BudgetAlert::Reached => {
                 tracing::error!(budget_usd, "DAILY_BUDGET_USD is reached: no usual image is drawn any more today");
             }
         }
     }
 }
 
-impl Standing {
+impl QuotaStatus {
     /// How long it takes until the day ends; `None` where it has ended.
     pub fn resets_in(&self, now: OffsetDateTime) -> Option<Duration> {
         Duration::try_from(self.resets_at - now).ok().filter(|left| !left.is_zero())
@@ -156,13 +156,13 @@ mod tests {
     fn the_operator_is_told_once_of_four_fifths_and_of_the_end() {
         let limits = Limits { daily_images: 0, daily_budget: 1_000, usual_cost: 200 };
         let mut day = DayTotals { spent: 799, ..DayTotals::default() };
-        assert_eq!(limits.news(&day, Ok(())), None);
+        assert_eq!(limits.alert(&day, Ok(())), None);
         day.reserved = 1;
-        assert_eq!(limits.news(&day, Ok(())), Some(Told::FourFifths));
-        day.told = Told::FourFifths;
-        assert_eq!(limits.news(&day, Err(Refusal::BudgetReserved)), None);
-        assert_eq!(limits.news(&day, Err(Refusal::BudgetSpent)), Some(Told::Reached));
-        day.told = Told::Reached;
-        assert_eq!(limits.news(&day, Err(Refusal::BudgetSpent)), None);
+        assert_eq!(limits.alert(&day, Ok(())), Some(BudgetAlert::FourFifths));
+        day.alerted = BudgetAlert::FourFifths;
+        assert_eq!(limits.alert(&day, Err(Refusal::BudgetReserved)), None);
+        assert_eq!(limits.alert(&day, Err(Refusal::BudgetSpent)), Some(BudgetAlert::Reached));
+        day.alerted = BudgetAlert::Reached;
+        assert_eq!(limits.alert(&day, Err(Refusal::BudgetSpent)), None);
     }
 }

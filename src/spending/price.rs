@@ -1,11 +1,11 @@
-//! What pictures cost, in millionths of a US dollar.
+//! What images cost, in millionths of a US dollar.
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ImagePrice, LimitsConfig, Price, TokenPrice, micro_usd};
 
 /// US dollars for a million tokens, as published in November 2026
-/// (<https://platform.openai.com/docs/pricing>): of text sent, of pictures sent, of the picture drawn.
+/// (<https://platform.openai.com/docs/pricing>): of text sent, of images sent, of the image drawn.
 const BY_TOKENS: [(&str, f64, f64, f64); 6] = [
     // Gone at OpenAI; compatible servers may have it still.
     ("gpt-image-1", 5.0, 10.0, 40.0),
@@ -16,19 +16,19 @@ const BY_TOKENS: [(&str, f64, f64, f64); 6] = [
     ("gpt-image-2.6", 5.0, 8.0, 30.0),
 ];
 
-/// US dollars for a picture by dall-e-3, which compatible servers still bill: quality, 1024x1024,
+/// US dollars for an image by dall-e-3, which compatible servers still bill: quality, 1024x1024,
 /// any other size.
 const DALL_E: [(&str, f64, f64); 2] = [("standard", 0.04, 0.08), ("hd", 0.08, 0.12)];
 
-/// Tokens of a drawn picture of 1024 x 1024 pixels, rounded up from what is published for any family
+/// Tokens of a drawn image of 1024 x 1024 pixels, rounded up from what is published for any family
 /// (272 for low; $0.053 and $0.211 at $30 for medium and high); they grow with the area. For `xhigh` and `max` nothing is published:
 /// they are taken at twice and four times `high`. `auto` chooses among the first three.
 const IMAGE_TOKENS: [(&str, f64); 6] =
     [("low", 280.0), ("medium", 1_800.0), ("high", 7_050.0), ("auto", 7_050.0), ("xhigh", 14_100.0), ("max", 28_200.0)];
-/// Of each partial picture
+/// Of each partial image
 /// (<https://platform.openai.com/docs/guides/image-generation#partial-images-cost>).
 const PARTIAL_IMAGE_TOKENS: f64 = 100.0;
-/// The largest picture of any model, which `auto` may choose.
+/// The largest image of any model, which `auto` may choose.
 const MAX_PIXELS: f64 = 8_294_400.0;
 /// What a provider may add to a prompt.
 const PROMPT_OVERHEAD_TOKENS: usize = 100;
@@ -41,18 +41,18 @@ pub(crate) struct Prices {
     table: Vec<(String, Price)>,
     /// For a model that is in no table, by token.
     dearest: TokenPrice,
-    /// The same by picture.
+    /// The same by image.
     dearest_image: u64,
 }
 
-/// A picture that is going to be drawn.
+/// An image that is going to be drawn.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ImageSpec<'a> {
     pub(crate) model: &'a str,
     pub(crate) size: &'a str,
     pub(crate) quality: Option<&'a str>,
     pub(crate) prompt_bytes: usize,
-    /// Unfinished pictures that are sent before it.
+    /// Unfinished images that are sent before it.
     pub(crate) partial_images: u8,
 }
 
@@ -63,18 +63,18 @@ impl ImageSpec<'_> {
     }
 }
 
-/// What a provider says that a picture took, in tokens.
+/// What a provider says that an image took, in tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Of text sent.
     pub text_input: u64,
-    /// Of pictures sent.
+    /// Of images sent.
     pub image_input: u64,
-    /// Of the picture drawn.
+    /// Of the image drawn.
     pub output: u64,
 }
 
-/// What a picture did cost.
+/// What an image did cost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
     /// In millionths of a US dollar; what was reserved, where nobody knows better.
@@ -108,7 +108,7 @@ impl Prices {
         Self { table, dearest, dearest_image: micro_usd(dearest_image) }
     }
 
-    /// The most that a picture can cost. A model without a price costs what the dearest does.
+    /// The most that an image can cost. A model without a price costs what the dearest does.
     pub(crate) fn most(&self, spec: ImageSpec<'_>) -> u64 {
         match self.find(spec.model) {
             Some(Price::Image(ImagePrice { image })) => micro_usd(image),
@@ -118,14 +118,14 @@ impl Prices {
         }
     }
 
-    /// What a picture did cost, or `reserved` where that cannot be known.
-    pub(crate) fn settle(&self, spec: ImageSpec<'_>, usage: Option<Usage>, reserved: u64) -> Cost {
+    /// What an image did cost, or `reserved` where that cannot be known.
+    pub(crate) fn actual_cost(&self, spec: ImageSpec<'_>, usage: Option<Usage>, reserved: u64) -> Cost {
         let cost = self.cost(spec, usage);
         let priced = cost.is_some() && (self.find(spec.model).is_some() || is_dall_e(spec.model));
         Cost { micro_usd: cost.unwrap_or(reserved), priced, usage }
     }
 
-    /// What a picture did cost; `None` where neither a price nor a count of tokens says so.
+    /// What an image did cost; `None` where neither a price nor a count of tokens says so.
     fn cost(&self, spec: ImageSpec<'_>, usage: Option<Usage>) -> Option<u64> {
         let by_tokens = |price: TokenPrice| {
             // Nothing drawn for nothing: zeros are no count.
@@ -171,7 +171,7 @@ fn most_by_tokens(price: TokenPrice, spec: ImageSpec<'_>) -> u64 {
     let pixels = spec.size.split_once('x').and_then(|(width, height)| {
         Some(f64::from(width.parse::<u32>().ok()?) * f64::from(height.parse::<u32>().ok()?))
     });
-    // A small picture is not known to take less.
+    // A small image is not known to take less.
     let area = (pixels.unwrap_or(MAX_PIXELS) / square).max(1.0);
     let quality = spec.quality.unwrap_or("auto");
     let dearest = IMAGE_TOKENS.iter().map(|(_, tokens)| *tokens).fold(0.0, f64::max);
@@ -224,18 +224,18 @@ mod tests {
             let spec = spec(model, size, quality);
             let prices = prices("{}");
             assert_eq!((prices.most(spec), prices.cost(spec, usage)), (most, cost), "{model} {size} {quality:?}");
-            assert_eq!(prices.settle(spec, usage, 1).priced, model != "dream-9");
+            assert_eq!(prices.actual_cost(spec, usage, 1).priced, model != "dream-9");
         }
-        let unknown = prices("{}").settle(spec("gpt-image-2", square, None), None, 212_025);
+        let unknown = prices("{}").actual_cost(spec("gpt-image-2", square, None), None, 212_025);
         assert_eq!((unknown.micro_usd, unknown.priced), (212_025, false), "unknown is not free");
         for (text_input, output) in [(0, 0), (0, u64::MAX), (1_000_000_000_000_000, 1_756)] {
             let odd = Some(Usage { text_input, image_input: 0, output });
-            assert_eq!(prices("{}").settle(spec("gpt-image-2", square, None), odd, 7).micro_usd, 7, "{output}");
+            assert_eq!(prices("{}").actual_cost(spec("gpt-image-2", square, None), odd, 7).micro_usd, 7, "{output}");
         }
     }
 
     #[test]
-    fn partial_pictures_are_reserved_for_too() {
+    fn partial_images_are_reserved_for_too() {
         let plain = spec("gpt-image-2", "1024x1024", Some("low"));
         let two = ImageSpec { partial_images: 2, ..plain };
         assert_eq!(prices("{}").most(two) - prices("{}").most(plain), 6_000);
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(prices.most(spec("gpt-image-2", "1024x1024", Some("low"))), 28_105);
         // A longer name fits better than a shorter one.
         assert_eq!(prices.most(spec("gpt-image-2.5-flare", "1024x1024", Some("low"))), 8_925);
-        assert_eq!(prices.most(spec("dream-10", "1024x1024", Some("low"))), 120_000, "as dear as any picture");
+        assert_eq!(prices.most(spec("dream-10", "1024x1024", Some("low"))), 120_000, "as dear as any image");
         assert!(prices.most(spec("dream-10", "1024x1024", Some("high"))) >= 705_000, "they are among the dearest, too");
     }
 }

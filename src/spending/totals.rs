@@ -55,12 +55,12 @@ pub(crate) struct DayTotals {
     /// By model.
     pub(crate) models: BTreeMap<String, ModelTotals>,
     /// What the operator was told about the budget.
-    pub(crate) told: Told,
+    pub(crate) alerted: BudgetAlert,
 }
 
 /// What the operator was told about the budget of a day.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) enum Told {
+pub(crate) enum BudgetAlert {
     /// Nothing yet.
     #[default]
     Nothing,

@@ -1,7 +1,7 @@
 //! How the process behaves: its log, its end, its panics.
 
-use devkit::host::Level;
-use devkit::openai::{Endpoint, Hold, Reply};
+use devkit::stand_ins::host::Level;
+use devkit::stand_ins::openai::{Endpoint, Hold, Reply};
 use serde_json::{Value, json};
 
 use crate::harness::{API_KEY, Setup, Visionary, WIRES};

@@ -1,6 +1,6 @@
 //! What a caller is told when the provider or the storage account fails.
 
-use devkit::openai::{Endpoint, Reply};
+use devkit::stand_ins::openai::{Endpoint, Reply};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -140,7 +140,7 @@ async fn what_was_certainly_not_done_is_asked_for_again() {
         replies.into_iter().for_each(|reply| visionary.openai.script(Endpoint::Images, reply));
         assert_eq!(visionary.generate("a fox").await.status, 200);
         assert_eq!(visionary.openai.requests(Endpoint::Images).len(), tries);
-        assert_eq!(visionary.openai.pictures_drawn().len(), 1);
+        assert_eq!(visionary.openai.images_drawn().len(), 1);
         assert_eq!(visionary.list().await.len(), 1);
     }
     for (reply, status) in [(busy(), 429), (down(500), 502)] {
@@ -152,7 +152,7 @@ async fn what_was_certainly_not_done_is_asked_for_again() {
     }
 }
 
-/// What is left after the wait has to be enough for a picture, which is billed whether it comes in time
+/// What is left after the wait has to be enough for an image, which is billed whether it comes in time
 /// or not.
 #[tokio::test]
 async fn a_wait_that_leaves_too_little_time_is_passed_on_and_not_waited_for() {
@@ -200,7 +200,7 @@ async fn the_wait_that_the_provider_asks_for_is_passed_on() {
 }
 
 #[tokio::test]
-async fn a_picture_is_fetched_from_nowhere_but_a_public_address_over_https() {
+async fn an_image_is_fetched_from_nowhere_but_a_public_address_over_https() {
     let visionary = Setup::default().set("OPENAI_IMAGE_MODEL", "dall-e-3").start().await;
     let local = visionary.openai.base_url().replace("/v1", "/files/none.png");
     let redirect = |to: &str| Reply::body(302, "text/plain", "").header("location", to);
@@ -217,7 +217,7 @@ async fn a_picture_is_fetched_from_nowhere_but_a_public_address_over_https() {
         (&local, vec![redirect("https://169.254.169.254/latest/meta-data")], "private address"),
         (&local, vec![redirect("http://203.0.113.1/x.png")], "not https"),
         (&local, (0..4).map(|_| redirect("/files/none.png")).collect(), "too often"),
-        (&local, vec![Reply::body(200, "image/png", "<html>")], "calls a picture is none"),
+        (&local, vec![Reply::body(200, "image/png", "<html>")], "calls an image is none"),
     ] {
         let address = url.to_owned();
         let reply = Reply::normal().patch(move |answer| answer["data"] = json!([{"url": address}]));
@@ -228,7 +228,7 @@ async fn a_picture_is_fetched_from_nowhere_but_a_public_address_over_https() {
         let id = answer.header("x-azure-functions-invocationid");
         visionary.host.wait_for_log(|line| line.text.contains(id) && line.text.contains(log)).await;
     }
-    // A redirect to where the provider itself is leads to the picture.
+    // A redirect to where the provider itself is leads to the image.
     let reply = Reply::normal().patch(move |answer| answer["data"] = json!([{"url": local}]));
     visionary.openai.script(Endpoint::Images, reply);
     visionary.openai.script(Endpoint::Files, redirect("/files/1.png"));

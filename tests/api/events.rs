@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use devkit::artist;
-use devkit::host::Wire;
-use devkit::openai::{self, Dialect, Endpoint, Hold, Painting, Reply};
+use devkit::stand_ins::artist;
+use devkit::stand_ins::host::Wire;
+use devkit::stand_ins::openai::{self, Dialect, Endpoint, Hold, Painting, Reply};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
@@ -57,7 +57,7 @@ async fn previews_arrive_while_the_provider_still_draws() {
     let asked = visionary.openai.requests(Endpoint::Images)[0].body.clone();
     assert_eq!((&asked["stream"], &asked["partial_images"]), (&json!(true), &json!(2)));
 
-    // The next one knows how long such a picture takes.
+    // The next one knows how long such an image takes.
     let mut events = Events::of(watch(&visionary, &json!({"prompt": "a fox"})).await);
     assert!(events.until("accepted").await["estimateSeconds"].as_f64().unwrap() >= 1.0);
     assert_eq!(events.rest().await.last().unwrap().0, "image");
@@ -77,7 +77,7 @@ async fn where_events_would_be_held_back_the_answer_is_json() {
 /// What is asked for, and what the provider is sent.
 #[tokio::test]
 async fn partial_images_go_to_models_that_have_them() {
-    for (model, dialect, wish, wanted) in [
+    for (model, dialect, option, wanted) in [
         ("gpt-image-2", Dialect::OpenAi, json!(3), Some(3)),
         ("gpt-image-2", Dialect::OpenAi, json!(null), Some(2)),
         ("gpt-image-2", Dialect::OpenAi, json!(0), None),
@@ -88,7 +88,7 @@ async fn partial_images_go_to_models_that_have_them() {
         let openai = openai::Options { dialect, ..openai::Options::default() };
         let setup = Setup { openai, ..Setup::default() }.set("OPENAI_IMAGE_MODEL", model);
         let visionary = setup.start().await;
-        let body = json!({"prompt": "a fox", "partialImages": wish});
+        let body = json!({"prompt": "a fox", "partialImages": option});
         let hold = Hold::new();
         visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
         let mut stream = Events::of(watch(&visionary, &body).await);
@@ -106,26 +106,26 @@ async fn partial_images_go_to_models_that_have_them() {
         let phases: Vec<&Value> =
             events.iter().filter(|(name, _)| name == "progress").map(|(_, data)| &data["phase"]).collect();
         assert_eq!(phases.last(), Some(&&json!("saving")), "without previews there is progress");
-        assert_eq!(names.contains(&"preview"), wanted.is_some(), "{model} {wish}: {names:?}");
+        assert_eq!(names.contains(&"preview"), wanted.is_some(), "{model} {option}: {names:?}");
         let asked = visionary.openai.requests(Endpoint::Images);
-        assert_eq!(asked.last().unwrap().body["partial_images"].as_u64(), wanted, "{model} {wish}");
-        assert_eq!(visionary.openai.pictures_drawn().len(), 1);
+        assert_eq!(asked.last().unwrap().body["partial_images"].as_u64(), wanted, "{model} {option}");
+        assert_eq!(visionary.openai.images_drawn().len(), 1);
     }
     let visionary = Visionary::start().await;
-    for wish in [json!(4), json!(-1), json!(1.5), json!("2")] {
-        let answer = watch(&visionary, &json!({"prompt": "a fox", "partialImages": wish})).await;
+    for option in [json!(4), json!(-1), json!(1.5), json!("2")] {
+        let answer = watch(&visionary, &json!({"prompt": "a fox", "partialImages": option})).await;
         let answer = Answer::of(answer).await;
-        assert_eq!((answer.status, &answer.json()["code"]), (400, &json!("invalid_request")), "{wish}");
+        assert_eq!((answer.status, &answer.json()["code"]), (400, &json!("invalid_request")), "{option}");
     }
 }
 
 #[tokio::test]
 async fn a_large_preview_is_made_smaller() {
-    let picture = artist::draw("a fox in a very detailed forest", 1_536, 1_024).unwrap();
+    let image = artist::draw("a fox in a very detailed forest", 1_536, 1_024).unwrap();
     let noise: Vec<u8> = (0..400_000_u32).map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
     // A chunk that decoders pass over makes it as large as real ones are.
     let chunk = [&400_000_u32.to_be_bytes()[..], b"noIS", &noise, &[0; 4]].concat();
-    let (head, rest) = picture.split_at(33);
+    let (head, rest) = image.split_at(33);
     let painting = Painting::Fixed([head, &chunk, rest].concat().into());
     let setup = Setup { openai: openai::Options { painting, ..Default::default() }, ..Setup::default() };
     let visionary = setup.start().await;
@@ -138,7 +138,7 @@ async fn a_large_preview_is_made_smaller() {
     let url = preview["image"].as_str().unwrap();
     assert!(url.starts_with("data:image/jpeg;base64,") && url.len() < 132_000, "{} bytes", url.len());
     let image = events.until("image").await;
-    assert!(image["bytes"].as_u64().unwrap() > 400_000, "the picture itself is whole");
+    assert!(image["bytes"].as_u64().unwrap() > 400_000, "the image itself is whole");
 }
 
 /// Nothing is streamed before the request was let in, and what fails later is an event.
@@ -182,7 +182,7 @@ async fn what_fails_before_and_after_a_request_is_let_in() {
         assert!(problem["invocationId"].is_string() && !problem.to_string().contains("secret"));
     }
     assert!(visionary.list().await.is_empty());
-    // Lost and useless pictures count, refused and failed ones do not.
+    // Lost and useless images count, refused and failed ones do not.
     assert_eq!(visionary.get("/api/quota").await.json()["used"], 4);
 
     let visionary = Setup::default().set("DAILY_IMAGE_QUOTA", "1").start().await;
@@ -192,17 +192,17 @@ async fn what_fails_before_and_after_a_request_is_let_in() {
 }
 
 #[tokio::test]
-async fn a_picture_whose_event_is_not_ended_is_a_picture() {
+async fn an_image_whose_event_is_not_ended_is_a_image() {
     let visionary = Visionary::start().await;
-    let picture = BASE64_STANDARD.encode(artist::draw("a fox", 64, 64).unwrap());
-    let event = json!({"type": "image_generation.completed", "b64_json": picture, "size": 1024});
+    let image = BASE64_STANDARD.encode(artist::draw("a fox", 64, 64).unwrap());
+    let event = json!({"type": "image_generation.completed", "b64_json": image, "size": 1024});
     visionary.openai.script(Endpoint::Images, Reply::body(200, "text/event-stream", format!("data: {event}")));
     Events::of(watch(&visionary, &json!({"prompt": "a fox"})).await).until("image").await;
     assert_eq!(visionary.list().await.len(), 1);
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_finds_the_picture_listed() {
+async fn a_client_that_leaves_finds_the_image_listed() {
     let visionary = Visionary::start().await;
     let hold = Hold::new();
     visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
@@ -230,7 +230,7 @@ async fn a_repeated_request_gets_the_first_image_as_an_event() {
         images.push(Events::of(request.send().await.unwrap()).until("image").await);
     }
     assert_eq!(images[0], images[1]);
-    assert_eq!(visionary.openai.pictures_drawn().len(), 1);
+    assert_eq!(visionary.openai.images_drawn().len(), 1);
 }
 
 /// Sixty seconds pass here, and nobody waits for them.

@@ -3,13 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use devkit::faults::Line;
-use devkit::openai::{Endpoint, OpenAi, Reply};
+use devkit::stand_ins::faults::Line;
+use devkit::stand_ins::openai::{Endpoint, OpenAi, Reply};
 use serde_json::json;
 
 use crate::harness::Setup;
 use crate::matrix::{
-    Counts, Wanted, failed, lost, run, settle_at, setup, stored, tells_of_no_connection, unreachable, with_lines,
+    Counts, Wanted, accounted_as, failed, lost, run, setup, stored, tells_of_no_connection, unreachable, with_lines,
 };
 use crate::ways::{End, Way, ask_at_once};
 
@@ -19,7 +19,7 @@ async fn row(setup: Setup, replies: Vec<Reply>, wanted: Wanted) {
 }
 
 /// A passing trouble that lasts for the three tries of one delivery. The caller who waits for the answer
-/// is told of the trouble; a job is delivered again, and its picture is drawn then.
+/// is told of the trouble; a job is delivered again, and its image is drawn then.
 async fn passing_row(reply: Reply, status: u16, code: &str) {
     let wanted = |way: Way| if way.is_queued() { stored(4) } else { failed(status, code, 3) };
     run(setup(), &Way::ALL, script(vec![reply; 3]), wanted).await;
@@ -49,7 +49,7 @@ async fn provider_refuses_connections() {
         let (told, ()) = tokio::join!(way.ask(&visionary), mend);
         assert_eq!(told.end, wanted.end, "{way:?}");
         counts = counts.and(wanted.counts);
-        settle_at(&visionary, counts, &format!("after {way:?}")).await;
+        accounted_as(&visionary, counts, &format!("after {way:?}")).await;
     }
 }
 
@@ -131,7 +131,7 @@ async fn a_gateway_before_the_provider_gives_up() {
     row(setup(), vec![Reply::body(504, "text/html", "<html>")], lost(502, "provider_answer_lost", 0)).await;
 }
 
-/// An answer with status 200 that holds no picture; one may have been drawn all the same.
+/// An answer with status 200 that holds no image; one may have been drawn all the same.
 async fn useless_row(reply: Reply) {
     row(setup(), vec![reply], lost(502, "provider_failed", 0)).await;
 }
@@ -161,9 +161,9 @@ async fn provider_sends_an_endless_answer() {
     useless_row(Reply::body(200, "application/json", "{\"data\": [{\"b64_json\": \"").endless()).await;
 }
 
-/// What is said about a picture is not what it was paid for.
+/// What is said about an image is not what it was paid for.
 #[tokio::test]
-async fn provider_says_odd_things_about_the_picture() {
+async fn provider_says_odd_things_about_the_image() {
     let odd = Reply::normal().patch(|answer| {
         answer["size"] = json!(1024);
         answer["quality"] = json!({"is": "high"});
@@ -175,7 +175,7 @@ async fn provider_says_odd_things_about_the_picture() {
     row(setup(), vec![odd], stored(1)).await;
 }
 
-/// The provider draws a picture and answers with its URL, which answers with these.
+/// The provider draws an image and answers with its URL, which answers with these.
 fn at_a_url(files: Vec<Reply>) -> impl Fn(&OpenAi) {
     move |openai| {
         let url = openai.base_url().replace("/v1", "/files/1.png");
@@ -185,11 +185,11 @@ fn at_a_url(files: Vec<Reply>) -> impl Fn(&OpenAi) {
     }
 }
 
-fn picture() -> Reply {
+fn image() -> Reply {
     Reply::body(200, "image/png", b"\x89PNG\r\n\x1a\n there".to_vec())
 }
 
-/// A row whose picture is at a URL, which answers as given. The URL is asked once for each answer.
+/// A row whose image is at a URL, which answers as given. The URL is asked once for each answer.
 async fn url_row(files: Vec<Reply>, wanted: Wanted) {
     let setup = setup().set("OPENAI_IMAGE_MODEL", "dall-e-3");
     let tries = files.len();
@@ -199,7 +199,7 @@ async fn url_row(files: Vec<Reply>, wanted: Wanted) {
 
 #[tokio::test]
 async fn provider_sends_a_url_that_fails_at_first() {
-    url_row(vec![Reply::body(503, "text/html", ""), picture().cut_inside_body(), picture()], stored(1)).await;
+    url_row(vec![Reply::body(503, "text/html", ""), image().cut_inside_body(), image()], stored(1)).await;
 }
 
 /// A try has 20 seconds, so all ways ask at the same time.
@@ -208,16 +208,16 @@ async fn provider_sends_a_url_that_hangs_at_first() {
     // The time for drawing is not the time for fetching.
     let setup = setup().set("OPENAI_IMAGE_MODEL", "dall-e-3").set("OPENAI_TIMEOUT_SECONDS", "5");
     let visionary = setup.start().await;
-    Way::ALL.iter().for_each(|_| at_a_url(vec![picture().hang()])(&visionary.openai));
-    Way::ALL.iter().for_each(|_| visionary.openai.script(Endpoint::Files, picture()));
+    Way::ALL.iter().for_each(|_| at_a_url(vec![image().hang()])(&visionary.openai));
+    Way::ALL.iter().for_each(|_| visionary.openai.script(Endpoint::Files, image()));
     for (way, told) in ask_at_once(&visionary, &Way::ALL).await {
         assert_eq!(told.end, End::Stored, "{way:?}");
     }
-    settle_at(&visionary, Counts::of_pictures(5), "after all ways").await;
+    accounted_as(&visionary, Counts::of_images(5), "after all ways").await;
     assert_eq!(visionary.openai.requests(Endpoint::Files).len(), 10);
 }
 
-/// The picture is drawn and billed.
+/// The image is drawn and billed.
 async fn useless_url_row(file: Reply) {
     url_row(vec![file], lost(502, "provider_failed", 1)).await;
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use devkit::memory;
-use devkit::openai::{self, Endpoint, Hold, Painting, Reply};
+use devkit::stand_ins::openai::{self, Endpoint, Hold, Painting, Reply};
 use reqwest::Method;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
@@ -48,7 +48,7 @@ async fn the_client_leaves_at_once() {
         hold.release();
         visionary.host.wait_for_exits(0, 1).await;
         visionary.host.start_handler(0).await.unwrap();
-        assert_eq!(visionary.openai.pictures_drawn().len(), 1);
+        assert_eq!(visionary.openai.images_drawn().len(), 1);
         assert_eq!(visionary.list().await.len(), 1, "{wire:?}");
     }
 }
@@ -89,14 +89,14 @@ async fn the_client_leaves_before_it_is_heard() {
         visionary.host.wait_for_exits(0, 1).await;
         visionary.host.start_handler(0).await.unwrap();
         let asked = visionary.openai.requests(Endpoint::Images).len();
-        assert_eq!([visionary.openai.pictures_drawn().len(), visionary.list().await.len()], [asked; 2], "{wire:?}");
+        assert_eq!([visionary.openai.images_drawn().len(), visionary.list().await.len()], [asked; 2], "{wire:?}");
     }
 }
 
 // Load.
 
 #[tokio::test]
-async fn of_500_at_once_each_ends_in_a_picture_or_in_busy_and_memory_is_bounded() {
+async fn of_500_at_once_each_ends_in_a_image_or_in_busy_and_memory_is_bounded() {
     let openai = openai::Options { delay: Duration::from_secs(1), ..Default::default() };
     let (mut chaos, _held) = Setup { openai, own_account: true, ..Setup::default() }.start().await.into_chaos();
     let counts = chaos.rush(500).await.unwrap();
@@ -112,10 +112,10 @@ async fn of_500_at_once_each_ends_in_a_picture_or_in_busy_and_memory_is_bounded(
 }
 
 #[tokio::test]
-async fn sixteen_pictures_of_8_mib_at_once_stay_under_400_mib() {
-    let mut picture = b"\x89PNG\r\n\x1a\n".to_vec();
-    picture.resize(8 * 1024 * 1024, 7);
-    let openai = openai::Options { painting: Painting::Fixed(Bytes::from(picture)), ..Default::default() };
+async fn sixteen_images_of_8_mib_at_once_stay_under_400_mib() {
+    let mut image = b"\x89PNG\r\n\x1a\n".to_vec();
+    image.resize(8 * 1024 * 1024, 7);
+    let openai = openai::Options { painting: Painting::Fixed(Bytes::from(image)), ..Default::default() };
     let visionary = Setup { openai, ..Setup::default() }.start().await;
     let hold = Hold::new();
     visionary.openai.script_always(Endpoint::Images, Reply::normal().held_by(&hold));

@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use devkit::faults::{Faults, Line};
-use devkit::openai::{Endpoint, Hold, Reply};
+use devkit::stand_ins::faults::{Faults, Line};
+use devkit::stand_ins::openai::{Endpoint, Hold, Reply};
 
 use crate::harness::{Setup, Visionary, azurite, eventually};
-use crate::matrix::{Counts, settle_at, setup, told_the_operator_of_403, tried_again, with_lines};
+use crate::matrix::{Counts, accounted_as, setup, told_the_operator_of_403, tried_again, with_lines};
 use crate::ways::{End, Told, Way, ask_at_once};
 
-/// The container is there, and a picture in it.
+/// The container is there, and an image in it.
 async fn with_an_earlier_fox() -> Visionary {
     let visionary = with_lines().start().await;
     assert_eq!(visionary.generate("an earlier fox").await.status, 200);
@@ -21,7 +21,7 @@ fn blobs(visionary: &Visionary) -> &Faults {
     &visionary.lines.as_ref().expect("lines").blobs
 }
 
-/// Asks for a picture in each of these ways, and changes the line to storage while all are drawn.
+/// Asks for an image in each of these ways, and changes the line to storage while all are drawn.
 async fn draw_while(visionary: &Visionary, ways: &[Way], line: Line) -> Vec<(Way, Told)> {
     let hold = Hold::new();
     ways.iter().for_each(|_| visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold)));
@@ -34,12 +34,12 @@ async fn draw_while(visionary: &Visionary, ways: &[Way], line: Line) -> Vec<(Way
     tokio::join!(ask_at_once(visionary, ways), change).0
 }
 
-/// Mends the line. Then each picture is in the gallery, whole and under the name that its caller was told,
-/// the provider was asked once for each, and the job has its picture's link.
+/// Mends the line. Then each image is in the gallery, whole and under the name that its caller was told,
+/// the provider was asked once for each, and the job has its image's link.
 async fn all_are_stored_later(visionary: &Visionary, told: Vec<(Way, Told)>) {
     blobs(visionary).set(Line::Whole);
-    let pictures = 1 + told.len();
-    let listed = eventually(async || Some(visionary.list().await).filter(|listed| listed.len() >= pictures)).await;
+    let images = 1 + told.len();
+    let listed = eventually(async || Some(visionary.list().await).filter(|listed| listed.len() >= images)).await;
     for (way, told) in told {
         let End::StoredLater(name) = told.end else { panic!("{way:?} ended in {:?}", told.end) };
         assert!(listed.iter().any(|(listed, _)| *listed == name), "{way:?}: {name} is not in {listed:?}");
@@ -49,7 +49,7 @@ async fn all_are_stored_later(visionary: &Visionary, told: Vec<(Way, Told)>) {
             eventually(is_done).await;
         }
     }
-    settle_at(visionary, Counts::of_pictures(pictures), "after the line is mended").await;
+    accounted_as(visionary, Counts::of_images(images), "after the line is mended").await;
     are_whole(visionary).await;
 }
 
@@ -57,12 +57,12 @@ async fn all_are_stored_later(visionary: &Visionary, told: Vec<(Way, Told)>) {
 async fn are_whole(visionary: &Visionary) {
     let mut listed = Vec::new();
     for (_, url) in visionary.list().await {
-        listed.push(visionary.open(&url).await.bytes().await.expect("a picture"));
+        listed.push(visionary.open(&url).await.bytes().await.expect("an image"));
     }
-    let mut drawn: Vec<_> = visionary.openai.pictures_drawn().into_iter().map(|drawn| drawn.bytes).collect();
+    let mut drawn: Vec<_> = visionary.openai.images_drawn().into_iter().map(|drawn| drawn.bytes).collect();
     listed.sort_unstable();
     drawn.sort_unstable();
-    assert!(listed == drawn, "another picture is listed than was drawn");
+    assert!(listed == drawn, "another image is listed than was drawn");
 }
 
 #[tokio::test]
@@ -82,7 +82,7 @@ async fn storage_goes_down_after_the_provider_answered_and_is_back_after_another
 }
 
 #[tokio::test]
-async fn storage_is_down_for_good_and_the_picture_is_kept() {
+async fn storage_is_down_for_good_and_the_image_is_kept() {
     let visionary = with_an_earlier_fox().await;
     for (way, told) in draw_while(&visionary, &Way::ALL, Line::Cut).await {
         assert!(matches!(told.end, End::StoredLater(_)), "{way:?} ended in {:?}", told.end);
@@ -138,7 +138,7 @@ async fn the_container_is_missing() {
     for (way, told) in ask_at_once(&visionary, &Way::ALL).await {
         assert_eq!(told.end, End::Stored, "{way:?}");
     }
-    settle_at(&visionary, Counts::of_pictures(5), "after all ways").await;
+    accounted_as(&visionary, Counts::of_images(5), "after all ways").await;
 }
 
 /// Only one answer is lost, so the ways ask one after the other.
@@ -148,7 +148,7 @@ async fn the_answer_to_a_successful_upload_is_lost() {
     for (before, way) in Way::ALL.into_iter().enumerate() {
         let told = draw_while(&visionary, &[way], Line::LosesOneAnswer).await;
         assert_eq!(told[0].1.end, End::Stored, "{way:?}");
-        settle_at(&visionary, Counts::of_pictures(before + 2), &format!("after {way:?}")).await;
+        accounted_as(&visionary, Counts::of_images(before + 2), &format!("after {way:?}")).await;
     }
     are_whole(&visionary).await;
 }

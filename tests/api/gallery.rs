@@ -43,7 +43,7 @@ async fn the_newest_comes_first_by_the_time_in_the_name_else_by_last_modified() 
     }
     let names = names(&visionary).await;
     assert_eq!(names[0], "future_9000000000000.png");
-    // Modified a moment ago, so beside the picture that was drawn a moment ago.
+    // Modified a moment ago, so beside the image that was drawn a moment ago.
     let recent: Vec<&str> = names[1..3].iter().map(|name| name.split('_').next().unwrap()).collect();
     assert!(recent.contains(&"now") && recent.contains(&"cat"), "{names:?}");
     assert_eq!(names[3..], ["old_1500000000000.png", "older_1400000000000.webp"]);

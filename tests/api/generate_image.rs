@@ -1,14 +1,14 @@
-//! A prompt becomes a picture that is listed first and whose link opens.
+//! A prompt becomes an image that is listed first and whose link opens.
 
 use bytes::Bytes;
-use devkit::openai::{self, Endpoint, Painting, Reply};
+use devkit::stand_ins::openai::{self, Endpoint, Painting, Reply};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, Setup, Visionary, WIRES, caption, timestamp};
 
 #[tokio::test]
-async fn a_prompt_becomes_a_picture_that_is_listed_first_and_opens() {
+async fn a_prompt_becomes_a_image_that_is_listed_first_and_opens() {
     for wire in WIRES {
         let visionary = Setup::wire(wire).start().await;
         for prompt in ["a red fox", "a blue whale"] {
@@ -19,12 +19,12 @@ async fn a_prompt_becomes_a_picture_that_is_listed_first_and_opens() {
             let (name, url) = visionary.list().await.remove(0);
             assert_eq!(caption(&name), prompt);
             assert!(name.ends_with(".png"));
-            let picture = visionary.open(&url).await;
-            assert_eq!(picture.status(), 200);
-            assert_eq!(picture.headers()["content-type"], "image/png");
-            assert!(picture.headers()["cache-control"].to_str().unwrap().contains("max-age=31536000, immutable"));
-            let drawn = visionary.openai.pictures_drawn().pop().unwrap();
-            assert_eq!(picture.bytes().await.unwrap(), drawn.bytes);
+            let image = visionary.open(&url).await;
+            assert_eq!(image.status(), 200);
+            assert_eq!(image.headers()["content-type"], "image/png");
+            assert!(image.headers()["cache-control"].to_str().unwrap().contains("max-age=31536000, immutable"));
+            let drawn = visionary.openai.images_drawn().pop().unwrap();
+            assert_eq!(image.bytes().await.unwrap(), drawn.bytes);
         }
         assert_eq!(visionary.list().await.len(), 2);
     }
@@ -77,9 +77,9 @@ async fn the_body_is_json_whatever_its_content_type_says() {
     }
 }
 
-/// Whatever is typed becomes a listed picture with an honest caption.
+/// Whatever is typed becomes a listed image with an honest caption.
 #[tokio::test]
-async fn odd_prompts_end_as_listed_pictures_whose_links_open() {
+async fn odd_prompts_end_as_listed_images_whose_links_open() {
     let long = "a fox and ".repeat(400);
     let emoji = "👩‍👩‍👧‍👦🦊".repeat(500);
     let cases = [
@@ -105,10 +105,10 @@ async fn odd_prompts_end_as_listed_pictures_whose_links_open() {
             assert!(caption(&name).starts_with(wanted.as_str()), "{prompt} became {name}");
             assert!(name.chars().count() <= 1024 && url.split('?').next().unwrap().len() < 2_200, "{name}");
             assert!(url.is_ascii() && !url.contains(' ') && url.contains("?sv="), "{url}");
-            let picture = visionary.open(&url).await;
-            assert_eq!(picture.status(), 200, "{prompt}");
-            // The whole prompt is kept with the picture, as far as metadata can hold it.
-            let kept = picture.headers()["x-ms-meta-prompt"].to_str().unwrap().to_owned();
+            let image = visionary.open(&url).await;
+            assert_eq!(image.status(), 200, "{prompt}");
+            // The whole prompt is kept with the image, as far as metadata can hold it.
+            let kept = image.headers()["x-ms-meta-prompt"].to_str().unwrap().to_owned();
             let kept = percent_encoding::percent_decode_str(&kept).decode_utf8().unwrap().into_owned();
             assert!(prompt.trim().starts_with(&kept), "{kept}");
             assert!(kept == prompt.trim() || kept.len() > 1_200, "{} of {}", kept.len(), prompt.len());
@@ -188,22 +188,22 @@ async fn each_family_of_models_gets_a_body_that_it_takes() {
         ),
         ("gpt-image-2.6-sunburst", "gpt-image", json!({"size": "auto"}), json!({"size": "auto"})),
     ];
-    for (model, wire, wishes, wanted) in cases {
+    for (model, wire, options, wanted) in cases {
         let setup = Setup::default().set("OPENAI_IMAGE_MODEL", model).set("OPENAI_IMAGE_WIRE", wire);
         let visionary = setup.start().await;
-        let mut request = wishes.clone();
+        let mut request = options.clone();
         request["prompt"] = json!("a fox");
         let answer = visionary.post(&request).await;
-        assert_eq!(answer.status, 200, "{model} {wishes}: {}", answer.body);
+        assert_eq!(answer.status, 200, "{model} {options}: {}", answer.body);
         let mut wanted = wanted.clone();
         (wanted["model"], wanted["prompt"], wanted["n"]) = (json!(model), json!("a fox"), json!(1));
-        assert_eq!(visionary.openai.requests(Endpoint::Images)[0].body, wanted, "{model} {wishes}");
+        assert_eq!(visionary.openai.requests(Endpoint::Images)[0].body, wanted, "{model} {options}");
     }
 }
 
 #[tokio::test]
 async fn a_quality_or_size_of_another_family_is_refused_with_the_allowed_ones() {
-    for (model, wish, allowed) in [
+    for (model, option, allowed) in [
         ("dall-e-3", json!({"prompt": "a", "quality": "max"}), "standard, hd"),
         ("dall-e-3", json!({"prompt": "a", "size": "1536x1024"}), "1024x1024, 1024x1792, 1792x1024"),
         ("dall-e-3", json!({"prompt": "a", "background": "transparent"}), "background"),
@@ -212,14 +212,14 @@ async fn a_quality_or_size_of_another_family_is_refused_with_the_allowed_ones() 
         ("gpt-image-2", json!({"prompt": "a", "quality": "xhigh"}), "auto, low, medium, high"),
     ] {
         let visionary = Setup::default().set("OPENAI_IMAGE_MODEL", model).start().await;
-        let answer = visionary.post(&wish).await;
+        let answer = visionary.post(&option).await;
         assert_eq!(answer.status, 400, "{model}");
         assert!(answer.body.contains(allowed), "{model}: {}", answer.body);
     }
 }
 
 #[tokio::test]
-async fn a_picture_by_url_is_fetched_and_kept() {
+async fn an_image_by_url_is_fetched_and_kept() {
     let visionary = Setup::default().set("OPENAI_IMAGE_MODEL", "dall-e-3").start().await;
     let file = visionary.openai.base_url().replace("/v1", "/files/1.png");
     // A compatible server that answers with a URL, whatever is asked.
@@ -233,10 +233,10 @@ async fn a_picture_by_url_is_fetched_and_kept() {
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert_eq!(answer.json()["revisedPrompt"], "a fox, revised");
     let (_, url) = visionary.list().await.remove(0);
-    let picture = visionary.open(&url).await;
-    assert_eq!(picture.headers()["content-type"], "image/png");
-    assert_eq!(picture.headers()["x-ms-meta-revised_prompt"], "a%20fox,%20revised");
-    assert_eq!(picture.bytes().await.unwrap(), Bytes::from_static(b"\x89PNG\r\n\x1a\nby url"));
+    let image = visionary.open(&url).await;
+    assert_eq!(image.headers()["content-type"], "image/png");
+    assert_eq!(image.headers()["x-ms-meta-revised_prompt"], "a%20fox,%20revised");
+    assert_eq!(image.bytes().await.unwrap(), Bytes::from_static(b"\x89PNG\r\n\x1a\nby url"));
 }
 
 #[tokio::test]
@@ -251,9 +251,9 @@ async fn the_ending_and_the_type_follow_the_bytes() {
     }
 }
 
-/// The same bytes for each, so only the names tell the pictures apart.
+/// The same bytes for each, so only the names tell the images apart.
 #[tokio::test]
-async fn the_same_prompt_at_the_same_moment_in_two_processes_gives_as_many_pictures() {
+async fn the_same_prompt_at_the_same_moment_in_two_processes_gives_as_many_images() {
     let painting = Painting::Fixed(Bytes::from_static(b"\x89PNG\r\n\x1a\n the same"));
     let openai = openai::Options { painting, ..Default::default() };
     let setup = Setup { handlers: 2, openai, ..Setup::default() }.set("MAX_CONCURRENT_GENERATIONS", "40");
@@ -275,7 +275,7 @@ async fn the_same_prompt_at_the_same_moment_in_two_processes_gives_as_many_pictu
 }
 
 #[tokio::test]
-async fn pictures_of_one_millisecond_do_not_overwrite_each_other() {
+async fn images_of_one_millisecond_do_not_overwrite_each_other() {
     let visionary = Visionary::start().await;
     let now = time::macros::datetime!(2026-11-21 12:00:00.123 UTC);
     let address = visionary.serve_at(now).await;
@@ -288,9 +288,9 @@ async fn pictures_of_one_millisecond_do_not_overwrite_each_other() {
     assert_eq!(names, ["a_1795262400123.png", "a_1795262400124.png", "a_1795262400125.png"]);
 }
 
-/// The picture is paid, so it is stored, whoever is still there.
+/// The image is paid, so it is stored, whoever is still there.
 #[tokio::test]
-async fn a_caller_that_leaves_finds_the_picture_listed() {
+async fn a_caller_that_leaves_finds_the_image_listed() {
     for wire in WIRES {
         let visionary = Setup::wire(wire).start().await;
         let hold = openai::Hold::new();
@@ -310,12 +310,12 @@ async fn a_caller_that_leaves_finds_the_picture_listed() {
         let mut visionary = visionary;
         visionary.host.start_handler(0).await.unwrap();
         assert_eq!(visionary.list().await.len(), 1, "{wire:?}");
-        assert_eq!(visionary.openai.pictures_drawn().len(), 1);
+        assert_eq!(visionary.openai.images_drawn().len(), 1);
     }
 }
 
 #[tokio::test]
-async fn a_rush_ends_in_pictures_and_in_busy_before_anything_is_paid() {
+async fn a_rush_ends_in_images_and_in_busy_before_anything_is_paid() {
     let visionary = Setup::default().set("MAX_CONCURRENT_GENERATIONS", "4").start().await;
     let hold = openai::Hold::new();
     visionary.openai.script_always(Endpoint::Images, Reply::normal().held_by(&hold));
@@ -323,7 +323,7 @@ async fn a_rush_ends_in_pictures_and_in_busy_before_anything_is_paid() {
     let release = async {
         hold.reached(4).await;
         // All but 4 at work and 16 in the queue have been turned away.
-        let busy = |line: &devkit::host::LogLine| line.text.contains("\"busy\"");
+        let busy = |line: &devkit::stand_ins::host::LogLine| line.text.contains("\"busy\"");
         visionary.host.wait_for_logs(80, busy).await;
         assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 4, "4 at a time");
         hold.release();
@@ -334,6 +334,6 @@ async fn a_rush_ends_in_pictures_and_in_busy_before_anything_is_paid() {
     for answer in refused {
         assert_eq!((answer.status, answer.header("x-error-code"), answer.header("retry-after")), (503, "busy", "10"));
     }
-    assert_eq!(visionary.openai.pictures_drawn().len(), 20);
+    assert_eq!(visionary.openai.images_drawn().len(), 20);
     assert_eq!(visionary.list().await.len(), 20);
 }

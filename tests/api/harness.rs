@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use devkit::azurite::Azurite;
 use devkit::chaos::Chaos;
-use devkit::faults::Faults;
-use devkit::host::{FunctionsHost, Options, Wire};
-use devkit::openai::{self, OpenAi, Reply};
+use devkit::stand_ins::azurite::Azurite;
+use devkit::stand_ins::faults::Faults;
+use devkit::stand_ins::host::{FunctionsHost, Options, Wire};
+use devkit::stand_ins::openai::{self, OpenAi, Reply};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -21,7 +21,7 @@ use visionary::server;
 
 pub(crate) const WIRES: [Wire; 2] = [Wire::Proxying, Wire::Forwarding];
 
-/// Never dropped; the leash ends it with this process.
+/// Never dropped; `kill_on_exit` ends it with this process.
 pub(crate) fn azurite() -> &'static Azurite {
     static AZURITE: OnceLock<Azurite> = OnceLock::new();
     AZURITE.get_or_init(|| Azurite::start().expect("Azurite starts"))
@@ -217,7 +217,7 @@ impl Visionary {
 
     /// Today's sums, once nothing is reserved any more: what comes after an answer is soon done. They are
     /// null where nothing was reserved today.
-    pub(crate) async fn settled(&self) -> Value {
+    pub(crate) async fn accounted(&self) -> Value {
         let today = async || self.get("/api/usage?days=1").await.json()["days"][0].clone();
         eventually(async || Some(today().await).filter(|today| today["reservedUsd"].as_f64().unwrap_or(0.0) == 0.0))
             .await

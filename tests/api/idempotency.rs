@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use devkit::faults::Line;
-use devkit::openai::{Endpoint, Hold, Reply};
+use devkit::stand_ins::faults::Line;
+use devkit::stand_ins::openai::{Endpoint, Hold, Reply};
 use reqwest::Method;
 
 use crate::harness::{Answer, Setup, Visionary, WIRES, azurite, eventually, http, now, with_faults_before};
@@ -37,7 +37,7 @@ async fn the_same_request_gets_the_first_answer_from_every_process_and_is_paid_o
             }
             assert_eq!(first, again);
         }
-        assert_eq!(visionary.openai.pictures_drawn().len(), 1);
+        assert_eq!(visionary.openai.images_drawn().len(), 1);
         assert_eq!(visionary.list().await.len(), 1);
         // As the front ends read it.
         let request = visionary.request(Method::POST, "/api/generateImage").header("idempotency-key", "key 1");
@@ -61,7 +61,7 @@ async fn the_same_key_with_another_body_is_422_and_another_callers_key_is_their_
     assert_eq!((reused.status, reused.header("x-error-code")), (422, "idempotency_key_reused"));
     assert!(reused.body.starts_with("This Idempotency-Key was used"), "{}", reused.body);
     assert_eq!(post("it's bob", FOX).await.status, 200);
-    assert_eq!(visionary.openai.pictures_drawn().len(), 2);
+    assert_eq!(visionary.openai.images_drawn().len(), 2);
 }
 
 #[tokio::test]
@@ -102,11 +102,11 @@ async fn a_key_is_free_again_where_nothing_was_paid() {
         .script(Endpoint::Images, Reply::error(429, "requests", "slow_down", "").header("x-should-retry", "false"));
     assert_eq!(post(&visionary, "1", FOX).await.status, 429);
     assert_eq!(post(&visionary, "1", FOX).await.status, 200);
-    assert_eq!(visionary.openai.pictures_drawn().len(), 1);
+    assert_eq!(visionary.openai.images_drawn().len(), 1);
 }
 
 #[tokio::test]
-async fn a_picture_that_may_have_been_paid_and_lost_is_not_asked_for_again() {
+async fn an_image_that_may_have_been_paid_and_lost_is_not_asked_for_again() {
     let visionary = Setup::default().set("OPENAI_TIMEOUT_SECONDS", "3").start().await;
     for (key, reply, status, code) in [
         ("1", Reply::normal().cut_inside_body(), 502, "provider_answer_lost"),
@@ -194,12 +194,12 @@ async fn a_key_that_nothing_was_paid_with_is_free_again_in_the_end() {
     faults.set(Line::Whole);
     let again = eventually(async || Some(post(&visionary, "1", FOX).await).filter(|again| again.status != 409)).await;
     assert_eq!(again.status, 200, "{}", again.body);
-    assert_eq!(visionary.openai.pictures_drawn().len(), 1);
+    assert_eq!(visionary.openai.images_drawn().len(), 1);
 }
 
 /// It answers for its key, whoever brings it to the gallery.
 #[tokio::test]
-async fn a_picture_that_is_recovered_answers_for_its_key() {
+async fn an_image_that_is_recovered_answers_for_its_key() {
     let (faults, through) = with_faults_before(azurite().blob_port()).await;
     let mut visionary = Setup::default().set("AzureWebJobsStorage", through).start().await;
     let hold = Hold::new();
@@ -243,7 +243,7 @@ async fn what_is_past_is_cleaned_away() {
     let cleaned = |line: &str| line.contains("\"count\":8") && line.contains("expired rows were deleted");
     visionary.host.wait_for_log(|line| cleaned(&line.text)).await;
     assert_eq!(post(&visionary, "4", FOX).await.status, 200);
-    assert_eq!(visionary.openai.pictures_drawn().len(), 4, "what is not past is still there");
+    assert_eq!(visionary.openai.images_drawn().len(), 4, "what is not past is still there");
 }
 
 #[tokio::test]
@@ -268,5 +268,5 @@ async fn the_longest_prompt_is_known_again() {
     for (name, said) in first.as_object().unwrap().iter().filter(|(name, _)| *name != "url") {
         assert!(again[name] == *said, "{name}");
     }
-    assert_eq!(visionary.openai.pictures_drawn().len(), 1);
+    assert_eq!(visionary.openai.images_drawn().len(), 1);
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use devkit::faults::{Faults, Line};
-use devkit::host::LogLine;
-use devkit::openai::{self, Endpoint, Hold, Reply};
 use devkit::queue::Queue;
+use devkit::stand_ins::faults::{Faults, Line};
+use devkit::stand_ins::host::LogLine;
+use devkit::stand_ins::openai::{self, Endpoint, Hold, Reply};
 use reqwest::Method;
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
@@ -103,7 +103,7 @@ async fn a_job_is_accepted_drawn_and_told_of() {
     // Addresses match in any case, as all do.
     assert_eq!(visionary.get(&location.to_uppercase()).await.status, 200);
     let logged = visionary.host.logs().iter().any(|line| line.text.contains(&id) || line.text.contains("a fox"));
-    assert!(!logged, "an id is as good as the picture's link");
+    assert!(!logged, "an id is as good as the image's link");
 }
 
 #[tokio::test]
@@ -204,7 +204,7 @@ async fn a_job_is_cancelled_before_it_begins_and_not_after() {
     let third = post(&visionary, "wait=60", &[("idempotency-key", "2")], r#"{"prompt":"the third"}"#).await;
     assert_eq!(third.status, 200, "{}", third.body);
     assert_eq!(visionary.get(&second).await.json()["status"], "cancelled");
-    let drawn: Vec<String> = visionary.openai.pictures_drawn().into_iter().map(|drawn| drawn.prompt).collect();
+    let drawn: Vec<String> = visionary.openai.images_drawn().into_iter().map(|drawn| drawn.prompt).collect();
     assert_eq!(drawn, ["the first", "the third"]);
     let unknown = format!("/api/generateImage/jobs/2026-11-21-{}", "0".repeat(64));
     for job in [&*unknown, "/api/generateImage/jobs/x", "/api/generateImage/jobs/'", "/api/generateImage/jobs/"] {
@@ -215,7 +215,7 @@ async fn a_job_is_cancelled_before_it_begins_and_not_after() {
 }
 
 #[tokio::test]
-async fn a_key_leads_to_its_job_and_then_to_its_picture() {
+async fn a_key_leads_to_its_job_and_then_to_its_image() {
     let visionary = setup().start().await;
     let hold = Hold::new();
     visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
@@ -267,7 +267,7 @@ async fn a_refused_job_is_a_refusal_in_the_usage() {
     let visionary = setup().start().await;
     let job = accept(&visionary, r#"{"prompt":"a forbidden fox"}"#).await;
     assert_eq!(status(&visionary, &job, "failed").await["problem"]["code"], "prompt_rejected");
-    let today = visionary.settled().await;
+    let today = visionary.accounted().await;
     assert_eq!((&today["refusals"], &today["failures"], &today["usd"]), (&json!(1), &json!(0), &json!(0.0)));
 }
 
@@ -341,7 +341,7 @@ async fn a_passing_trouble_of_the_provider_never_fails_a_job_while_it_lasts() {
     for job in &jobs {
         assert_eq!(status(&visionary, job, "done").await["status"], "done");
     }
-    assert_eq!(visionary.openai.pictures_drawn().len(), 20);
+    assert_eq!(visionary.openai.images_drawn().len(), 20);
     visionary.used(20).await;
 }
 
@@ -444,7 +444,7 @@ async fn a_job_that_is_poison_is_failed_and_does_not_count() {
     assert_eq!(post(&visionary, "return=minimal", &key, FOX).await.status, 200, "its key is free");
 }
 
-/// With a line to the pictures that can be cut, and a job that a delivery has begun to draw.
+/// With a line to the images that can be cut, and a job that a delivery has begun to draw.
 async fn drawing(hold: &Hold) -> (Visionary, Faults, String, tokio::task::JoinHandle<()>) {
     let (faults, through) = with_faults_before(azurite().blob_port()).await;
     let visionary = Setup::default().set("AzureWebJobsStorage", through).start().await;
@@ -459,7 +459,7 @@ async fn drawing(hold: &Hold) -> (Visionary, Faults, String, tokio::task::JoinHa
 }
 
 #[tokio::test]
-async fn a_job_whose_process_died_with_the_picture_is_done_once_that_is_found() {
+async fn a_job_whose_process_died_with_the_image_is_done_once_that_is_found() {
     let hold = Hold::new();
     let (mut visionary, faults, job, delivery) = drawing(&hold).await;
     faults.set(Line::Stalled);
@@ -467,7 +467,7 @@ async fn a_job_whose_process_died_with_the_picture_is_done_once_that_is_found() 
     let spool = std::path::PathBuf::from(visionary.setting("SPOOL_DIR"));
     let is_there = |folder: &std::path::Path| {
         let mut files = std::fs::read_dir(folder).unwrap();
-        files.any(|file| file.unwrap().path().extension().is_some_and(|ending| ending == "picture"))
+        files.any(|file| file.unwrap().path().extension().is_some_and(|ending| ending == "image"))
     };
     eventually(async || is_there(&spool).then_some(())).await;
     visionary.host.kill_handler(0).await;
@@ -481,7 +481,7 @@ async fn a_job_whose_process_died_with_the_picture_is_done_once_that_is_found() 
 }
 
 #[tokio::test]
-async fn a_jobs_picture_that_is_stored_later_is_told_of_twice() {
+async fn a_jobs_image_that_is_stored_later_is_told_of_twice() {
     let hold = Hold::new();
     let (visionary, faults, job, delivery) = drawing(&hold).await;
     faults.set(Line::Cut);
@@ -578,7 +578,7 @@ async fn jobs_survive_their_processes_and_none_is_paid_twice() {
     }
     println!("{} done, {} lost with their processes, in {:?}", done.len(), lost.len(), started.elapsed());
     assert_eq!(done.len() + lost.len(), JOBS);
-    // Each picture is there once, and no other.
+    // Each image is there once, and no other.
     let listed: Vec<String> = visionary.list().await.iter().map(|(name, _)| caption(name).to_owned()).collect();
     assert_eq!(listed.len(), done.len());
     assert_eq!(listed.into_iter().collect::<BTreeSet<_>>(), done);
@@ -591,5 +591,5 @@ async fn jobs_survive_their_processes_and_none_is_paid_twice() {
     assert!(lost.len() <= 6 * KILLS, "no more than were being drawn");
     // Each has counted once, and nothing is reserved any more.
     visionary.used(u64::try_from(JOBS).unwrap()).await;
-    visionary.settled().await;
+    visionary.accounted().await;
 }

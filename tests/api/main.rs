@@ -4,7 +4,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test that fails panics")]
 
 mod conduct;
-mod director;
+mod enhance;
 mod errors;
 mod events;
 mod faults;
@@ -15,8 +15,8 @@ mod generate_image;
 mod harness;
 mod idempotency;
 mod jobs;
-mod lifecycle;
 mod matrix;
+mod model_watch;
 mod providers;
 mod quota;
 mod routes;

@@ -1,11 +1,11 @@
 //! A row of the fault matrix: a fault meets each of the five ways to ask. The row says what the caller is
-//! told, how often the provider was asked to draw, how many pictures it drew, how many are in the gallery
+//! told, how often the provider was asked to draw, how many images it drew, how many are in the gallery
 //! afterwards, and how many count against the quota. Nothing stays reserved.
 
 use std::time::Duration;
 
-use devkit::host::LogLine;
-use devkit::openai::{Endpoint, OpenAi};
+use devkit::stand_ins::host::LogLine;
+use devkit::stand_ins::openai::{Endpoint, OpenAi};
 
 use crate::harness::{Setup, Visionary, eventually};
 use crate::ways::{End, Way};
@@ -15,11 +15,11 @@ use crate::ways::{End, Way};
 pub(crate) struct Counts {
     /// How often the provider was asked to draw.
     pub(crate) asked: usize,
-    /// Pictures that the provider drew.
+    /// Images that the provider drew.
     pub(crate) drawn: usize,
-    /// Pictures in the gallery.
+    /// Images in the gallery.
     pub(crate) listed: usize,
-    /// Pictures that count against the quota: those stored, and those that may have been drawn and lost.
+    /// Images that count against the quota: those stored, and those that may have been drawn and lost.
     pub(crate) used: u64,
 }
 
@@ -29,17 +29,17 @@ pub(crate) struct Wanted {
     pub(crate) counts: Counts,
 }
 
-/// A picture, after so many requests to the provider.
+/// An image, after so many requests to the provider.
 pub(crate) fn stored(asked: usize) -> Wanted {
     Wanted { end: End::Stored, counts: Counts { asked, drawn: 1, listed: 1, used: 1 } }
 }
 
-/// No picture, and nothing was paid.
+/// No image, and nothing was paid.
 pub(crate) fn failed(status: u16, code: &str, asked: usize) -> Wanted {
     Wanted { end: End::failed(status, code), counts: Counts { asked, ..Counts::default() } }
 }
 
-/// No picture, and one was drawn, or may have been: the provider is not asked again, and the picture
+/// No image, and one was drawn, or may have been: the provider is not asked again, and the image
 /// counts.
 pub(crate) fn lost(status: u16, code: &str, drawn: usize) -> Wanted {
     Wanted { end: End::failed(status, code), counts: Counts { asked: 1, drawn, listed: 0, used: 1 } }
@@ -69,15 +69,15 @@ pub(crate) async fn run(
         let wanted = wanted(*way);
         assert_eq!(way.ask(&visionary).await.end, wanted.end, "{way:?}");
         counts = counts.and(wanted.counts);
-        settle_at(&visionary, counts, &format!("after {way:?}")).await;
+        accounted_as(&visionary, counts, &format!("after {way:?}")).await;
     }
     visionary
 }
 
 /// Waits until nothing is reserved, then at most 10 seconds for the counts: a reservation's money and its
-/// picture are given back at the same time, and either may be first.
-pub(crate) async fn settle_at(visionary: &Visionary, wanted: Counts, when: &str) {
-    visionary.settled().await;
+/// image are given back at the same time, and either may be first.
+pub(crate) async fn accounted_as(visionary: &Visionary, wanted: Counts, when: &str) {
+    visionary.accounted().await;
     let look = async || (Counts::of(visionary).await == wanted).then_some(());
     let came = tokio::time::timeout(Duration::from_secs(10), eventually(look)).await;
     if came.is_err() {
@@ -89,14 +89,14 @@ impl Counts {
     async fn of(visionary: &Visionary) -> Self {
         Self {
             asked: visionary.openai.requests(Endpoint::Images).len(),
-            drawn: visionary.openai.pictures_drawn().len(),
+            drawn: visionary.openai.images_drawn().len(),
             listed: visionary.list().await.len(),
             used: visionary.get("/api/quota").await.json()["used"].as_u64().expect("a number"),
         }
     }
 
-    /// So many pictures, for each of which the provider was asked once.
-    pub(crate) fn of_pictures(count: usize) -> Self {
+    /// So many images, for each of which the provider was asked once.
+    pub(crate) fn of_images(count: usize) -> Self {
         Self { asked: count, drawn: count, listed: count, used: count as u64 }
     }
 
@@ -131,7 +131,7 @@ pub(crate) async fn unreachable(visionary: &Visionary, before: usize) {
     let _ = tokio::time::timeout(Duration::from_secs(3), third).await;
 }
 
-/// Resolves when a picture in the spool could not be stored once more.
+/// Resolves when an image in the spool could not be stored once more.
 pub(crate) async fn tried_again(visionary: &Visionary) {
     logged(visionary, 1, "another try", |line| line.text.contains("cannot be stored yet")).await;
 }

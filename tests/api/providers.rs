@@ -1,18 +1,18 @@
 //! Azure OpenAI and compatible servers, by settings alone.
 
-use devkit::openai::{self, Dialect, Endpoint, Reply};
+use devkit::stand_ins::openai::{self, Dialect, Endpoint, Reply};
 use serde_json::json;
 
 use crate::harness::{API_KEY, Setup, Visionary};
 
 /// With deployments whose names say nothing.
 async fn azure() -> Visionary {
-    let models = vec!["pictures".to_owned(), "texts".to_owned()];
+    let models = vec!["images".to_owned(), "texts".to_owned()];
     let openai = openai::Options { dialect: Dialect::Azure, models, ..openai::Options::default() };
     let setup = Setup { openai, ..Setup::default() };
     setup
         .set("OPENAI_AUTH", "api-key")
-        .set("OPENAI_IMAGE_MODEL", "pictures")
+        .set("OPENAI_IMAGE_MODEL", "images")
         .set("OPENAI_IMAGE_WIRE", "gpt-image")
         .set("OPENAI_TEXT_MODEL", "texts")
         .start()
@@ -23,7 +23,7 @@ async fn azure() -> Visionary {
 async fn azure_draws_and_suggests_with_its_key_and_its_query() {
     let visionary = azure().await;
     let answer = visionary.generate_json(&json!({"prompt": "a fox", "enhance": "rewrite"})).await;
-    assert_eq!((answer.status, &answer.json()["model"]), (200, &json!("pictures")), "{}", answer.body);
+    assert_eq!((answer.status, &answer.json()["model"]), (200, &json!("images")), "{}", answer.body);
     assert_eq!(answer.json()["enhancement"], "rewrite");
     assert_eq!(visionary.get("/api/getChatGPTSuggestion").await.header("x-suggestion-source"), "model");
     visionary.openai.wait_for_requests(Endpoint::Models, 2).await;
@@ -48,7 +48,7 @@ async fn azures_refusals_are_told_as_what_they_are() {
     let webp = visionary.post(&json!({"prompt": "a fox", "outputFormat": "webp"})).await;
     assert_eq!((webp.status, webp.header("x-error-code")), (400, "invalid_request"));
     assert!(webp.body.contains("does not take this outputFormat"), "{}", webp.body);
-    assert!(visionary.openai.pictures_drawn().is_empty());
+    assert!(visionary.openai.images_drawn().is_empty());
     assert_eq!(visionary.get("/api/quota").await.json()["used"], 0, "neither counts");
 }
 
@@ -58,12 +58,12 @@ async fn azures_refusals_are_told_as_what_they_are() {
 async fn a_deployment_of_an_older_model_writes_and_draws() {
     let openai = openai::Options {
         dialect: Dialect::Azure,
-        models: vec!["pictures".to_owned(), "texts-4.1".to_owned()],
+        models: vec!["images".to_owned(), "texts-4.1".to_owned()],
         ..openai::Options::default()
     };
     let visionary = Setup { openai, ..Setup::default() }
         .set("OPENAI_AUTH", "api-key")
-        .set("OPENAI_IMAGE_MODEL", "pictures")
+        .set("OPENAI_IMAGE_MODEL", "images")
         .set("OPENAI_TEXT_MODEL", "texts-4.1")
         .start()
         .await;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use devkit::faults::{Faults, Line};
-use devkit::host::LogLine;
-use devkit::openai::{Endpoint, Hold, Reply};
+use devkit::stand_ins::faults::{Faults, Line};
+use devkit::stand_ins::host::LogLine;
+use devkit::stand_ins::openai::{Endpoint, Hold, Reply};
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ async fn today(visionary: &Visionary) -> Value {
 }
 
 #[tokio::test]
-async fn the_sixth_picture_of_a_day_is_429_until_midnight() {
+async fn the_sixth_image_of_a_day_is_429_until_midnight() {
     for wire in WIRES {
         let visionary = Setup { wire, ..Setup::default() }.set("DAILY_IMAGE_QUOTA", "").start().await;
         for used in 1..=5 {
@@ -93,10 +93,10 @@ async fn of_a_hundred_at_once_over_two_processes_exactly_five_are_drawn() {
     let answers = join_all((0..100).map(|_| generate_as(&visionary, "anna"))).await;
     let count = |status| answers.iter().filter(|answer| answer.status == status).count();
     assert_eq!((count(200), count(429)), (5, 95));
-    assert_eq!(visionary.openai.pictures_drawn().len(), 5);
+    assert_eq!(visionary.openai.images_drawn().len(), 5);
     assert_eq!(quota_of(&visionary, "anna").await["used"], 5);
     assert_eq!(quota_of(&visionary, "bob").await["used"], 0);
-    let today = visionary.settled().await;
+    let today = visionary.accounted().await;
     assert_eq!((&today["images"], &today["callers"]), (&json!(5), &json!(1)));
 }
 
@@ -119,13 +119,13 @@ async fn with_a_provider_that_fails_at_random_delivered_and_remaining_are_always
         let remaining = quota_of(&visionary, &user).await["remaining"].as_u64().unwrap();
         assert_eq!(delivered as u64 + remaining, 5);
     }
-    let today = visionary.settled().await;
+    let today = visionary.accounted().await;
     assert_eq!(today["images"].as_u64().unwrap() as usize, visionary.list().await.len());
     assert_eq!(today["callers"], 3);
 }
 
 #[tokio::test]
-async fn a_budget_for_ten_pictures_is_never_exceeded_by_any_amount() {
+async fn a_budget_for_ten_images_is_never_exceeded_by_any_amount() {
     let setup = Setup { handlers: 2, ..five() }
         .set("DAILY_BUDGET_USD", "0.40")
         .set("IMAGE_PRICES", r#"{"gpt-image-2.5-flare": {"image": 0.04}}"#);
@@ -151,8 +151,8 @@ async fn a_budget_for_ten_pictures_is_never_exceeded_by_any_amount() {
     assert_eq!(refused.status, 429);
     assert!(refused.body.starts_with("What may be spent today is reserved"), "{}", refused.body);
     assert!(refused.header("retry-after").parse::<u64>().unwrap() <= 60, "what is reserved may be given back");
-    assert_eq!(visionary.openai.pictures_drawn().len(), 10);
-    let today = visionary.settled().await;
+    assert_eq!(visionary.openai.images_drawn().len(), 10);
+    let today = visionary.accounted().await;
     assert_eq!((&today["usd"], &today["images"]), (&json!(0.4), &json!(10)));
     for _ in 0..4 {
         let refused = generate_as(&visionary, "somebody else").await;
@@ -178,7 +178,7 @@ async fn a_budget_for_ten_pictures_is_never_exceeded_by_any_amount() {
 
 /// Anybody may ask for the dearest there is, and the day goes on for the others.
 #[tokio::test]
-async fn a_picture_too_dear_for_what_is_left_does_not_end_the_day() {
+async fn an_image_too_dear_for_what_is_left_does_not_end_the_day() {
     let visionary = five().set("DAILY_BUDGET_USD", "2").start().await;
     let dear = json!({"prompt": "a fox", "size": "3840x2160", "quality": "max"});
     let refused = visionary.generate_json(&dear).await;
@@ -190,7 +190,7 @@ async fn a_picture_too_dear_for_what_is_left_does_not_end_the_day() {
 }
 
 #[tokio::test]
-async fn nothing_that_a_caller_sends_gains_a_sixth_picture() {
+async fn nothing_that_a_caller_sends_gains_a_sixth_image() {
     for wire in WIRES {
         let visionary = Setup { wire, ..Setup::default() }.set("DAILY_IMAGE_QUOTA", "5").start().await;
         let mut drawn = 0;
@@ -208,7 +208,7 @@ async fn nothing_that_a_caller_sends_gains_a_sixth_picture() {
                 drawn += usize::from(answer.status() == 200);
             }
         }
-        assert_eq!((drawn, visionary.openai.pictures_drawn().len()), (5, 5), "{wire:?}");
+        assert_eq!((drawn, visionary.openai.images_drawn().len()), (5, 5), "{wire:?}");
     }
 }
 
@@ -225,14 +225,14 @@ async fn a_signed_in_user_is_believed_while_authentication_is_on_and_comes_befor
     assert_eq!(generate("bob", "1").await, 200);
 }
 
-/// What is stored of a caller, with the picture and in the table, names nobody.
+/// What is stored of a caller, with the image and in the table, names nobody.
 #[tokio::test]
-async fn cost_tokens_and_the_callers_digest_are_kept_with_the_picture() {
+async fn cost_tokens_and_the_callers_digest_are_kept_with_the_image() {
     let visionary = five().start().await;
     generate_as(&visionary, "anna").await;
     let (_, url) = visionary.list().await.remove(0);
-    let picture = visionary.open(&url).await;
-    let metadata = |name: &str| picture.headers()[&format!("x-ms-meta-{name}")].to_str().unwrap().to_owned();
+    let image = visionary.open(&url).await;
+    let metadata = |name: &str| image.headers()[&format!("x-ms-meta-{name}")].to_str().unwrap().to_owned();
     assert_eq!(metadata("cost_usd"), "0.052730");
     assert_eq!((metadata("input_tokens"), metadata("output_tokens")), ("10".to_owned(), "1756".to_owned()));
     let caller = metadata("caller");
@@ -241,7 +241,7 @@ async fn cost_tokens_and_the_callers_digest_are_kept_with_the_picture() {
 
 /// The time is passed, nobody sleeps.
 #[tokio::test]
-async fn a_picture_reserved_before_midnight_and_settled_after_it_counts_on_its_first_day() {
+async fn an_image_reserved_before_midnight_and_settled_after_it_counts_on_its_first_day() {
     let visionary = five().set("DAILY_IMAGE_QUOTA", "1").start().await;
     let now = Arc::new(AtomicI64::new(datetime!(2026-11-21 23:59:59 UTC).unix_timestamp()));
     let clock = Arc::clone(&now);
@@ -298,7 +298,7 @@ async fn an_image_whose_process_died_while_the_provider_drew_counts_once_as_lost
     let held = today(&visionary).await;
     assert_eq!((&held["usd"], &held["reservedUsd"], &held["lost"]), (&json!(0.0), &json!(0.212_025), &json!(0)));
     visionary.serve_at(when_the_dead_are_known()).await;
-    let today = visionary.settled().await;
+    let today = visionary.accounted().await;
     let sums = (&today["usd"], &today["images"], &today["failures"], &today["lost"], &today["callers"]);
     assert_eq!(sums, (&json!(0.212_025), &json!(0), &json!(1), &json!(1), &json!(1)));
     assert_eq!(quota_of(&visionary, "anna").await["used"], 1);
@@ -323,7 +323,7 @@ async fn an_image_that_a_dead_process_stored_is_found_in_the_gallery() {
     visionary.host.start_handler(0).await.unwrap();
     assert_eq!(today(&visionary).await["reservedUsd"], 0.212_025);
     visionary.serve_at(when_the_dead_are_known()).await;
-    let today = visionary.settled().await;
+    let today = visionary.accounted().await;
     let sums = (&today["usd"], &today["images"], &today["lost"], &today["models"][0]["tokens"]["output"]);
     assert_eq!(sums, (&json!(0.052_73), &json!(1), &json!(0), &json!(1756)));
 }
@@ -343,7 +343,7 @@ async fn an_image_that_counts_as_lost_and_is_found_in_a_spool_corrects_state_and
     let spool = std::path::PathBuf::from(visionary.setting("SPOOL_DIR"));
     let is_there = |folder: &std::path::Path| {
         let mut files = std::fs::read_dir(folder).unwrap();
-        files.any(|file| file.unwrap().path().extension().is_some_and(|ending| ending == "picture"))
+        files.any(|file| file.unwrap().path().extension().is_some_and(|ending| ending == "image"))
     };
     eventually(async || is_there(&spool).then_some(())).await;
     visionary.host.kill_handler(0).await;
@@ -353,7 +353,7 @@ async fn an_image_that_counts_as_lost_and_is_found_in_a_spool_corrects_state_and
     faults.set(Line::Whole);
     visionary.serve_at(when_the_dead_are_known()).await;
     visionary.host.start_handler(0).await.unwrap();
-    assert_eq!(visionary.settled().await["lost"], 1);
+    assert_eq!(visionary.accounted().await["lost"], 1);
     for file in std::fs::read_dir(&elsewhere).unwrap() {
         let file = file.unwrap();
         std::fs::rename(file.path(), spool.join(file.file_name())).unwrap();
@@ -386,7 +386,7 @@ async fn a_stop_does_not_wait_for_a_table_that_is_away_and_the_end_is_written_by
     tokio::time::timeout(Duration::from_secs(90), exits).await.expect("the handler ends within 90 s");
     faults.set(Line::Whole);
     visionary.host.start_handler(0).await.unwrap();
-    let today = visionary.settled().await;
+    let today = visionary.accounted().await;
     assert_eq!((&today["refusals"], &today["lost"], &today["usd"]), (&json!(1), &json!(0), &json!(0.0)));
     assert_eq!(quota_of(&visionary, "anna").await["used"], 0);
     assert_eq!(std::fs::read_dir(visionary.setting("SPOOL_DIR")).unwrap().count(), 0);
@@ -399,7 +399,7 @@ async fn busy_costs_no_write_and_comes_after_the_quota() {
     let setup = five().set("MAX_CONCURRENT_GENERATIONS", "1").set("DAILY_IMAGE_QUOTA", "1");
     let (visionary, faults) = with_faults(setup).await;
     assert_eq!(generate_as(&visionary, "anna").await.status, 200);
-    visionary.settled().await;
+    visionary.accounted().await;
     let hold = Hold::new();
     visionary.openai.script_always(Endpoint::Images, Reply::normal().held_by(&hold));
     let mut streams = Vec::new();
@@ -424,7 +424,7 @@ async fn busy_costs_no_write_and_comes_after_the_quota() {
 }
 
 #[tokio::test]
-async fn a_picture_that_is_recovered_is_settled_once() {
+async fn an_image_that_is_recovered_is_settled_once() {
     let (faults, through) = with_faults_before(azurite().blob_port()).await;
     let mut visionary = Setup { handlers: 2, ..five() }.set("AzureWebJobsStorage", through).start().await;
     faults.set(Line::Cut);
@@ -439,7 +439,7 @@ async fn a_picture_that_is_recovered_is_settled_once() {
     // It leaves the spool last.
     let spool = visionary.setting("SPOOL_DIR");
     eventually(async || (std::fs::read_dir(&spool).unwrap().count() == 0).then_some(())).await;
-    let today = visionary.settled().await;
+    let today = visionary.accounted().await;
     let sums = (&today["images"], &today["usd"], &today["callers"]);
     assert_eq!(sums, (&json!(1), &json!(0.052_73), &json!(1)));
     assert_eq!(quota_of(&visionary, "anna").await["used"], 1);
@@ -474,7 +474,7 @@ async fn while_the_table_is_down_or_throttling_nothing_is_drawn_and_no_answer_ha
         assert_eq!(generate_as(&visionary, "bob").await.status, 200);
         // What could not be reserved is given back, whatever had been written of it.
         eventually(async || (quota_of(&visionary, "anna").await["used"] == 1).then_some(())).await;
-        assert_eq!(visionary.settled().await["images"], 2);
+        assert_eq!(visionary.accounted().await["images"], 2);
     }))
     .await;
 }
@@ -490,7 +490,7 @@ async fn a_slow_table_is_waited_for_and_a_very_slow_one_is_not() {
     assert_eq!((answer.status, answer.header("x-error-code")), (503, "quota_unavailable"));
     assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 1);
     faults.set(Line::Whole);
-    assert_eq!(visionary.settled().await["images"], 1);
+    assert_eq!(visionary.accounted().await["images"], 1);
     eventually(async || (quota_of(&visionary, "anna").await["used"] == 1).then_some(())).await;
 }
 
@@ -503,7 +503,7 @@ async fn a_reservation_whose_answer_was_lost_counts_once() {
         assert_eq!(generate_as(&visionary, "anna").await.status, 200);
         assert_eq!(quota_of(&visionary, "anna").await["used"], used);
     }
-    let today = visionary.settled().await;
+    let today = visionary.accounted().await;
     assert_eq!((&today["images"], &today["usd"]), (&json!(4), &json!(0.210_92)));
 }
 
@@ -592,7 +592,7 @@ async fn the_operator_sees_what_was_drawn_and_spent_by_day_and_model() {
         .set("OPENAI_IMAGE_MODEL", "gpt-image-1")
         .set("OPENAI_IMAGE_FALLBACKS", "dream-9")
         .set("IMAGE_PRICES", r#"{"gpt-image-1": {"image": 0.1}}"#);
-    let openai = devkit::openai::Options { models: vec!["dream-9".to_owned()], ..Default::default() };
+    let openai = devkit::stand_ins::openai::Options { models: vec!["dream-9".to_owned()], ..Default::default() };
     let visionary = Setup { openai, ..setup }.start().await;
     generate_as(&visionary, "anna").await;
     let refusal = Reply::error(400, "image_generation_user_error", "moderation_blocked", "");
@@ -600,7 +600,7 @@ async fn the_operator_sees_what_was_drawn_and_spent_by_day_and_model() {
     generate_as(&visionary, "bob").await;
     visionary.openai.script(Endpoint::Images, Reply::normal().cut_before_answer());
     generate_as(&visionary, "bob").await;
-    let counted = async || Some(visionary.settled().await).filter(|today| today["failures"] == 1);
+    let counted = async || Some(visionary.accounted().await).filter(|today| today["failures"] == 1);
     let mut today = eventually(counted).await;
     today["date"] = json!("[date]");
     insta::assert_json_snapshot!(today, @r#"

@@ -1,6 +1,6 @@
 //! Addresses, methods, keys and origins, through the host in both wire modes.
 
-use devkit::openai::Endpoint;
+use devkit::stand_ins::openai::Endpoint;
 use reqwest::Method;
 
 use crate::harness::{Answer, Setup, Visionary, WIRES};

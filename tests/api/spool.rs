@@ -1,9 +1,9 @@
-//! A paid picture reaches the gallery, whatever happens to storage or to the process.
+//! A paid image reaches the gallery, whatever happens to storage or to the process.
 
 use std::path::PathBuf;
 
-use devkit::faults::{Faults, Line};
-use devkit::openai::{Endpoint, Hold, Reply};
+use devkit::stand_ins::faults::{Faults, Line};
+use devkit::stand_ins::openai::{Endpoint, Hold, Reply};
 use serde_json::json;
 
 use crate::harness::{Setup, Visionary, azurite, eventually, with_faults_before};
@@ -39,7 +39,7 @@ async fn draw_while_storage_is_gone(visionary: &Visionary, faults: &Faults) -> S
 }
 
 #[tokio::test]
-async fn a_picture_that_cannot_be_stored_is_kept_and_stored_when_storage_is_back() {
+async fn an_image_that_cannot_be_stored_is_kept_and_stored_when_storage_is_back() {
     let (visionary, faults) = start(1).await;
     let name = draw_while_storage_is_gone(&visionary, &faults).await;
     assert_eq!(entries(&visionary), 1);
@@ -47,13 +47,13 @@ async fn a_picture_that_cannot_be_stored_is_kept_and_stored_when_storage_is_back
     visionary.host.wait_for_log(|line| line.text.contains("stored after all")).await;
     let (listed, url) = visionary.list().await.remove(0);
     assert_eq!(listed, name);
-    let drawn = visionary.openai.pictures_drawn();
+    let drawn = visionary.openai.images_drawn();
     assert_eq!(drawn.len(), 1, "paid once");
     assert_eq!(visionary.open(&url).await.bytes().await.unwrap(), drawn[0].bytes);
 }
 
 #[tokio::test]
-async fn a_picture_of_a_killed_process_is_recovered_once_by_whoever_starts() {
+async fn an_image_of_a_killed_process_is_recovered_once_by_whoever_starts() {
     let (mut visionary, faults) = start(2).await;
     let name = draw_while_storage_is_gone(&visionary, &faults).await;
     for handler in 0..2 {
@@ -65,7 +65,7 @@ async fn a_picture_of_a_killed_process_is_recovered_once_by_whoever_starts() {
     std::fs::write(&unfinished, "{").unwrap();
     let written = std::fs::File::options().append(true).open(&unfinished).unwrap();
     written.set_modified(std::time::UNIX_EPOCH).unwrap();
-    std::fs::write(spool(&visionary).join("1.picture"), "no picture").unwrap();
+    std::fs::write(spool(&visionary).join("1.image"), "no image").unwrap();
     faults.set(Line::Whole);
     for handler in 0..2 {
         visionary.host.start_handler(handler).await.unwrap();
@@ -76,12 +76,12 @@ async fn a_picture_of_a_killed_process_is_recovered_once_by_whoever_starts() {
     let names: Vec<String> = visionary.list().await.into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, [name]);
     assert!(!unfinished.exists(), "remains are cleaned away");
-    assert!(spool(&visionary).join("1.picture").exists(), "what is not ours is not removed");
-    assert_eq!(visionary.openai.pictures_drawn().len(), 1, "paid once");
+    assert!(spool(&visionary).join("1.image").exists(), "what is not ours is not removed");
+    assert_eq!(visionary.openai.images_drawn().len(), 1, "paid once");
 }
 
 #[tokio::test]
-async fn the_spool_is_empty_after_a_picture_was_stored_and_its_folder_is_private() {
+async fn the_spool_is_empty_after_a_image_was_stored_and_its_folder_is_private() {
     let (visionary, _faults) = start(1).await;
     assert_eq!(visionary.generate("a fox").await.status, 200);
     // A stop waits until everything is told, which comes after the answer.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use devkit::openai::{Endpoint, Hold, Reply};
+use devkit::stand_ins::openai::{Endpoint, Hold, Reply};
 use reqwest::Method;
 use serde_json::{Value, json};
 

@@ -11,7 +11,7 @@ use crate::harness::{Answer, Setup, Visionary, http};
 /// What the SDK can do with a token: `{"put": 201, "get": 200, "delete": 403, "list": 403}`.
 fn judge(container_url: &str, token: &str) -> Value {
     let script = crate::harness::root().join("devkit/npm/judge-token.cjs");
-    let modules = devkit::azurite::npm_modules().expect("the npm packages are there");
+    let modules = devkit::stand_ins::azurite::npm_modules().expect("the npm packages are there");
     let output = Command::new("node")
         .arg(script)
         .args([container_url, token])

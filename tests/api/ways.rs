@@ -1,4 +1,4 @@
-//! The ways to ask for a picture, and the end that each of them comes to, in the same words.
+//! The ways to ask for an image, and the end that each of them comes to, in the same words.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -56,7 +56,7 @@ impl Way {
         !Self::SYNCHRONOUS.contains(&self)
     }
 
-    /// Asks for a picture, and waits for the end.
+    /// Asks for an image, and waits for the end.
     pub(crate) async fn ask(self, visionary: &Visionary) -> Told {
         let told = tokio::time::timeout(LONGEST, self.ask_patiently(visionary)).await;
         told.unwrap_or_else(|_| panic!("{self:?} has come to no end within {LONGEST:?}"))
@@ -111,7 +111,7 @@ impl End {
         Self::Failed(status, code.to_owned())
     }
 
-    /// Of the details that come with a picture.
+    /// Of the details that come with an image.
     fn of_result(details: &Value) -> Self {
         if details["code"] == "stored_later" {
             return Self::StoredLater(details["name"].as_str().expect("a name").to_owned());

@@ -24,7 +24,7 @@ use crate::generation::record::tests::{COST, MOST, queued, stored, stored_later}
 use crate::generation::record::{Address, Attempt, Event, Generation, State, Via};
 use crate::generation::records::{ACCEPTED_WITHIN, Records};
 use crate::generation::rows::{Row, RowKey, read_day, read_generation};
-use crate::generation::steps::{Advanced, KeyClaim, NotAccepted};
+use crate::generation::steps::{Advanced, IdempotencyKey, NotAccepted};
 use crate::lock::locked;
 use crate::spending::{Contribution, Day, DayTotals, Limits, Refusal};
 
@@ -182,7 +182,7 @@ impl Process {
     }
 
     /// A request with an open connection.
-    async fn request(self: Arc<Self>, mut generation: Generation, key: Option<KeyClaim>) {
+    async fn request(self: Arc<Self>, mut generation: Generation, key: Option<IdempotencyKey>) {
         generation.order.via = Via::Request;
         let order = generation.order.clone();
         let now = self.world.now();
@@ -249,7 +249,7 @@ impl Process {
     }
 
     /// Whether it was accepted.
-    async fn accept(self: &Arc<Self>, generation: &Generation, key: Option<&KeyClaim>) -> bool {
+    async fn accept(self: &Arc<Self>, generation: &Generation, key: Option<&IdempotencyKey>) -> bool {
         let (day, caller) = (generation.order.address.day(), &generation.order.caller);
         let before = self.used(day, caller);
         match self.records.accept(generation, key, self.world.now(), ACCEPTED_WITHIN).await {
@@ -279,7 +279,7 @@ impl Process {
         }
     }
 
-    async fn request_job(self: Arc<Self>, generation: Generation, key: Option<KeyClaim>) {
+    async fn request_job(self: Arc<Self>, generation: Generation, key: Option<IdempotencyKey>) {
         let address = generation.order.address.clone();
         self.world.enqueue(&address, Duration::ZERO);
         self.world.pause(100).await;
@@ -320,7 +320,7 @@ impl Process {
             let is_old = self.world.began.elapsed() > WILD_FOR + Duration::from_secs(60);
             return is_old.then_some(());
         };
-        match self.settle(found).await?.state {
+        match self.end_if_process_died(found).await?.state {
             State::Ended { .. } => return Some(()),
             State::Drawing(_) => return None,
             State::Queued => {}
@@ -362,7 +362,7 @@ impl Process {
 
     /// The generation as it is once its process is known to live or to have died; `None` where that is
     /// not known.
-    async fn settle(&self, generation: Generation) -> Option<Generation> {
+    async fn end_if_process_died(&self, generation: Generation) -> Option<Generation> {
         let State::Drawing(attempt) = &generation.state else { return Some(generation) };
         let address = &generation.order.address;
         let is_dead = if attempt.process == self.records.process() {
@@ -400,7 +400,7 @@ impl Process {
             if tick % 2 == 0 && self.records.become_sweeper(self.world.now()).await.is_ok_and(|is_sweeper| is_sweeper) {
                 for (_, columns) in self.model.rows().into_iter().filter(|(row, _)| row.starts_with("generation-")) {
                     let generation = read_generation(&columns).expect("a generation");
-                    let _ = self.settle(generation).await;
+                    let _ = self.end_if_process_died(generation).await;
                 }
             }
             tokio::time::sleep(Duration::from_secs(15)).await;
@@ -460,7 +460,7 @@ async fn run(seed: u64) {
         generation.order.in_quota = limits.daily_images > 0;
         let key = world.chance(50).then(|| {
             let key = world.number(2);
-            KeyClaim { digest: format!("key {key}"), fingerprint: "body".to_owned() }
+            IdempotencyKey { digest: format!("key {key}"), fingerprint: "body".to_owned() }
         });
         let process = &processes[world.number(2)];
         if world.chance(50) {
@@ -523,7 +523,7 @@ fn check(world: &World, model: &Model) {
         let row = RowKey::Day(day).text();
         let found = rows.get(&row).map(|columns| read_day(columns).expect("a day")).unwrap_or_default();
         wanted.callers = counted.get(&day).copied().unwrap_or_default();
-        wanted.told = found.told;
+        wanted.alerted = found.alerted;
         assert_eq!(found, wanted, "{row}: the sums are those of the records");
         assert_eq!(found.reserved, 0, "{row}");
         assert!(world.limits.daily_budget == 0 || found.spent <= world.limits.daily_budget, "{row}: {found:?}");

@@ -46,7 +46,7 @@ struct Bindings {
 #[serde(rename_all = "camelCase")]
 struct Binding {
     r#type: String,
-    direction: String,
+    enhance_options: String,
     auth_level: Option<String>,
     methods: Option<Vec<String>>,
     route: Option<String>,
@@ -120,8 +120,9 @@ impl Function {
     /// `None` for a function with another trigger.
     fn of(name: &str, bindings: &[Binding]) -> anyhow::Result<Option<Self>> {
         let Some(trigger) = bindings.iter().find(|binding| binding.r#type == "httpTrigger") else { return Ok(None) };
-        let outputs = bindings.iter().filter(|binding| binding.r#type == "http" && binding.direction == "out").count();
-        if bindings.len() != 2 || outputs != 1 || trigger.direction != "in" {
+        let outputs =
+            bindings.iter().filter(|binding| binding.r#type == "http" && binding.enhance_options == "out").count();
+        if bindings.len() != 2 || outputs != 1 || trigger.enhance_options != "in" {
             bail!("raw HTTP needs exactly one httpTrigger and one http output; else the handler gets the envelope");
         }
         let methods = match &trigger.methods {
@@ -170,7 +171,7 @@ fn read_bindings(folder: &Path) -> anyhow::Result<(String, Vec<Binding>)> {
 /// `None` for a function with another trigger.
 fn trigger_of(function: &str, bindings: Vec<Binding>) -> anyhow::Result<Option<Trigger>> {
     let Some(binding) = bindings.into_iter().find(|binding| binding.r#type == "queueTrigger") else { return Ok(None) };
-    ensure!(binding.direction == "in", "a trigger has the direction in");
+    ensure!(binding.enhance_options == "in", "a trigger has the direction in");
     Ok(Some(Trigger {
         function: function.to_owned(),
         binding: binding.name.context("the trigger has no name")?,

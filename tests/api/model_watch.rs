@@ -1,7 +1,7 @@
 //! Models that go away, and what the app says of its state.
 
-use devkit::host::LogLine;
-use devkit::openai::{self, Dialect, Endpoint, Reply};
+use devkit::stand_ins::host::LogLine;
+use devkit::stand_ins::openai::{self, Dialect, Endpoint, Reply};
 use serde_json::{Value, json};
 use time::Duration;
 

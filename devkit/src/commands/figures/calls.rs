@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use devkit::azurite::Azurite;
-use devkit::faults::Faults;
-use devkit::openai::OpenAi;
 use devkit::queue::Queue;
+use devkit::stand_ins::azurite::Azurite;
+use devkit::stand_ins::faults::Faults;
+use devkit::stand_ins::openai::OpenAi;
 use serde_json::json;
 
 use super::{Handler, LIMITED};

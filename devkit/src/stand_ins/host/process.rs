@@ -10,7 +10,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Level, LogLine};
-use crate::leash;
+use crate::kill_on_exit;
 use crate::port::Port;
 
 /// The host gives up on a handler that is not ready by then.
@@ -161,7 +161,7 @@ enum End {
 struct Running {
     child: Child,
     port: Port,
-    _held: leash::Held,
+    _held: kill_on_exit::Held,
 }
 
 impl Running {
@@ -184,7 +184,7 @@ impl Running {
             .kill_on_drop(true);
         let name = launch.executable.display();
         let mut child = command.spawn().with_context(|| format!("{name} cannot be started"))?;
-        let held = leash::hold(child.id().context("the handler ended at once")?)?;
+        let held = kill_on_exit::hold(child.id().context("the handler ended at once")?)?;
         let output = child.stdout.take().context("the handler has no stdout")?;
         let errors = child.stderr.take().context("the handler has no stderr")?;
         tokio::spawn(follow(output, Level::Information, launch.echo, logs.clone()));

@@ -5,9 +5,9 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use devkit::azurite::Azurite;
-use devkit::host::{FunctionsHost, Options, Wire};
-use devkit::openai::{self, OpenAi, Painting};
+use devkit::stand_ins::azurite::Azurite;
+use devkit::stand_ins::host::{FunctionsHost, Options, Wire};
+use devkit::stand_ins::openai::{self, OpenAi, Painting};
 use serde_json::Value;
 
 const USAGE: &str = "usage: cargo dev [--port PORT] [--delay SECONDS]";
@@ -65,7 +65,7 @@ pub(crate) async fn run(arguments: &[&str]) -> anyhow::Result<()> {
     for function in functions {
         println!("  {}/api/{function}", host.url());
     }
-    println!("Pictures are kept until it ends.\n");
+    println!("Images are kept until it ends.\n");
     tokio::signal::ctrl_c().await?;
     host.stop().await;
     drop(azurite);

@@ -12,9 +12,9 @@ use serde_json::{Map, Value, json};
 
 use super::script::{Fault, Reply};
 use super::{Cut, Dialect, Painting, Refusal, Server};
-use crate::artist;
+use crate::stand_ins::artist;
 
-/// A picture that was drawn, which is what a provider bills.
+/// An image that was drawn, which is what a provider bills.
 #[derive(Debug, Clone)]
 pub struct Drawn {
     /// The prompt.
@@ -148,12 +148,12 @@ pub(super) fn generate(server: &Server, body: &Map<String, Value>) -> Result<Val
     }))
 }
 
-/// The same picture as events: partial ones at once, or in the time that drawing takes, and the whole
+/// The same image as events: partial ones at once, or in the time that drawing takes, and the whole
 /// one when the reply says so.
-pub(super) fn stream(asked: &Value, picture: Value, reply: Reply, delay: Duration) -> Response {
+pub(super) fn stream(asked: &Value, image: Value, reply: Reply, delay: Duration) -> Response {
     let count = asked["partial_images"].as_u64().unwrap_or(0);
     let pause = delay / u32::try_from(count + 1).unwrap_or(1);
-    let item = picture["data"][0].clone();
+    let item = image["data"][0].clone();
     let partial = move |index: u64| {
         let event = json!({
             "type": "image_generation.partial_image", "b64_json": item["b64_json"], "partial_image_index": index,
@@ -181,7 +181,7 @@ pub(super) fn stream(asked: &Value, picture: Value, reply: Reply, delay: Duratio
             Fault::Hang => std::future::pending().await,
             Fault::CutBeforeAnswer | Fault::CutAfterHeaders | Fault::CutInsideBody => return Err(Cut),
         }
-        let mut event = picture;
+        let mut event = image;
         event["b64_json"] = event["data"][0]["b64_json"].clone();
         event["type"] = json!("image_generation.completed");
         event.as_object_mut().map(|event| event.remove("data"));

@@ -48,9 +48,9 @@ pub enum Endpoint {
 /// How the stand-in behaves.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// What pictures look like.
+    /// What images look like.
     pub painting: Painting,
-    /// Before a picture is answered.
+    /// Before an image is answered.
     pub delay: Duration,
     /// On 127.0.0.1; 0 takes a free one.
     pub port: u16,
@@ -73,12 +73,12 @@ pub enum Dialect {
     Compatible,
 }
 
-/// What pictures look like.
+/// What images look like.
 #[derive(Debug, Clone)]
 pub enum Painting {
     /// Small, quick to make, and no two alike.
     Sketch,
-    /// A drawn picture of the asked size.
+    /// A drawn image of the asked size.
     Artist,
     /// These bytes, whatever is asked.
     Fixed(Bytes),
@@ -197,8 +197,8 @@ impl OpenAi {
         let _ = received.wait_for(enough).await;
     }
 
-    /// Every picture that was drawn, delivered or not: what a provider bills.
-    pub fn pictures_drawn(&self) -> Vec<Drawn> {
+    /// Every image that was drawn, delivered or not: what a provider bills.
+    pub fn images_drawn(&self) -> Vec<Drawn> {
         locked(&self.server.drawn).clone()
     }
 }
@@ -278,7 +278,7 @@ impl Server {
         let reply = self.next_reply(endpoint).unwrap_or_else(Reply::normal);
         if endpoint == Endpoint::Images && received.body["stream"] == true && reply.canned.is_none() {
             return Ok(match self.normal(&received, &path) {
-                Ok(picture) => images::stream(&received.body, picture, reply, self.options.delay),
+                Ok(image) => images::stream(&received.body, image, reply, self.options.delay),
                 Err(refusal) => refusal.respond(),
             });
         }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use devkit::openai::{Endpoint, Hold, Reply};
+use devkit::stand_ins::openai::{Endpoint, Hold, Reply};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ const REWRITTEN: &str = "A car, seen from a low angle, soft side light, 35mm len
 /// Setting, request, what is sent, and what the answer says was done.
 #[tokio::test]
 async fn a_prompt_is_enhanced_as_the_request_says_else_as_the_setting_does() {
-    for (setting, wishes, final_prompt, enhancement) in [
+    for (setting, options, final_prompt, enhancement) in [
         ("off", json!({}), "A car", "off"),
         ("off", json!({"enhance": "style"}), CINEMATIC, "style"),
         ("off", json!({"style": "cinematic"}), CINEMATIC, "style"),
@@ -39,22 +39,22 @@ async fn a_prompt_is_enhanced_as_the_request_says_else_as_the_setting_does() {
     ] {
         let visionary = Setup::default().set("PROMPT_ENHANCEMENT", setting).start().await;
         let mut body = json!({"prompt": "A car"});
-        body.as_object_mut().unwrap().extend(wishes.as_object().unwrap().clone());
+        body.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
         let answer = visionary.generate_json(&body).await;
-        assert_eq!(answer.status, 200, "{setting} {wishes}: {}", answer.body);
+        assert_eq!(answer.status, 200, "{setting} {options}: {}", answer.body);
         let details = answer.json();
-        assert_eq!(sent(&visionary), final_prompt, "{setting} {wishes}");
+        assert_eq!(sent(&visionary), final_prompt, "{setting} {options}");
         assert_eq!(
             (&details["prompt"], &details["finalPrompt"], &details["enhancement"]),
             (&json!("A car"), &json!(final_prompt), &json!(enhancement)),
-            "{setting} {wishes}"
+            "{setting} {options}"
         );
-        // The gallery shows what was typed; the rest is kept with the picture.
+        // The gallery shows what was typed; the rest is kept with the image.
         let (name, url) = visionary.list().await.remove(0);
         assert_eq!(caption(&name), "A car");
-        let picture = visionary.open(&url).await;
+        let image = visionary.open(&url).await;
         let kept = |name: &str| {
-            picture.headers().get(name).map(|value| {
+            image.headers().get(name).map(|value| {
                 percent_encoding::percent_decode_str(value.to_str().unwrap()).decode_utf8().unwrap().into_owned()
             })
         };
@@ -79,14 +79,14 @@ async fn dall_e_keeps_its_own_styles_beside_the_presets() {
 #[tokio::test]
 async fn unknown_styles_and_enhancements_are_400_and_name_the_known_ones() {
     let visionary = Visionary::start().await;
-    for (wishes, words) in [
+    for (options, words) in [
         (json!({"prompt": "a", "style": "loud"}), "vivid, natural, cinematic, oil-painting"),
         (json!({"prompt": "a", "style": ["cinematic"]}), "style must be a string"),
         (json!({"prompt": "a", "enhance": "more"}), "off, style, rewrite"),
         (json!({"prompt": "a", "enhance": true}), "enhance must be a string"),
     ] {
-        let answer = visionary.post(&wishes).await;
-        assert_eq!((answer.status, answer.header("x-error-code")), (400, "invalid_request"), "{wishes}");
+        let answer = visionary.post(&options).await;
+        assert_eq!((answer.status, answer.header("x-error-code")), (400, "invalid_request"), "{options}");
         assert!(answer.body.contains(words), "{}", answer.body);
     }
     assert!(visionary.openai.requests(Endpoint::Images).is_empty());
@@ -188,7 +188,7 @@ async fn a_hostile_prompt_is_data() {
     assert!(!sent(&visionary).contains("director of photography"));
 }
 
-/// The reservation is for the prompt that may be sent, and a rewriting takes a turn like a picture.
+/// The reservation is for the prompt that may be sent, and a rewriting takes a turn like an image.
 #[tokio::test]
 async fn a_rewriting_waits_its_turn_and_a_prompt_of_a_caller_without_quota_is_not_rewritten() {
     let visionary = Setup::default().set("DAILY_IMAGE_QUOTA", "1").start().await;

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, bail};
 
-use crate::leash;
+use crate::kill_on_exit;
 
 /// The account that every Azurite has.
 pub const ACCOUNT: &str = "devstoreaccount1";
@@ -20,8 +20,8 @@ pub const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz
 pub struct Azurite {
     process: Child,
     ports: [u16; 3],
-    // After `process` in `drop`: the leash lets go once the process is gone.
-    _held: leash::Held,
+    // After `process` in `drop`: `kill_on_exit` lets go once the process is gone.
+    _held: kill_on_exit::Held,
 }
 
 impl Azurite {
@@ -39,7 +39,7 @@ impl Azurite {
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut process = command.spawn().context("Azurite cannot be started with `node`")?;
-        let held = leash::hold(process.id())?;
+        let held = kill_on_exit::hold(process.id())?;
         let output = process.stdout.take().context("Azurite has no stdout")?;
         let mut lines = BufReader::new(output).lines();
         let mut azurite = Self { process, ports: [0; 3], _held: held };

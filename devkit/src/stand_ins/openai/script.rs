@@ -88,7 +88,7 @@ impl Reply {
         self
     }
 
-    /// Sends partial pictures once the hold is released.
+    /// Sends partial images once the hold is released.
     pub fn partials_held_by(mut self, hold: &Hold) -> Self {
         self.partials_hold = Some(hold.clone());
         self

@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use devkit::azurite::Azurite;
-use devkit::leash::{self, Held};
+use devkit::kill_on_exit::{self, Held};
 use devkit::memory;
-use devkit::openai::{self, Endpoint, Hold, OpenAi, Painting, Reply};
 use devkit::port::Port;
+use devkit::stand_ins::azurite::Azurite;
+use devkit::stand_ins::openai::{self, Endpoint, Hold, OpenAi, Painting, Reply};
 use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use tiny_skia::{ColorU8, Pixmap};
 
-use crate::package::{self, mb};
+use crate::commands::package::{self, mb};
 
 const STARTS: usize = 41;
 const GENERATIONS: usize = 101;
@@ -29,7 +29,7 @@ const CALLERS: usize = 200;
 const ROUNDS: usize = 3;
 const PREVIEWS: usize = 41;
 const STREAMS: usize = 64;
-/// Of a picture, in pixels: 1.5 MB.
+/// Of an image, in pixels: 1.5 MB.
 const SIDE: u32 = 700;
 
 /// Measures the release build, and beside it another handler, in turns.
@@ -37,7 +37,7 @@ pub(crate) async fn run(beside: Option<&str>) -> anyhow::Result<()> {
     let package = package::release()?;
     let programs: Vec<PathBuf> = std::iter::once(package.handler.clone()).chain(beside.map(PathBuf::from)).collect();
     let azurite = tokio::task::spawn_blocking(Azurite::start).await??;
-    let painting = Painting::Fixed(picture()?);
+    let painting = Painting::Fixed(image()?);
     let provider = OpenAi::start_with(openai::Options { painting, ..openai::Options::default() }).await?;
     let mut figures = Figures::default();
     let storage = azurite.connection_string();
@@ -167,7 +167,7 @@ impl Handler {
             .stdout(Stdio::null());
         let started = Instant::now();
         let process = command.spawn().context("the handler cannot be started")?;
-        let held = leash::hold(process.id())?;
+        let held = kill_on_exit::hold(process.id())?;
         let handler =
             Self { process, url: format!("http://127.0.0.1:{}", port.number()), http, _port: port, _held: held };
         while handler.http.get(&handler.url).send().await.is_err() {
@@ -269,7 +269,7 @@ async fn a_second(handlers: &[Handler; 2], status: u16) -> anyhow::Result<u64> {
     Ok(u64::try_from(CALLERS as u128 * 1_000 / milliseconds)?)
 }
 
-/// From a partial picture to its preview, and the memory while many streams are open.
+/// From a partial image to its preview, and the memory while many streams are open.
 async fn streams(handler: &Handler, provider: &OpenAi) -> anyhow::Result<(Duration, u64)> {
     let mut took = Vec::new();
     for _ in 0..PREVIEWS {
@@ -376,13 +376,13 @@ async fn put(http: &reqwest::Client, url: &str, bytes: Bytes) -> anyhow::Result<
 }
 
 /// Of noise, which cannot be compressed: as large as a provider's.
-fn picture() -> anyhow::Result<Bytes> {
-    let mut picture = Pixmap::new(SIDE, SIDE).context("a picture")?;
+fn image() -> anyhow::Result<Bytes> {
+    let mut image = Pixmap::new(SIDE, SIDE).context("an image")?;
     let mut random = fastrand::Rng::with_seed(7);
-    for pixel in picture.pixels_mut() {
+    for pixel in image.pixels_mut() {
         *pixel = ColorU8::from_rgba(random.u8(..), random.u8(..), random.u8(..), 255).premultiply();
     }
-    Ok(picture.encode_png()?.into())
+    Ok(image.encode_png()?.into())
 }
 
 fn median<T: Ord + Copy + Default>(values: &mut [T]) -> T {

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use devkit::azurite::Azurite;
 use devkit::chaos::Chaos;
-use devkit::host::{FunctionsHost, Options, Wire};
-use devkit::openai::{self, OpenAi, Painting};
+use devkit::stand_ins::azurite::Azurite;
+use devkit::stand_ins::host::{FunctionsHost, Options, Wire};
+use devkit::stand_ins::openai::{self, OpenAi, Painting};
 
-use crate::package;
+use crate::commands::package;
 
 const HANDLERS: usize = 2;
 const KILLED: (usize, usize) = (2_000, 100);
@@ -37,10 +37,10 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     let mut chaos = start("rush", Duration::from_secs(1), Painting::Sketch).await?;
     println!("{}", chaos.rush(RUSH).await?);
 
-    println!("\n{LARGE} pictures of 8 MiB at once:");
-    let mut picture = b"\x89PNG\r\n\x1a\n".to_vec();
-    picture.resize(LARGE_BYTES, 7);
-    let mut chaos = start("large", Duration::from_secs(1), Painting::Fixed(picture.into())).await?;
+    println!("\n{LARGE} images of 8 MiB at once:");
+    let mut image = b"\x89PNG\r\n\x1a\n".to_vec();
+    image.resize(LARGE_BYTES, 7);
+    let mut chaos = start("large", Duration::from_secs(1), Painting::Fixed(image.into())).await?;
     println!("{}", chaos.rush(LARGE).await?);
     Ok(())
 }

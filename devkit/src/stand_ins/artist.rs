@@ -1,4 +1,4 @@
-//! Draws a picture for a prompt: a landscape of its own, with the prompt written on it.
+//! Draws an image for a prompt: a landscape of its own, with the prompt written on it.
 
 use ab_glyph::{Font as _, FontRef, Glyph, OutlineCurve, PxScale, ScaleFont as _};
 use anyhow::Context as _;
@@ -22,20 +22,20 @@ const PALETTES: [[u32; 4]; 8] = [
 /// A PNG of the given size, the same for the same prompt.
 ///
 /// # Errors
-/// If the size is zero or the picture cannot be encoded.
+/// If the size is zero or the image cannot be encoded.
 pub fn draw(prompt: &str, width: u32, height: u32) -> anyhow::Result<Vec<u8>> {
-    let mut canvas = Pixmap::new(width, height).context("a picture needs a width and a height")?;
+    let mut canvas = Pixmap::new(width, height).context("an image needs a width and a height")?;
     let mut dice = Dice::new(prompt);
     let palette = PALETTES[usize::try_from(dice.below(8)).unwrap_or(0)];
     landscape(&mut canvas, &mut dice, palette)?;
     caption(&mut canvas, prompt)?;
-    canvas.encode_png().context("the picture cannot be encoded")
+    canvas.encode_png().context("the image cannot be encoded")
 }
 
 /// A small PNG, another one for each number.
 ///
 /// # Errors
-/// If the picture cannot be encoded.
+/// If the image cannot be encoded.
 pub fn sketch(number: u64) -> anyhow::Result<Vec<u8>> {
     let mut canvas = Pixmap::new(32, 32).context("a sketch has a size")?;
     let [red, green, blue, ..] = number.to_le_bytes();
@@ -213,7 +213,7 @@ fn mix(from: u32, to: u32, share: f32) -> Color {
     Color::from_rgba(red, green, between(from.blue(), to.blue()), 1.0).unwrap_or(to)
 }
 
-/// A picture's side fits in 16 bits, and so exactly in a float.
+/// An image's side fits in 16 bits, and so exactly in a float.
 fn size(pixels: u32) -> f32 {
     f32::from(u16::try_from(pixels).unwrap_or(u16::MAX))
 }

@@ -1,4 +1,4 @@
-//! Trouble that the operator alone can end: a wrong key, an empty account. While it lasts, nobody
+//! RememberedFailure that the operator alone can end: a wrong key, an empty account. While it lasts, nobody
 //! waits for the provider to say so again.
 
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ const REMEMBERED: Duration = Duration::from_secs(30);
 
 /// The last trouble, if it is recent.
 #[derive(Debug, Default)]
-pub(super) struct Trouble(Option<(Instant, Kind, Answer)>);
+pub(super) struct RememberedFailure(Option<(Instant, Kind, Answer)>);
 
 #[derive(Debug, Clone, Copy)]
 enum Kind {
@@ -18,7 +18,7 @@ enum Kind {
     OutOfCredit,
 }
 
-impl Trouble {
+impl RememberedFailure {
     /// The same error as then, while it is remembered.
     pub(super) fn check(&self, now: Instant) -> Result<(), Error> {
         match &self.0 {
@@ -48,12 +48,12 @@ mod tests {
     fn trouble_is_remembered_for_its_time_and_then_tried_again() {
         let error = Error::from_answer(reqwest::StatusCode::UNAUTHORIZED, &reqwest::header::HeaderMap::new(), b"");
         let start = Instant::now();
-        let mut trouble = Trouble::default();
-        assert!(trouble.check(start).is_ok());
-        trouble.note(&Error::Timeout, start);
-        assert!(trouble.check(start).is_ok());
-        trouble.note(&error, start);
-        assert!(matches!(trouble.check(start + REMEMBERED - Duration::from_secs(1)), Err(Error::Denied(_))));
-        assert!(trouble.check(start + REMEMBERED).is_ok());
+        let mut remembered = RememberedFailure::default();
+        assert!(remembered.check(start).is_ok());
+        remembered.note(&Error::Timeout, start);
+        assert!(remembered.check(start).is_ok());
+        remembered.note(&error, start);
+        assert!(matches!(remembered.check(start + REMEMBERED - Duration::from_secs(1)), Err(Error::Denied(_))));
+        assert!(remembered.check(start + REMEMBERED).is_ok());
     }
 }
