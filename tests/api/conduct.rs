@@ -1,8 +1,7 @@
-//! How the process behaves: its log, its end, its panics.
+//! The process: its log, its end, and its restart.
 
 use devkit::stand_ins::host::Level;
-use devkit::stand_ins::openai::{Endpoint, Hold, Reply};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::harness::{API_KEY, Setup, Visionary, WIRES};
 
@@ -12,6 +11,7 @@ async fn no_secret_prompt_or_signed_link_is_logged_at_any_level() {
         let setup =
             Setup::wire(wire).set("RUST_LOG", "trace,azure_core=trace,azure_storage=trace,hyper=trace,reqwest=trace");
         let visionary = setup.start().await;
+
         let answer = visionary.generate("the secret fox").await;
         assert_eq!(answer.status, 200, "{}", answer.body);
         visionary.generate("something forbidden, too").await;
@@ -20,6 +20,7 @@ async fn no_secret_prompt_or_signed_link_is_logged_at_any_level() {
         let last = visionary.get("/api/getChatGPTSuggestion").await;
         let id = last.header("x-azure-functions-invocationid");
         visionary.host.wait_for_log(|line| line.text.contains(id)).await;
+
         let signature = |text: &str| text.split("sig=").nth(1).unwrap().to_owned();
         let secrets = [
             API_KEY,
@@ -47,9 +48,11 @@ async fn no_secret_prompt_or_signed_link_is_logged_at_any_level() {
 #[tokio::test]
 async fn the_log_is_json_lines_on_stdout_and_stderr_is_empty() {
     let visionary = Visionary::start().await;
+
     let answer = visionary.generate("a fox").await;
     let id = answer.header("x-azure-functions-invocationid");
     visionary.host.wait_for_log(|line| line.text.contains(id)).await;
+
     for line in visionary.host.logs() {
         assert_eq!(line.level, Level::Information, "{}", line.text);
         let event: Value = serde_json::from_str(&line.text).expect("JSON");
@@ -64,24 +67,23 @@ async fn the_log_is_json_lines_on_stdout_and_stderr_is_empty() {
 }
 
 #[tokio::test]
-async fn when_asked_to_stop_it_finishes_what_is_under_way_and_exits_with_0() {
+async fn a_stopping_process_ends_its_requests_first() {
     let visionary = Visionary::start().await;
-    let hold = Hold::new();
-    visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
-    let address = visionary.host.handler_url(0).unwrap();
-    let request = crate::harness::http().post(format!("{address}/api/generateImage")).json(&json!({"prompt": "a fox"}));
-    let request = tokio::spawn(request.send());
+    let hold = visionary.hold_next_image();
+    let request = visionary.handler(0).post("a fox").spawn();
     hold.reached(1).await;
+
     visionary.host.terminate_handler(0);
     visionary.host.wait_for_log(|line| line.text.contains("asked to stop")).await;
     hold.release();
-    assert_eq!(request.await.unwrap().unwrap().text().await.unwrap(), "Image uploaded successfully");
-    visionary.host.wait_for_log(|line| line.text.contains("\"stopped\"")).await;
+
+    assert_eq!(request.await.unwrap().body, "Image uploaded successfully");
+    visionary.host.wait_for_log(|line| line.text.contains("process_stopped")).await;
     visionary.host.stop().await;
 }
 
 #[tokio::test]
-async fn ctrl_c_stops_it_with_exit_code_0() {
+async fn ctrl_c_stops_the_process_with_exit_code_0() {
     let visionary = Visionary::start().await;
     let statuses = visionary.host.stop().await;
     assert_eq!(statuses[0].and_then(|status| status.code()), Some(0));
@@ -91,8 +93,10 @@ async fn ctrl_c_stops_it_with_exit_code_0() {
 async fn a_killed_handler_is_started_again_and_serves() {
     let mut visionary = Visionary::start().await;
     visionary.generate("a fox").await;
+
     visionary.host.kill_handler(0).await;
     assert_eq!(visionary.get("/api/getImages").await.status, 503);
     visionary.host.start_handler(0).await.unwrap();
+
     assert_eq!(visionary.list().await.len(), 1);
 }

@@ -1,12 +1,12 @@
-//! What a caller is told when the provider or the storage account fails.
+//! What a caller receives when the provider or the storage account fails.
 
 use devkit::stand_ins::openai::{Endpoint, Reply};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Setup, Visionary, WIRES};
+use crate::harness::{Setup, Visionary, WIRES, masked};
 
-/// In every scripted answer of the provider's; must come out nowhere.
+/// In every scripted error of the provider. The app must not pass it on.
 const UPSTREAM: &str = "upstream-sentence-that-quotes-secrets";
 
 fn error(status: u16, kind: &str, code: &str) -> Reply {
@@ -53,7 +53,7 @@ async fn each_failure_of_the_provider_has_its_status_code_and_sentence() {
             "provider_misconfigured",
             "OPENAI_IMAGE_MODEL",
         ),
-        // What the user is to change is not the prompt.
+        // The message is for the operator, as the caller cannot change this by another prompt.
         (
             error(400, "image_generation_user_error", "invalid_value"),
             502,
@@ -80,15 +80,17 @@ async fn each_failure_of_the_provider_has_its_status_code_and_sentence() {
         (Reply::normal().hang(), 504, "provider_timeout", "in time"),
     ];
     let count = cases.len();
+
     for (number, (reply, status, code, words)) in cases.into_iter().enumerate() {
         visionary.openai.script(Endpoint::Images, reply);
         let answer = visionary.generate("a fox of secrets").await;
-        assert_eq!((answer.status, answer.header("x-error-code")), (status, code), "case {number}");
+        assert_eq!(answer.status_and_code(), (status, code), "case {number}");
         assert!(answer.body.contains(words), "case {number}: {}", answer.body);
         assert!(answer.body.starts_with(|c: char| c.is_uppercase()), "a sentence comes first: {}", answer.body);
         assert!(!answer.body.contains(UPSTREAM), "{}", answer.body);
     }
-    // Nothing was sent twice, nothing was stored, and nothing of it all is in the log.
+
+    // No request is repeated, nothing is stored, and the log holds no secret.
     assert_eq!(visionary.openai.requests(Endpoint::Images).len(), count);
     assert!(visionary.list().await.is_empty());
     let log: Vec<String> = visionary.host.logs().into_iter().map(|line| line.text).collect();
@@ -98,10 +100,9 @@ async fn each_failure_of_the_provider_has_its_status_code_and_sentence() {
     }
 }
 
-/// A key that is wrong or an account that is empty stays so for a while: nobody waits for the
-/// provider to say it again.
+/// The app remembers a refused key or an empty account for a while, and does not ask the provider again.
 #[tokio::test]
-async fn trouble_with_the_key_or_the_account_is_told_at_once_while_it_lasts() {
+async fn a_refused_key_or_an_empty_account_is_answered_without_the_provider_for_a_while() {
     for (reply, words) in [
         (error(401, "invalid_request_error", "invalid_api_key"), "OPENAI_API_KEY"),
         (error(403, "invalid_request_error", "not_verified"), "OPENAI_ORG_ID"),
@@ -113,19 +114,18 @@ async fn trouble_with_the_key_or_the_account_is_told_at_once_while_it_lasts() {
         visionary.openai.script(Endpoint::Images, reply);
         for _ in 0..3 {
             let answer = visionary.generate("a fox").await;
-            assert_eq!((answer.status, answer.header("x-error-code")), (502, "provider_misconfigured"));
+            assert_eq!(answer.status_and_code(), (502, "provider_misconfigured"));
             assert!(answer.body.contains(words), "{}", answer.body);
         }
         assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 1, "{words}");
         assert_eq!(visionary.openai.requests(Endpoint::Moderations).len(), 1, "{words}");
-        // The operator must look.
+        // An error in the log is for the operator.
         visionary.host.wait_for_log(|line| line.text.contains("ERROR")).await;
     }
 }
 
-/// What was certainly not done is asked for again, at the most twice.
 #[tokio::test]
-async fn what_was_certainly_not_done_is_asked_for_again() {
+async fn a_failure_that_drew_nothing_is_retried_at_most_twice() {
     let busy = || error(429, "requests", "rate_limit_exceeded").header("retry-after-ms", "10");
     let down = |status| Reply::body(status, "text/html", "<html>").header("retry-after-ms", "10");
     for replies in [
@@ -138,7 +138,10 @@ async fn what_was_certainly_not_done_is_asked_for_again() {
     ] {
         let (visionary, tries) = (Visionary::start().await, replies.len() + 1);
         replies.into_iter().for_each(|reply| visionary.openai.script(Endpoint::Images, reply));
-        assert_eq!(visionary.generate("a fox").await.status, 200);
+
+        let answer = visionary.generate("a fox").await;
+
+        assert_eq!(answer.status, 200);
         assert_eq!(visionary.openai.requests(Endpoint::Images).len(), tries);
         assert_eq!(visionary.openai.images_drawn().len(), 1);
         assert_eq!(visionary.list().await.len(), 1);
@@ -152,41 +155,50 @@ async fn what_was_certainly_not_done_is_asked_for_again() {
     }
 }
 
-/// What is left after the wait has to be enough for an image, which is billed whether it comes in time
-/// or not.
+/// A retry without enough time for an image would be billed, and its answer would come too late.
 #[tokio::test]
-async fn a_wait_that_leaves_too_little_time_is_passed_on_and_not_waited_for() {
+async fn a_wait_that_leaves_too_little_time_for_an_image_is_not_waited_for() {
     for wait in ["30", "4"] {
         let visionary = Setup::default().set("OPENAI_TIMEOUT_SECONDS", "5").start().await;
         visionary.openai.script(Endpoint::Images, error(503, "server_error", "x").header("retry-after", wait));
-        assert_eq!(visionary.generate("a fox").await.status, 502);
+
+        let answer = visionary.generate("a fox").await;
+
+        assert_eq!(answer.status, 502);
         assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 1, "{wait}");
     }
 }
 
 #[tokio::test]
-async fn a_model_that_is_gone_makes_way_for_the_next_fallback() {
-    let gone = Setup::default().set("OPENAI_IMAGE_MODEL", "gpt-image-1");
-    let visionary = gone.clone().set("OPENAI_IMAGE_FALLBACKS", "dall-e-2, dall-e-3,gpt-image-2").start().await;
-    let answer = visionary.generate_json(&json!({"prompt": "a fox", "quality": "low", "size": "1536x1024"})).await;
+async fn a_model_that_is_gone_is_replaced_by_the_next_fallback() {
+    let setup = Setup::default().set("OPENAI_IMAGE_MODEL", "gpt-image-1");
+    let visionary = setup.set("OPENAI_IMAGE_FALLBACKS", "dall-e-2, dall-e-3,gpt-image-2").start().await;
+
+    let body = json!({"prompt": "a fox", "quality": "low", "size": "1536x1024"});
+    let answer = visionary.post_json(&body).accept_json().send().await;
+
     assert_eq!(answer.json()["model"], "dall-e-3");
     let bodies: Vec<Value> =
         visionary.openai.requests(Endpoint::Images).into_iter().map(|request| request.body).collect();
     let models: Vec<&Value> = bodies.iter().map(|body| &body["model"]).collect();
     assert_eq!(models, ["gpt-image-1", "dall-e-2", "dall-e-3"]);
     assert_eq!(bodies[2]["response_format"], "b64_json", "each family has its own body");
-    let told =
+    let names_the_setting =
         |line: &str| line.contains("ERROR") && line.contains("OPENAI_IMAGE_MODEL") && line.contains("gpt-image-1");
-    visionary.host.wait_for_log(|line| told(&line.text)).await;
-
-    let visionary = gone.start().await;
-    let answer = visionary.generate("a fox").await;
-    assert_eq!((answer.status, answer.header("x-error-code")), (502, "provider_misconfigured"));
+    visionary.host.wait_for_log(|line| names_the_setting(&line.text)).await;
 }
 
 #[tokio::test]
-async fn the_wait_that_the_provider_asks_for_is_passed_on() {
+async fn a_model_that_is_gone_without_a_fallback_is_502() {
+    let visionary = Setup::default().set("OPENAI_IMAGE_MODEL", "gpt-image-1").start().await;
+    let answer = visionary.generate("a fox").await;
+    assert_eq!(answer.status_and_code(), (502, "provider_misconfigured"));
+}
+
+#[tokio::test]
+async fn the_callers_retry_after_is_the_providers() {
     let visionary = Visionary::start().await;
+
     for (header, value, wanted) in [
         ("retry-after", "17", "17"),
         ("retry-after-ms", "1500", "2"),
@@ -195,12 +207,13 @@ async fn the_wait_that_the_provider_asks_for_is_passed_on() {
     ] {
         let reply = error(429, "requests", "slow_down").header(header, value).header("x-should-retry", "false");
         visionary.openai.script(Endpoint::Images, reply.header("date", "Sat, 01 Jan 2000 00:00:00 GMT"));
+
         assert_eq!(visionary.generate("a fox").await.header("retry-after"), wanted, "{header}: {value}");
     }
 }
 
 #[tokio::test]
-async fn an_image_is_fetched_from_nowhere_but_a_public_address_over_https() {
+async fn an_image_is_fetched_only_from_a_public_address_over_https() {
     let visionary = Setup::default().set("OPENAI_IMAGE_MODEL", "dall-e-3").start().await;
     let local = visionary.openai.base_url().replace("/v1", "/files/none.png");
     let redirect = |to: &str| Reply::body(302, "text/plain", "").header("location", to);
@@ -213,22 +226,25 @@ async fn an_image_is_fetched_from_nowhere_but_a_public_address_over_https() {
         ("https://[::ffff:192.168.0.1]/x.png", vec![], "private address"),
         ("https://[fd00::1]/x.png", vec![], "private address"),
         ("no url", vec![], "malformed"),
-        (&local, vec![], "does not lead to it"),
+        (&local, vec![], "answers with no image"),
         (&local, vec![redirect("https://169.254.169.254/latest/meta-data")], "private address"),
         (&local, vec![redirect("http://203.0.113.1/x.png")], "not https"),
         (&local, (0..4).map(|_| redirect("/files/none.png")).collect(), "too often"),
-        (&local, vec![Reply::body(200, "image/png", "<html>")], "calls an image is none"),
+        (&local, vec![Reply::body(200, "image/png", "<html>")], "neither PNG nor JPEG nor WebP"),
     ] {
         let address = url.to_owned();
         let reply = Reply::normal().patch(move |answer| answer["data"] = json!([{"url": address}]));
         visionary.openai.script(Endpoint::Images, reply);
         files.into_iter().for_each(|file| visionary.openai.script(Endpoint::Files, file));
+
         let answer = visionary.generate("a fox").await;
+
         assert_eq!(answer.status, 502, "{url}: {}", answer.body);
         let id = answer.header("x-azure-functions-invocationid");
         visionary.host.wait_for_log(|line| line.text.contains(id) && line.text.contains(log)).await;
     }
-    // A redirect to where the provider itself is leads to the image.
+
+    // A redirect to the provider's own server is followed, and the image is stored.
     let reply = Reply::normal().patch(move |answer| answer["data"] = json!([{"url": local}]));
     visionary.openai.script(Endpoint::Images, reply);
     visionary.openai.script(Endpoint::Files, redirect("/files/1.png"));
@@ -238,20 +254,20 @@ async fn an_image_is_fetched_from_nowhere_but_a_public_address_over_https() {
 }
 
 #[tokio::test]
-async fn callers_that_read_json_get_a_problem_document() {
+async fn a_caller_that_accepts_json_gets_a_problem_document() {
     for wire in WIRES {
         let visionary = Setup::wire(wire).start().await;
-        let answer = visionary.generate_json(&json!({"prompt": "something forbidden"})).await;
+
+        let answer = visionary.post("something forbidden").accept_json().send().await;
+
         assert_eq!(answer.header("content-type"), "application/problem+json");
-        let mut problem = answer.json();
-        assert_eq!(problem["invocationId"], answer.header("x-azure-functions-invocationid"));
-        problem["invocationId"] = json!("[id]");
+        assert_eq!(answer.json()["invocationId"], answer.header("x-azure-functions-invocationid"));
         insta::allow_duplicates! {
-            insta::assert_json_snapshot!(problem, @r#"
+            insta::assert_json_snapshot!(masked(answer.json(), &["invocationId"]), @r#"
             {
               "code": "prompt_rejected",
-              "detail": "The image provider refused this prompt. Please put it differently.",
-              "invocationId": "[id]",
+              "detail": "The image provider refused this prompt. Please rephrase it.",
+              "invocationId": "[invocationId]",
               "status": 422,
               "title": "Unprocessable Entity",
               "type": "about:blank"
@@ -262,28 +278,30 @@ async fn callers_that_read_json_get_a_problem_document() {
 }
 
 #[tokio::test]
-async fn storage_that_is_not_there_is_told_and_never_uploaded_successfully() {
+async fn an_image_that_storage_cannot_take_yet_is_202_and_the_gallery_503() {
     let azurite = crate::harness::azurite();
     let gone = azurite.connection_string().replace(&format!(":{}/", azurite.blob_port()), ":9/");
     let visionary = Setup::default().set("AzureWebJobsStorage", gone).start().await;
-    let answer = visionary.generate("a fox").await;
-    assert_eq!(answer.status, 202);
-    assert!(answer.body.contains("will appear in the gallery"), "{}", answer.body);
-    let answer = visionary.get("/api/getImages").await;
-    assert_eq!((answer.status, answer.header("x-error-code")), (503, "storage_unavailable"));
+
+    let image = visionary.generate("a fox").await;
+    let gallery = visionary.get("/api/getImages").await;
+
+    assert_eq!(image.status, 202);
+    assert!(image.body.contains("will appear in the gallery"), "{}", image.body);
+    assert_eq!(gallery.status_and_code(), (503, "storage_unavailable"));
 }
 
 #[tokio::test]
-async fn the_gallerys_error_carries_an_empty_list_and_a_wrong_key_is_an_error() {
+async fn with_a_wrong_account_key_the_gallery_is_a_problem_document_with_an_empty_list() {
     let wrong_key = crate::harness::azurite().connection_string().replace("Eby8", "Eby9");
     let visionary = Setup::default().set("AzureWebJobsStorage", wrong_key).start().await;
+
     for accept in ["*/*", "application/json"] {
-        let request = visionary.request(Method::GET, "/api/getImages").header("accept", accept);
-        let answer = Answer::of(request.send().await.unwrap()).await;
-        assert_eq!((answer.status, answer.header("x-error-code")), (503, "storage_unavailable"));
+        let answer = visionary.request(Method::GET, "/api/getImages").accept(accept).send().await;
+        assert_eq!(answer.status_and_code(), (503, "storage_unavailable"));
         assert_eq!(answer.json()["imageUrls"], json!([]), "{accept}");
         assert!(matches!(&answer.json()["detail"], Value::String(sentence) if sentence.starts_with("Storage")));
     }
-    // The cause is logged.
+    // The log holds the cause.
     visionary.host.wait_for_log(|line| line.text.contains("403")).await;
 }

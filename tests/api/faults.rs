@@ -1,5 +1,5 @@
-//! The fault matrix, as far as the provider goes. A fault of storage is in faults_storage.rs, one of the
-//! process, the client or the load in faults_process.rs.
+//! The fault matrix: faults of the provider. Faults of storage are in faults_storage.rs, those of the
+//! process, the client and the load in faults_process.rs.
 
 use std::time::{Duration, Instant};
 
@@ -9,18 +9,18 @@ use serde_json::json;
 
 use crate::harness::Setup;
 use crate::matrix::{
-    Counts, Wanted, accounted_as, failed, lost, run, setup, stored, tells_of_no_connection, unreachable, with_lines,
+    Counts, Wanted, accounted_as, failed, is_unreachable, lost, run, setup, stored, unreachable, with_lines,
 };
-use crate::ways::{End, Way, ask_at_once};
+use crate::ways::{End, Way, request_at_once};
 
-/// The same in every way, with the same end.
+/// Every way meets the same fault and ends in the same outcome.
 async fn row(setup: Setup, replies: Vec<Reply>, wanted: Wanted) {
     run(setup, &Way::ALL, script(replies), |_| wanted.clone()).await;
 }
 
-/// A passing trouble that lasts for the three tries of one delivery. The caller who waits for the answer
-/// is told of the trouble; a job is delivered again, and its image is drawn then.
-async fn passing_row(reply: Reply, status: u16, code: &str) {
+/// A temporary failure that lasts for the three tries of one request. A synchronous request answers with
+/// the failure; a job is delivered again, and its image is drawn then.
+async fn temporary_row(reply: Reply, status: u16, code: &str) {
     let wanted = |way: Way| if way.is_queued() { stored(4) } else { failed(status, code, 3) };
     run(setup(), &Way::ALL, script(vec![reply; 3]), wanted).await;
 }
@@ -40,14 +40,16 @@ async fn provider_refuses_connections() {
     let mut counts = Counts::default();
     for way in Way::ALL {
         line.set(Line::Refused);
-        let before = visionary.host.logs().iter().filter(|line| tells_of_no_connection(line)).count();
-        let mend = async {
+        let before = visionary.host.logs().iter().filter(|line| is_unreachable(line)).count();
+        let wanted = if way.is_queued() { stored(1) } else { failed(502, "provider_failed", 0) };
+
+        let repair = async {
             unreachable(&visionary, before).await;
             line.set(Line::Whole);
         };
-        let wanted = if way.is_queued() { stored(1) } else { failed(502, "provider_failed", 0) };
-        let (told, ()) = tokio::join!(way.ask(&visionary), mend);
-        assert_eq!(told.end, wanted.end, "{way:?}");
+        let (outcome, ()) = tokio::join!(way.request(&visionary), repair);
+
+        assert_eq!(outcome.end, wanted.end, "{way:?}");
         counts = counts.and(wanted.counts);
         accounted_as(&visionary, counts, &format!("after {way:?}")).await;
     }
@@ -60,14 +62,13 @@ async fn provider_answers_429_then_200() {
 
 #[tokio::test]
 async fn provider_answers_429_to_each_try() {
-    passing_row(error(429, "requests", "slow_down"), 429, "provider_rate_limited").await;
+    temporary_row(error(429, "requests", "slow_down"), 429, "provider_rate_limited").await;
 }
 
-/// The process remembers an empty account for half a minute, so each way has a process of its own. Jobs
-/// are left out: a job may wait until the trouble has ended, and the process does not find that out
-/// before the half minute is over.
+/// A process remembers an empty account for 30 s, so each way has its own process. Queued ways are left
+/// out: their jobs would wait for those 30 s.
 #[tokio::test]
-async fn provider_answers_429_for_want_of_money() {
+async fn provider_answers_429_because_the_account_is_empty() {
     let empty = error(429, "insufficient_quota", "credit_balance_exhausted");
     let wanted = failed(502, "provider_misconfigured", 1);
     for way in Way::SYNCHRONOUS {
@@ -75,7 +76,7 @@ async fn provider_answers_429_for_want_of_money() {
     }
 }
 
-/// The process remembers a refused key, too.
+/// A process remembers a refused key, too.
 #[tokio::test]
 async fn provider_refuses_the_key() {
     let refusal = error(401, "invalid_request_error", "invalid_api_key");
@@ -92,7 +93,7 @@ async fn provider_answers_500_then_200() {
 
 #[tokio::test]
 async fn provider_answers_503_to_each_try() {
-    passing_row(error(503, "server_error", "server_is_overloaded"), 502, "provider_failed").await;
+    temporary_row(error(503, "server_error", "server_is_overloaded"), 502, "provider_failed").await;
 }
 
 #[tokio::test]
@@ -101,7 +102,7 @@ async fn provider_answers_503_with_retry_after_2() {
     let started = Instant::now();
     row(setup(), vec![overloaded], stored(2)).await;
     let waits = Duration::from_secs(2) * u32::try_from(Way::ALL.len()).expect("a few");
-    assert!(started.elapsed() >= waits, "each way waits as it was told to");
+    assert!(started.elapsed() >= waits, "each way waits for the Retry-After");
 }
 
 #[tokio::test]
@@ -131,7 +132,7 @@ async fn a_gateway_before_the_provider_gives_up() {
     row(setup(), vec![Reply::body(504, "text/html", "<html>")], lost(502, "provider_answer_lost", 0)).await;
 }
 
-/// An answer with status 200 that holds no image; one may have been drawn all the same.
+/// A 200 answer without an image. The provider may have drawn one, so it counts.
 async fn useless_row(reply: Reply) {
     row(setup(), vec![reply], lost(502, "provider_failed", 0)).await;
 }
@@ -161,21 +162,21 @@ async fn provider_sends_an_endless_answer() {
     useless_row(Reply::body(200, "application/json", "{\"data\": [{\"b64_json\": \"").endless()).await;
 }
 
-/// What is said about an image is not what it was paid for.
+/// The image is what was paid for; wrong metadata beside it does not matter.
 #[tokio::test]
-async fn provider_says_odd_things_about_the_image() {
+async fn provider_sends_an_image_with_malformed_metadata() {
     let odd = Reply::normal().patch(|answer| {
         answer["size"] = json!(1024);
         answer["quality"] = json!({"is": "high"});
         answer["usage"] = json!("much");
-        // An event is the item itself.
+        // In a stream the event itself is the item.
         let item = if answer["data"].is_array() { &mut answer["data"][0] } else { answer };
         item["revised_prompt"] = json!(["a", "fox"]);
     });
     row(setup(), vec![odd], stored(1)).await;
 }
 
-/// The provider draws an image and answers with its URL, which answers with these.
+/// The provider draws an image and answers with its URL, which returns these files.
 fn at_a_url(files: Vec<Reply>) -> impl Fn(&OpenAi) {
     move |openai| {
         let url = openai.base_url().replace("/v1", "/files/1.png");
@@ -189,7 +190,7 @@ fn image() -> Reply {
     Reply::body(200, "image/png", b"\x89PNG\r\n\x1a\n there".to_vec())
 }
 
-/// A row whose image is at a URL, which answers as given. The URL is asked once for each answer.
+/// A row whose image is at a URL. The app requests the URL once for each of these files.
 async fn url_row(files: Vec<Reply>, wanted: Wanted) {
     let setup = setup().set("OPENAI_IMAGE_MODEL", "dall-e-3");
     let tries = files.len();
@@ -202,22 +203,24 @@ async fn provider_sends_a_url_that_fails_at_first() {
     url_row(vec![Reply::body(503, "text/html", ""), image().cut_inside_body(), image()], stored(1)).await;
 }
 
-/// A try has 20 seconds, so all ways ask at the same time.
+/// A try of the URL takes up to 20 s, so all ways run at the same time.
 #[tokio::test]
 async fn provider_sends_a_url_that_hangs_at_first() {
-    // The time for drawing is not the time for fetching.
+    // The provider's timeout does not apply to the URL.
     let setup = setup().set("OPENAI_IMAGE_MODEL", "dall-e-3").set("OPENAI_TIMEOUT_SECONDS", "5");
     let visionary = setup.start().await;
     Way::ALL.iter().for_each(|_| at_a_url(vec![image().hang()])(&visionary.openai));
     Way::ALL.iter().for_each(|_| visionary.openai.script(Endpoint::Files, image()));
-    for (way, told) in ask_at_once(&visionary, &Way::ALL).await {
-        assert_eq!(told.end, End::Stored, "{way:?}");
+
+    for (way, outcome) in request_at_once(&visionary, &Way::ALL).await {
+        assert_eq!(outcome.end, End::Stored, "{way:?}");
     }
+
     accounted_as(&visionary, Counts::of_images(5), "after all ways").await;
     assert_eq!(visionary.openai.requests(Endpoint::Files).len(), 10);
 }
 
-/// The image is drawn and billed.
+/// The image is drawn and billed, and its URL is of no use.
 async fn useless_url_row(file: Reply) {
     url_row(vec![file], lost(502, "provider_failed", 1)).await;
 }

@@ -1,26 +1,25 @@
-//! The listing: whole, newest first, with links that stay the same and only read.
+//! The gallery lists all images, newest first, with stable links that only read.
 
 use std::collections::HashMap;
 
+use futures_util::{StreamExt as _, stream};
 use reqwest::Method;
-use reqwest::header::HeaderMap;
 use time::{Duration, OffsetDateTime};
 
-use crate::harness::{Answer, Setup, Visionary, http};
+use crate::harness::{Setup, Visionary, caption, http, masked};
 
-/// A token that may write, from the function that hands it out.
-async fn put(visionary: &Visionary, name: &str, headers: HeaderMap) {
+/// Uploads a blob with a token of generateSASToken.
+async fn put(visionary: &Visionary, name: &str) {
     let token = visionary.get("/api/generateSASToken").await.body;
     let container = container_url(visionary).await;
     let name = percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC);
     let request = http().put(format!("{container}/{name}?{token}")).header("x-ms-blob-type", "BlockBlob");
-    let answer = request.headers(headers).body("x").send().await.unwrap();
+    let answer = request.body("x").send().await.unwrap();
     assert_eq!(answer.status(), 201, "{}", answer.text().await.unwrap());
 }
 
 async fn container_url(visionary: &Visionary) -> String {
-    let request = visionary.request(Method::GET, "/api/generateSASToken").header("accept", "application/json");
-    let answer = Answer::of(request.send().await.unwrap()).await;
+    let answer = visionary.request(Method::GET, "/api/generateSASToken").accept_json().send().await;
     answer.json()["containerUrl"].as_str().unwrap().to_owned()
 }
 
@@ -29,35 +28,60 @@ async fn names(visionary: &Visionary) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_container_that_is_not_there_is_an_empty_gallery() {
+async fn a_missing_container_is_an_empty_gallery() {
     let visionary = Visionary::start().await;
     assert!(visionary.list().await.is_empty());
 }
 
 #[tokio::test]
-async fn the_newest_comes_first_by_the_time_in_the_name_else_by_last_modified() {
+async fn the_gallery_is_a_list_of_names_and_links() {
+    let visionary = Visionary::start().await;
+    visionary.generate("a fox").await;
+
+    let gallery = visionary.get("/api/getImages").await.json();
+
+    assert_eq!(caption(gallery["imageUrls"][0]["name"].as_str().unwrap()), "a fox");
+    insta::assert_json_snapshot!(masked(gallery, &["imageUrls/0/name", "imageUrls/0/url"]), @r#"
+    {
+      "imageUrls": [
+        {
+          "name": "[name]",
+          "url": "[url]"
+        }
+      ]
+    }
+    "#);
+}
+
+/// A name without a time is sorted by the blob's Last-Modified.
+#[tokio::test]
+async fn the_newest_image_comes_first_by_the_time_in_its_name() {
     let visionary = Visionary::start().await;
     visionary.generate("now").await;
     for name in ["old_1500000000000.png", "older_1400000000000.webp", "cat_5.png", "future_9000000000000.png"] {
-        put(&visionary, name, HeaderMap::new()).await;
+        put(&visionary, name).await;
     }
+
     let names = names(&visionary).await;
+
     assert_eq!(names[0], "future_9000000000000.png");
-    // Modified a moment ago, so beside the image that was drawn a moment ago.
+    // `cat_5.png` has no time in its name. It was uploaded just after the image was drawn.
     let recent: Vec<&str> = names[1..3].iter().map(|name| name.split('_').next().unwrap()).collect();
     assert!(recent.contains(&"now") && recent.contains(&"cat"), "{names:?}");
     assert_eq!(names[3..], ["old_1500000000000.png", "older_1400000000000.webp"]);
 }
 
 #[tokio::test]
-async fn blobs_that_somebody_else_made_are_listed_and_their_links_open() {
+async fn foreign_blobs_are_listed_and_their_links_open() {
     let visionary = Visionary::start().await;
     visionary.generate("first").await;
     let odd = ["no type", "a&b<c>'\"", "100% + #1 ?", "folder/inside/🦊", "  spaces  ", "ends.with.dots.x"];
     for name in odd {
-        put(&visionary, name, HeaderMap::new()).await;
+        put(&visionary, name).await;
     }
+
     let listed: HashMap<String, String> = visionary.list().await.into_iter().collect();
+
     assert_eq!(listed.len(), odd.len() + 1);
     for name in odd.iter().filter(|name| name.trim() == **name) {
         let url = listed.get(*name).unwrap_or_else(|| panic!("{name} is not in {:?}", listed.keys()));
@@ -72,19 +96,16 @@ async fn all_pages_are_listed() {
     visionary.generate("first").await;
     let token = visionary.get("/api/generateSASToken").await.body;
     let (container, http) = (container_url(&visionary).await, http());
-    let uploads = (0..BLOBS).map(|number| {
+    let upload = async |number: usize| {
         let url = format!("{container}/blob_{:013}.png?{token}", 1_000_000_000_000 + number);
         let request = http.put(url).header("x-ms-blob-type", "BlockBlob").body("x");
-        async move { request.send().await.unwrap().status().as_u16() }
-    });
-    let uploads: Vec<_> = uploads.collect();
-    let statuses: Vec<u16> = futures_util::StreamExt::collect(futures_util::StreamExt::buffer_unordered(
-        futures_util::stream::iter(uploads),
-        32,
-    ))
-    .await;
+        request.send().await.unwrap().status().as_u16()
+    };
+    let statuses: Vec<u16> = stream::iter(0..BLOBS).map(upload).buffer_unordered(32).collect().await;
     assert!(statuses.iter().all(|status| *status == 201));
+
     let names = names(&visionary).await;
+
     assert_eq!(names.len(), BLOBS + 1);
     assert!(names[0].starts_with("first_"));
     assert_eq!(names[1], format!("blob_{}.png", 1_000_000_000_000 + BLOBS - 1));
@@ -92,32 +113,33 @@ async fn all_pages_are_listed() {
 }
 
 #[tokio::test]
-async fn links_read_and_do_nothing_else() {
+async fn a_link_only_reads() {
     let visionary = Visionary::start().await;
     visionary.generate("a fox").await;
     let (_, url) = visionary.list().await.remove(0);
     assert_eq!(visionary.open(&url).await.status(), 200);
     let query = url.split_once('?').unwrap().1;
     assert!(query.starts_with("sv=") && query.contains("&sp=r&"), "{query}");
+
     let list = format!("{}?restype=container&comp=list&{query}", container_url(&visionary).await);
     let new = url.replace("a%20fox", "new");
     for (method, url) in [(Method::PUT, &url), (Method::PUT, &new), (Method::DELETE, &url), (Method::GET, &list)] {
         let answer = http().request(method.clone(), url).header("x-ms-blob-type", "BlockBlob").body("x").send().await;
         assert_eq!(answer.unwrap().status(), 403, "{method}");
     }
+
     assert_eq!(visionary.list().await.len(), 1);
 }
 
 #[tokio::test]
-async fn a_link_stays_the_same_for_a_while_and_is_good_for_sas_minutes_at_least() {
+async fn a_link_is_stable_for_sas_minutes_and_valid_for_at_least_as_long() {
     let visionary = Setup::default().set("SAS_MINUTES", "30").start().await;
     let start = time::macros::datetime!(2026-11-21 12:00:00.5 UTC);
     let mut tokens: Vec<String> = Vec::new();
+
     for minutes in 0..65 {
         let now = start + Duration::minutes(minutes);
-        let address = visionary.serve_at(now).await;
-        let request = http().post(format!("{address}/api/generateImage")).header("accept", "application/json");
-        let answer = Answer::of(request.body(r#"{"prompt":"a fox"}"#).send().await.unwrap()).await;
+        let answer = visionary.serve_at(now).await.post("a fox").accept_json().send().await;
         assert_eq!(answer.status, 200, "{}", answer.body);
         let url = reqwest::Url::parse(answer.json()["url"].as_str().unwrap()).unwrap();
         let parameters: HashMap<_, _> = url.query_pairs().into_owned().collect();
@@ -130,6 +152,7 @@ async fn a_link_stays_the_same_for_a_while_and_is_good_for_sas_minutes_at_least(
         assert!(time("st") <= now - Duration::minutes(5), "{now}: {}", parameters["st"]);
         tokens.push(url.query().unwrap().to_owned());
     }
+
     tokens.dedup();
-    assert_eq!(tokens.len(), 3, "65 minutes touch three windows of 30");
+    assert_eq!(tokens.len(), 3, "65 minutes overlap three windows of 30 minutes");
 }

@@ -2,20 +2,20 @@
 
 use bytes::Bytes;
 use devkit::stand_ins::openai::{self, Endpoint, Painting, Reply};
-use reqwest::Method;
-use serde_json::{Value, json};
+use futures_util::future::join_all;
+use serde_json::json;
 
-use crate::harness::{Answer, Setup, Visionary, WIRES, caption, timestamp};
+use crate::harness::{Setup, Visionary, WIRES, caption, masked, timestamp};
 
 #[tokio::test]
-async fn a_prompt_becomes_a_image_that_is_listed_first_and_opens() {
+async fn a_prompt_becomes_an_image_that_is_listed_first_and_opens() {
     for wire in WIRES {
         let visionary = Setup::wire(wire).start().await;
         for prompt in ["a red fox", "a blue whale"] {
             let answer = visionary.generate(prompt).await;
+
             assert_eq!((answer.status, answer.body.as_str()), (200, "Image uploaded successfully"));
             assert!(answer.header("content-type").starts_with("text/plain"));
-
             let (name, url) = visionary.list().await.remove(0);
             assert_eq!(caption(&name), prompt);
             assert!(name.ends_with(".png"));
@@ -31,9 +31,12 @@ async fn a_prompt_becomes_a_image_that_is_listed_first_and_opens() {
 }
 
 #[tokio::test]
-async fn a_caller_that_reads_json_alone_gets_the_details() {
+async fn a_caller_that_accepts_only_json_gets_the_details() {
     let visionary = Visionary::start().await;
-    let answer = visionary.generate_json(&json!({"prompt": "  a red fox ", "quality": "hd"})).await;
+
+    let body = json!({"prompt": "  a red fox ", "quality": "hd"});
+    let answer = visionary.post_json(&body).accept_json().send().await;
+
     let (name, url) = visionary.list().await.remove(0);
     let details = answer.json();
     assert_eq!((&details["name"], &details["url"]), (&json!(name), &json!(url)));
@@ -41,29 +44,30 @@ async fn a_caller_that_reads_json_alone_gets_the_details() {
     let format = &time::format_description::well_known::Rfc3339;
     let created_at = time::OffsetDateTime::parse(created_at, format).unwrap();
     assert_eq!(i64::try_from(created_at.unix_timestamp_nanos() / 1_000_000).unwrap(), timestamp(&name));
-    let rest = |name: &&str| !["name", "url", "createdAt", "bytes"].contains(name);
-    let fields: Vec<&str> = details.as_object().unwrap().keys().map(String::as_str).filter(rest).collect();
-    let picked: Value = fields.iter().map(|name| ((*name).to_owned(), details[*name].clone())).collect();
-    insta::assert_json_snapshot!(picked, @r#"
+    insta::assert_json_snapshot!(masked(details, &["name", "url", "createdAt", "bytes"]), @r#"
     {
+      "bytes": "[bytes]",
       "contentType": "image/png",
+      "createdAt": "[createdAt]",
       "enhancement": "off",
       "finalPrompt": "a red fox",
       "model": "gpt-image-2.5-flare",
+      "name": "[name]",
       "prompt": "a red fox",
       "quality": "high",
       "revisedPrompt": null,
-      "size": "1024x1024"
+      "size": "1024x1024",
+      "url": "[url]"
     }
     "#);
 }
 
 #[tokio::test]
-async fn text_is_answered_whenever_the_caller_takes_text() {
+async fn a_caller_that_accepts_text_gets_text() {
     let visionary = Visionary::start().await;
+
     for accept in ["*/*", "application/json, text/plain, */*", "text/plain"] {
-        let request = visionary.request(Method::POST, "/api/generateImage").header("accept", accept);
-        let answer = Answer::of(request.body(r#"{"prompt":"a fox"}"#).send().await.unwrap()).await;
+        let answer = visionary.post("a fox").accept(accept).send().await;
         assert_eq!(answer.body, "Image uploaded successfully", "{accept}");
     }
 }
@@ -71,15 +75,18 @@ async fn text_is_answered_whenever_the_caller_takes_text() {
 #[tokio::test]
 async fn the_body_is_json_whatever_its_content_type_says() {
     let visionary = Visionary::start().await;
+
     for content_type in ["application-json", "text/plain;charset=UTF-8", "application/x-www-form-urlencoded"] {
-        let request = visionary.request(Method::POST, "/api/generateImage").header("content-type", content_type);
-        assert_eq!(request.body(r#"{"prompt":"a fox"}"#).send().await.unwrap().status(), 200, "{content_type}");
+        let answer = visionary.post("a fox").header("content-type", content_type).send().await;
+        assert_eq!(answer.status, 200, "{content_type}");
     }
+    assert_eq!(visionary.post_raw(r#"{"prompt":"a fox"}"#).send().await.status, 200, "without a content type");
 }
 
-/// Whatever is typed becomes a listed image with an honest caption.
+/// The caption shows the prompt; characters that a link or the front ends cannot hold are replaced by
+/// similar ones.
 #[tokio::test]
-async fn odd_prompts_end_as_listed_images_whose_links_open() {
+async fn odd_prompts_become_listed_images_whose_links_open() {
     let long = "a fox and ".repeat(400);
     let emoji = "👩‍👩‍👧‍👦🦊".repeat(500);
     let cases = [
@@ -100,6 +107,7 @@ async fn odd_prompts_end_as_listed_images_whose_links_open() {
         let visionary = Setup::wire(wire).start().await;
         for (prompt, wanted) in &cases {
             let answer = visionary.generate(prompt).await;
+
             assert_eq!(answer.status, 200, "{prompt}: {}", answer.body);
             let (name, url) = visionary.list().await.remove(0);
             assert!(caption(&name).starts_with(wanted.as_str()), "{prompt} became {name}");
@@ -107,7 +115,7 @@ async fn odd_prompts_end_as_listed_images_whose_links_open() {
             assert!(url.is_ascii() && !url.contains(' ') && url.contains("?sv="), "{url}");
             let image = visionary.open(&url).await;
             assert_eq!(image.status(), 200, "{prompt}");
-            // The whole prompt is kept with the image, as far as metadata can hold it.
+            // The image's metadata hold the prompt, up to their limit.
             let kept = image.headers()["x-ms-meta-prompt"].to_str().unwrap().to_owned();
             let kept = percent_encoding::percent_decode_str(&kept).decode_utf8().unwrap().into_owned();
             assert!(prompt.trim().starts_with(&kept), "{kept}");
@@ -132,7 +140,7 @@ async fn requests_that_cannot_be_drawn_are_400_and_cost_nothing() {
         (r#"{"prompt":""}"#, "blank"),
         (r#"{"prompt":" \n\t "}"#, "blank"),
         (r#"{"prompt":"a\u0000b"}"#, "U+0000"),
-        (&json!({"prompt": too_long}).to_string(), "32000 characters at most"),
+        (&json!({"prompt": too_long}).to_string(), "at most 32000 characters"),
         (r#"{"prompt":"a","size":"huge"}"#, "1024x1024, 1024x1792, 1792x1024"),
         (r#"{"prompt":"a","size":"1000x1000"}"#, "multiples of 16"),
         (r#"{"prompt":"a","size":1024}"#, "size must be a string"),
@@ -142,12 +150,13 @@ async fn requests_that_cannot_be_drawn_are_400_and_cost_nothing() {
         (r#"{"prompt":"a","outputFormat":"gif"}"#, "png, jpeg, webp"),
         (r#"{"prompt":"a","background":"transparent","outputFormat":"jpeg"}"#, "png or webp"),
     ];
+
     for (body, reason) in cases {
-        let request = visionary.request(Method::POST, "/api/generateImage").body(body.to_owned());
-        let answer = Answer::of(request.send().await.unwrap()).await;
-        assert_eq!((answer.status, answer.header("x-error-code")), (400, "invalid_request"), "{body:.80}");
+        let answer = visionary.post_raw(body).send().await;
+        assert_eq!(answer.status_and_code(), (400, "invalid_request"), "{body:.80}");
         assert!(answer.body.contains(reason), "{body:.80}: {}", answer.body);
     }
+
     assert!(visionary.openai.requests(Endpoint::Images).is_empty());
     assert!(visionary.list().await.is_empty());
 }
@@ -156,13 +165,14 @@ async fn requests_that_cannot_be_drawn_are_400_and_cost_nothing() {
 async fn a_body_over_64_kib_is_413() {
     let visionary = Visionary::start().await;
     let answer = visionary.generate(&"x".repeat(65 * 1024)).await;
-    assert_eq!((answer.status, answer.header("x-error-code")), (413, "too_large"));
+    assert_eq!(answer.status_and_code(), (413, "too_large"));
     assert!(visionary.openai.requests(Endpoint::Images).is_empty());
 }
 
-/// What was asked, what the provider is sent. The stand-in refuses what the real one refuses.
+/// Each case: the model, the wire setting, the caller's options, and the provider's request. The
+/// stand-in refuses the same parameters as OpenAI.
 #[tokio::test]
-async fn each_family_of_models_gets_a_body_that_it_takes() {
+async fn each_family_of_models_gets_a_body_that_it_supports() {
     let cases = [
         ("dall-e-3", "auto", json!({}), json!({"size": "1024x1024", "response_format": "b64_json"})),
         (
@@ -191,19 +201,21 @@ async fn each_family_of_models_gets_a_body_that_it_takes() {
     for (model, wire, options, wanted) in cases {
         let setup = Setup::default().set("OPENAI_IMAGE_MODEL", model).set("OPENAI_IMAGE_WIRE", wire);
         let visionary = setup.start().await;
-        let mut request = options.clone();
-        request["prompt"] = json!("a fox");
-        let answer = visionary.post(&request).await;
-        assert_eq!(answer.status, 200, "{model} {options}: {}", answer.body);
+        let mut body = options.clone();
+        body["prompt"] = json!("a fox");
         let mut wanted = wanted.clone();
         (wanted["model"], wanted["prompt"], wanted["n"]) = (json!(model), json!("a fox"), json!(1));
+
+        let answer = visionary.post_json(&body).send().await;
+
+        assert_eq!(answer.status, 200, "{model} {options}: {}", answer.body);
         assert_eq!(visionary.openai.requests(Endpoint::Images)[0].body, wanted, "{model} {options}");
     }
 }
 
 #[tokio::test]
 async fn a_quality_or_size_of_another_family_is_refused_with_the_allowed_ones() {
-    for (model, option, allowed) in [
+    for (model, body, allowed) in [
         ("dall-e-3", json!({"prompt": "a", "quality": "max"}), "standard, hd"),
         ("dall-e-3", json!({"prompt": "a", "size": "1536x1024"}), "1024x1024, 1024x1792, 1792x1024"),
         ("dall-e-3", json!({"prompt": "a", "background": "transparent"}), "background"),
@@ -212,24 +224,26 @@ async fn a_quality_or_size_of_another_family_is_refused_with_the_allowed_ones() 
         ("gpt-image-2", json!({"prompt": "a", "quality": "xhigh"}), "auto, low, medium, high"),
     ] {
         let visionary = Setup::default().set("OPENAI_IMAGE_MODEL", model).start().await;
-        let answer = visionary.post(&option).await;
+        let answer = visionary.post_json(&body).send().await;
         assert_eq!(answer.status, 400, "{model}");
         assert!(answer.body.contains(allowed), "{model}: {}", answer.body);
     }
 }
 
 #[tokio::test]
-async fn an_image_by_url_is_fetched_and_kept() {
+async fn an_image_behind_a_url_is_fetched_and_stored() {
     let visionary = Setup::default().set("OPENAI_IMAGE_MODEL", "dall-e-3").start().await;
     let file = visionary.openai.base_url().replace("/v1", "/files/1.png");
-    // A compatible server that answers with a URL, whatever is asked.
+    // Some compatible servers answer with a URL although the request asks for base64.
     visionary.openai.script(
         Endpoint::Images,
         Reply::normal()
             .patch(move |answer| answer["data"] = json!([{"url": file, "revised_prompt": "a fox, revised"}])),
     );
     visionary.openai.script(Endpoint::Files, Reply::body(200, "text/html", b"\x89PNG\r\n\x1a\nby url".to_vec()));
-    let answer = visionary.generate_json(&json!({"prompt": "a fox"})).await;
+
+    let answer = visionary.post("a fox").accept_json().send().await;
+
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert_eq!(answer.json()["revisedPrompt"], "a fox, revised");
     let (_, url) = visionary.list().await.remove(0);
@@ -243,7 +257,10 @@ async fn an_image_by_url_is_fetched_and_kept() {
 async fn the_ending_and_the_type_follow_the_bytes() {
     for (format, ending, content_type) in [("jpeg", "jpg", "image/jpeg"), ("webp", "webp", "image/webp")] {
         let visionary = Visionary::start().await;
-        let answer = visionary.generate_json(&json!({"prompt": "a fox", "outputFormat": format})).await;
+
+        let body = json!({"prompt": "a fox", "outputFormat": format});
+        let answer = visionary.post_json(&body).accept_json().send().await;
+
         assert_eq!(answer.json()["contentType"], content_type);
         let (name, url) = visionary.list().await.remove(0);
         assert!(name.ends_with(&format!(".{ending}")), "{name}");
@@ -251,22 +268,21 @@ async fn the_ending_and_the_type_follow_the_bytes() {
     }
 }
 
-/// The same bytes for each, so only the names tell the images apart.
+/// All images have the same bytes, so they differ only by name.
 #[tokio::test]
-async fn the_same_prompt_at_the_same_moment_in_two_processes_gives_as_many_images() {
+async fn forty_concurrent_requests_with_the_same_prompt_give_forty_images() {
     let painting = Painting::Fixed(Bytes::from_static(b"\x89PNG\r\n\x1a\n the same"));
     let openai = openai::Options { painting, ..Default::default() };
     let setup = Setup { handlers: 2, openai, ..Setup::default() }.set("MAX_CONCURRENT_GENERATIONS", "40");
     let visionary = setup.start().await;
-    let hold = openai::Hold::new();
-    visionary.openai.script_always(Endpoint::Images, Reply::normal().held_by(&hold));
-    let all = futures_util::future::join_all((0..40).map(|_| visionary.generate("a fox")));
-    let release = async {
-        hold.reached(40).await;
-        hold.release();
-    };
-    let (answers, ()) = tokio::join!(all, release);
-    assert!(answers.iter().all(|answer| answer.status == 200));
+    let hold = visionary.hold_all_images();
+
+    let requests: Vec<_> = (0..40).map(|_| visionary.post("a fox").spawn()).collect();
+    hold.reached(40).await;
+    hold.release();
+    let answers = join_all(requests).await;
+
+    assert!(answers.iter().all(|answer| answer.as_ref().unwrap().status == 200));
     let mut names: Vec<String> = visionary.list().await.into_iter().map(|(name, _)| name).collect();
     assert!(names.windows(2).all(|pair| timestamp(&pair[0]) >= timestamp(&pair[1])));
     names.sort();
@@ -278,36 +294,36 @@ async fn the_same_prompt_at_the_same_moment_in_two_processes_gives_as_many_image
 async fn images_of_one_millisecond_do_not_overwrite_each_other() {
     let visionary = Visionary::start().await;
     let now = time::macros::datetime!(2026-11-21 12:00:00.123 UTC);
-    let address = visionary.serve_at(now).await;
+    let app = visionary.serve_at(now).await;
+
     let mut names = Vec::new();
     for _ in 0..3 {
-        let request = crate::harness::http().post(format!("{address}/api/generateImage"));
-        let answer = request.header("accept", "application/json").body(r#"{"prompt":"a"}"#).send().await.unwrap();
-        names.push(Answer::of(answer).await.json()["name"].as_str().unwrap().to_owned());
+        let answer = app.post("a").accept_json().send().await;
+        names.push(answer.json()["name"].as_str().unwrap().to_owned());
     }
+
     assert_eq!(names, ["a_1795262400123.png", "a_1795262400124.png", "a_1795262400125.png"]);
 }
 
-/// The image is paid, so it is stored, whoever is still there.
+/// The image is paid, so the app stores it although its caller has left.
 #[tokio::test]
-async fn a_caller_that_leaves_finds_the_image_listed() {
+async fn a_caller_that_leaves_finds_the_image_in_the_gallery() {
     for wire in WIRES {
-        let visionary = Setup::wire(wire).start().await;
-        let hold = openai::Hold::new();
-        visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
-        let request = visionary.request(Method::POST, "/api/generateImage").body(r#"{"prompt":"a fox"}"#);
-        let request = tokio::spawn(request.send());
+        let mut visionary = Setup::wire(wire).start().await;
+        let hold = visionary.hold_next_image();
+        let request = visionary.post("a fox").spawn();
         hold.reached(1).await;
+
         request.abort();
         assert!(request.await.is_err(), "the caller has left");
-        // The handler has noticed by the time it has answered somebody else.
+        // After another answer the handler has seen the end of the connection.
         visionary.get("/api/getImages").await;
         hold.release();
-        // A stop waits for generations without a caller.
+        // A stopping process waits for its generations.
         visionary.host.terminate_handler(0);
         visionary.host.wait_for_exits(0, 1).await;
+
         assert_eq!(visionary.host.exits(0), [Some(0)]);
-        let mut visionary = visionary;
         visionary.host.start_handler(0).await.unwrap();
         assert_eq!(visionary.list().await.len(), 1, "{wire:?}");
         assert_eq!(visionary.openai.images_drawn().len(), 1);
@@ -315,21 +331,20 @@ async fn a_caller_that_leaves_finds_the_image_listed() {
 }
 
 #[tokio::test]
-async fn a_rush_ends_in_images_and_in_busy_before_anything_is_paid() {
+async fn of_100_concurrent_requests_20_are_drawn_and_80_are_refused_before_they_cost_anything() {
     let visionary = Setup::default().set("MAX_CONCURRENT_GENERATIONS", "4").start().await;
-    let hold = openai::Hold::new();
-    visionary.openai.script_always(Endpoint::Images, Reply::normal().held_by(&hold));
-    let rush = futures_util::future::join_all((0..100).map(|_| visionary.generate("a fox")));
-    let release = async {
-        hold.reached(4).await;
-        // All but 4 at work and 16 in the queue have been turned away.
-        let busy = |line: &devkit::stand_ins::host::LogLine| line.text.contains("\"busy\"");
-        visionary.host.wait_for_logs(80, busy).await;
-        assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 4, "4 at a time");
-        hold.release();
-    };
-    let (answers, ()) = tokio::join!(rush, release);
-    let (drawn, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 200);
+    let hold = visionary.hold_all_images();
+
+    // Four generations draw and 16 wait.
+    let requests: Vec<_> = (0..100).map(|_| visionary.post("a fox").spawn()).collect();
+    hold.reached(4).await;
+    visionary.host.wait_for_logs(80, |line| line.text.contains("\"busy\"")).await;
+    let drawing = visionary.openai.requests(Endpoint::Images).len();
+    hold.release();
+    let answers = join_all(requests).await.into_iter().map(Result::unwrap);
+
+    assert_eq!(drawing, 4, "four draw at a time");
+    let (drawn, refused): (Vec<_>, Vec<_>) = answers.partition(|answer| answer.status == 200);
     assert_eq!((drawn.len(), refused.len()), (20, 80));
     for answer in refused {
         assert_eq!((answer.status, answer.header("x-error-code"), answer.header("retry-after")), (503, "busy", "10"));

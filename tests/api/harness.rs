@@ -1,5 +1,7 @@
-//! Starts everything for one test; Azurite is shared by the tests of this process.
+//! What each test starts with: the app behind the stand-ins, a client with one request builder, and
+//! `eventually`. The tests of this process share one Azurite.
 
+use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -9,33 +11,36 @@ use devkit::chaos::Chaos;
 use devkit::stand_ins::azurite::Azurite;
 use devkit::stand_ins::faults::Faults;
 use devkit::stand_ins::host::{FunctionsHost, Options, Wire};
-use devkit::stand_ins::openai::{self, OpenAi, Reply};
+use devkit::stand_ins::openai::{self, Endpoint, Hold, OpenAi, Reply};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use visionary::app::{App, Clock};
 use visionary::config::Config;
 use visionary::server;
 
+use crate::sse::Events;
+
 pub(crate) const WIRES: [Wire; 2] = [Wire::Proxying, Wire::Forwarding];
 
-/// Never dropped; `kill_on_exit` ends it with this process.
+/// The shared Azurite. It is never dropped; `kill_on_exit` ends it with this process.
 pub(crate) fn azurite() -> &'static Azurite {
     static AZURITE: OnceLock<Azurite> = OnceLock::new();
     AZURITE.get_or_init(|| Azurite::start().expect("Azurite starts"))
 }
 
-/// A line to a service of Azurite's that can be made to fail, and the connection string that leads
-/// through it.
+/// A line that can fail to the Azurite service on this port, and the connection string that uses it.
 pub(crate) async fn with_faults_before(port: u16) -> (Faults, String) {
     let mut through = azurite().connection_string();
     let faults = before(&mut through, port).await;
     (faults, through)
 }
 
-/// A line to the service on that port; what is set to reach the service leads through the line then.
+/// Puts a line that can fail before the service on this port, and leads the setting through it.
 async fn before(setting: &mut String, port: u16) -> Faults {
     let faults = Faults::before(port).await.expect("a proxy");
     *setting = setting.replace(&format!(":{port}/"), &format!(":{}/", faults.port()));
@@ -52,17 +57,18 @@ pub(crate) struct Visionary {
     pub(crate) host: FunctionsHost,
     pub(crate) openai: OpenAi,
     pub(crate) settings: Vec<(String, String)>,
-    /// Its account, if it has its own.
+    /// The storage account of this app alone, with [`Setup::own_account`] or [`Setup::queues`].
     pub(crate) azurite: Option<Azurite>,
-    /// Its lines to other services, if [`Setup::lines`] says so.
+    /// The lines to other services, with [`Setup::lines`].
     pub(crate) lines: Option<Lines>,
     handlers: usize,
-    http: reqwest::Client,
-    // Removed when the test ends.
+    /// A client of the host.
+    pub(crate) client: Client,
+    // The folder is removed when the test ends.
     _spool: TempDir,
 }
 
-/// The lines of one handler, each of which can be made to fail.
+/// The lines between the app and other services. Each can fail.
 pub(crate) struct Lines {
     pub(crate) blobs: Faults,
     pub(crate) provider: Faults,
@@ -76,11 +82,11 @@ pub(crate) struct Setup {
     pub(crate) keys: Vec<String>,
     pub(crate) cors: Vec<String>,
     pub(crate) handlers: usize,
-    /// With an account of its own, because it is hard on it.
+    /// A storage account for this app alone, because the test loads it heavily.
     pub(crate) own_account: bool,
-    /// The same, and the host listens to its queue.
+    /// A storage account for this app alone, whose queue the host listens to.
     pub(crate) queues: bool,
-    /// Blobs and provider are reached by lines that can be made to fail.
+    /// Lines that can fail before the blobs and before the provider.
     pub(crate) lines: bool,
 }
 
@@ -133,7 +139,7 @@ impl Setup {
             ("AzureWebJobsStorage".into(), storage),
             ("IMAGE_CONTAINER".into(), new_container()),
             ("SPOOL_DIR".into(), spool.path().join("spool").to_str().expect("UTF-8").into()),
-            // Far away, so that each test passes the reservations and few meet a limit.
+            // Each request makes its reservations, and only tests of a limit reach it.
             ("DAILY_IMAGE_QUOTA".into(), "100000".into()),
             ("DAILY_BUDGET_USD".into(), "100000".into()),
             ("OPENAI_API_KEY".into(), API_KEY.into()),
@@ -153,11 +159,12 @@ impl Setup {
             ..Options::new(root(), self.wire)
         };
         let host = FunctionsHost::start(options).await.expect("the host and the handler start");
-        Visionary { host, openai, settings, azurite: own, lines, handlers: self.handlers, http: http(), _spool: spool }
+        let client = Client::of(&host.url());
+        Visionary { host, openai, settings, azurite: own, lines, handlers: self.handlers, client, _spool: spool }
     }
 }
 
-/// Looked for in everything that leaves the service.
+/// The provider's key. Tests search logs and answers for it.
 pub(crate) const API_KEY: &str = "sk-test-0123456789-secret";
 
 pub(crate) fn root() -> PathBuf {
@@ -168,7 +175,7 @@ pub(crate) fn handler() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_handler"))
 }
 
-#[expect(clippy::disallowed_methods, reason = "Azurite goes by the real clock")]
+#[expect(clippy::disallowed_methods, reason = "Azurite uses the real clock")]
 pub(crate) fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc()
 }
@@ -182,31 +189,60 @@ impl Visionary {
         Setup::default().start().await
     }
 
-    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.host.url()))
+    pub(crate) fn request(&self, method: Method, path: &str) -> Request {
+        self.client.request(method, path)
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
-        Answer::of(self.request(Method::GET, path).send().await.expect("an answer")).await
+        self.client.get(path).await
     }
 
-    /// As the front ends do it.
+    /// See [`Client::post`].
+    pub(crate) fn post(&self, prompt: &str) -> Request {
+        self.client.post(prompt)
+    }
+
+    /// See [`Client::post_json`].
+    pub(crate) fn post_json(&self, body: &Value) -> Request {
+        self.client.post_json(body)
+    }
+
+    /// See [`Client::post_raw`].
+    pub(crate) fn post_raw(&self, body: &str) -> Request {
+        self.client.post_raw(body)
+    }
+
+    /// A generation as the front ends request it.
     pub(crate) async fn generate(&self, prompt: &str) -> Answer {
-        self.post(&json!({"prompt": prompt})).await
+        self.post(prompt).send().await
     }
 
-    pub(crate) async fn post(&self, body: &Value) -> Answer {
-        let request = self.request(Method::POST, "/api/generateImage").json(body);
-        Answer::of(request.send().await.expect("an answer")).await
+    /// A client of one handler, without the host.
+    pub(crate) fn handler(&self, index: usize) -> Client {
+        Client::of(&self.host.handler_url(index).expect("the handler listens"))
     }
 
-    /// As a caller that reads JSON alone.
-    pub(crate) async fn generate_json(&self, body: &Value) -> Answer {
-        let request = self.request(Method::POST, "/api/generateImage").header("accept", "application/json").json(body);
-        Answer::of(request.send().await.expect("an answer")).await
+    /// The provider holds its answer to the next image request until the hold is released.
+    pub(crate) fn hold_next_image(&self) -> Hold {
+        let hold = Hold::new();
+        self.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
+        hold
     }
 
-    /// `(name, url)`, as listed.
+    /// The provider holds its answers to all image requests until the hold is released.
+    pub(crate) fn hold_all_images(&self) -> Hold {
+        let hold = Hold::new();
+        self.openai.script_always(Endpoint::Images, Reply::normal().held_by(&hold));
+        hold
+    }
+
+    /// Kills the first handler and starts it again.
+    pub(crate) async fn restart_handler(&mut self) {
+        self.host.kill_handler(0).await;
+        self.host.start_handler(0).await.expect("the handler starts");
+    }
+
+    /// The gallery as `(name, url)`, in its order.
     pub(crate) async fn list(&self) -> Vec<(String, String)> {
         let answer = self.get("/api/getImages").await;
         assert_eq!(answer.status, 200, "{}", answer.body);
@@ -215,29 +251,45 @@ impl Visionary {
         images.iter().map(|image| (text(&image["name"]), text(&image["url"]))).collect()
     }
 
-    /// Today's sums, once nothing is reserved any more: what comes after an answer is soon done. They are
-    /// null where nothing was reserved today.
+    /// Today's sums once nothing is reserved: the app writes the outcome after its answer. All fields are
+    /// null if nothing was reserved today.
     pub(crate) async fn accounted(&self) -> Value {
-        let today = async || self.get("/api/usage?days=1").await.json()["days"][0].clone();
-        eventually(async || Some(today().await).filter(|today| today["reservedUsd"].as_f64().unwrap_or(0.0) == 0.0))
-            .await
+        eventually("nothing is reserved", async || self.today().await, is_accounted).await
     }
 
-    /// Resolves when so many of the quota are used.
+    /// Today's sums in the usage.
+    pub(crate) async fn today(&self) -> Value {
+        self.get("/api/usage?days=1").await.json()["days"][0].clone()
+    }
+
+    /// Resolves when the quota status shows this count.
     pub(crate) async fn used(&self, wanted: u64) {
-        eventually(async || (self.get("/api/quota").await.json()["used"] == wanted).then_some(())).await;
+        let look = async || self.get("/api/quota").await.json()["used"].clone();
+        eventually(&format!("{wanted} images are used"), look, |used| *used == wanted).await;
     }
 
-    /// What a browser gets for a link.
+    /// The names of the files in the spool.
+    pub(crate) fn spool(&self) -> Vec<String> {
+        let files = std::fs::read_dir(self.setting("SPOOL_DIR")).expect("the spool's folder");
+        files.map(|file| file.expect("a file").file_name().into_string().expect("UTF-8")).collect()
+    }
+
+    /// Resolves when a paid image is in the spool.
+    pub(crate) async fn spooled(&self) {
+        let has_image = |files: &Vec<String>| files.iter().any(|file| file.ends_with(".image"));
+        eventually("an image is in the spool", async || self.spool(), has_image).await;
+    }
+
+    /// Opens a link as a browser does.
     pub(crate) async fn open(&self, url: &str) -> Response {
-        self.http.get(url).send().await.expect("the link answers")
+        self.client.http.get(url).send().await.expect("the link answers")
     }
 
     pub(crate) fn setting(&self, name: &str) -> String {
         self.settings.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone()).expect("it is set")
     }
 
-    /// The same parts, for a bad day. What they stand on goes with the second value.
+    /// The same parts for a chaos run. The second value keeps the spool and the account alive.
     pub(crate) fn into_chaos(self) -> (Chaos, (TempDir, Option<Azurite>)) {
         let spool = self.setting("SPOOL_DIR").into();
         let (connection_string, container) = (self.setting("AzureWebJobsStorage"), self.setting("IMAGE_CONTAINER"));
@@ -245,47 +297,210 @@ impl Visionary {
         (Chaos { host, openai, handlers, spool, connection_string, container }, (held, azurite))
     }
 
-    /// The same app, served from this process at a time of the test's choosing; its address.
-    pub(crate) async fn serve_at(&self, now: OffsetDateTime) -> String {
+    /// Serves the same app from this process, with a clock that stands at `now`.
+    pub(crate) async fn serve_at(&self, now: OffsetDateTime) -> Client {
         self.serve_by(Arc::new(move || now)).await
     }
 
-    /// The same, by a clock of the test's.
-    pub(crate) async fn serve_by(&self, clock: Clock) -> String {
+    /// Serves the same app from this process, with this clock.
+    pub(crate) async fn serve_by(&self, clock: Clock) -> Client {
         let lookup = |name: &str| self.settings.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
         let config = Config::from_vars(lookup).expect("the settings are right");
-        let app = App::new(&config, clock).expect("the app can be put together");
+        let app = App::new(&config, clock).expect("the app starts");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
-        // It ends with the test's runtime.
+        // The server ends with the test's runtime.
         tokio::spawn(server::run(listener, app, std::future::pending()));
-        format!("http://{address}")
+        Client::of(&format!("http://{address}"))
     }
 }
 
-/// What comes after an answer cannot be waited for, so it is asked for until it is there.
-pub(crate) async fn eventually<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
+fn is_accounted(today: &Value) -> bool {
+    today["reservedUsd"].as_f64().unwrap_or(0.0) == 0.0
+}
+
+/// A client of the host, of one handler, or of an app that this process serves.
+#[derive(Clone)]
+pub(crate) struct Client {
+    base: String,
+    http: reqwest::Client,
+}
+
+impl Client {
+    pub(crate) fn of(base: &str) -> Self {
+        Self { base: base.to_owned(), http: http() }
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> Request {
+        Request(self.http.request(method, format!("{}{path}", self.base)))
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.request(Method::GET, path).send().await
+    }
+
+    /// A request to generateImage with this prompt.
+    pub(crate) fn post(&self, prompt: &str) -> Request {
+        self.post_json(&json!({"prompt": prompt}))
+    }
+
+    /// A request to generateImage with this JSON.
+    pub(crate) fn post_json(&self, body: &Value) -> Request {
+        self.request(Method::POST, "/api/generateImage").json(body)
+    }
+
+    /// A request to generateImage with this body and without a content type.
+    pub(crate) fn post_raw(&self, body: &str) -> Request {
+        let request = self.request(Method::POST, "/api/generateImage");
+        Request(request.0.body(body.to_owned()))
+    }
+}
+
+/// The header of [`Request::as_user`]; a test sets it as `QUOTA_USER_HEADER`.
+pub(crate) const USER_HEADER: &str = "x-user";
+
+/// One request, put together step by step.
+#[must_use]
+pub(crate) struct Request(RequestBuilder);
+
+impl Request {
+    /// Sets the header; an earlier value is replaced.
+    pub(crate) fn header(self, name: &str, value: &str) -> Self {
+        let name = HeaderName::try_from(name).expect("a header's name");
+        let value = HeaderValue::try_from(value).expect("a header's value");
+        Self(self.0.headers(HeaderMap::from_iter([(name, value)])))
+    }
+
+    /// The `Idempotency-Key`.
+    pub(crate) fn key(self, key: &str) -> Self {
+        self.header("idempotency-key", key)
+    }
+
+    /// `Prefer`, RFC 7240.
+    pub(crate) fn prefer(self, preference: &str) -> Self {
+        self.header("prefer", preference)
+    }
+
+    /// The user to whom the app counts the image, where [`USER_HEADER`] is set.
+    #[expect(clippy::wrong_self_convention, reason = "a builder's step, not a conversion")]
+    pub(crate) fn as_user(self, user: &str) -> Self {
+        self.header(USER_HEADER, user)
+    }
+
+    pub(crate) fn accept(self, content_type: &str) -> Self {
+        self.header("accept", content_type)
+    }
+
+    pub(crate) fn accept_json(self) -> Self {
+        self.accept("application/json")
+    }
+
+    /// Asks for server-sent events.
+    pub(crate) fn events(self) -> Self {
+        self.accept("text/event-stream")
+    }
+
+    pub(crate) fn json(self, body: &Value) -> Self {
+        Self(self.0.json(body))
+    }
+
+    pub(crate) fn query(self, parameters: &[(&str, &str)]) -> Self {
+        Self(self.0.query(parameters))
+    }
+
+    /// Sends the request and reads the whole answer.
+    pub(crate) async fn send(self) -> Answer {
+        Answer::of(self.response().await).await
+    }
+
+    /// Sends the request and reads the answer's events one by one.
+    pub(crate) async fn stream(self) -> Events {
+        Events::of(self.response().await)
+    }
+
+    /// Sends the request and leaves the body to the test.
+    pub(crate) async fn response(self) -> Response {
+        self.attempt().await.expect("an answer")
+    }
+
+    /// Sends the request to a server that may die before it answers.
+    pub(crate) async fn attempt(self) -> reqwest::Result<Response> {
+        self.0.send().await
+    }
+
+    /// Sends the request in a task of its own.
+    pub(crate) fn spawn(self) -> JoinHandle<Answer> {
+        tokio::spawn(self.send())
+    }
+}
+
+/// Looks again and again until the value is the expected one, and returns it.
+///
+/// # Panics
+///
+/// After three minutes, with the description and the last value.
+pub(crate) async fn eventually<T: Debug>(
+    what: &str,
+    look: impl AsyncFnMut() -> T,
+    is_reached: impl Fn(&T) -> bool,
+) -> T {
+    eventually_within(Duration::from_secs(180), what, look, is_reached).await
+}
+
+/// [`eventually`] with another bound.
+pub(crate) async fn eventually_within<T: Debug>(
+    bound: Duration,
+    what: &str,
+    mut look: impl AsyncFnMut() -> T,
+    is_reached: impl Fn(&T) -> bool,
+) -> T {
+    let mut last = None;
     let looking = async {
         loop {
-            if let Some(found) = look().await {
-                return found;
+            let seen = look().await;
+            if is_reached(&seen) {
+                return seen;
             }
+            last = Some(seen);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(180), looking).await.expect("it comes within three minutes")
+    let ended = tokio::time::timeout(bound, looking).await;
+    ended.unwrap_or_else(|_| match last {
+        Some(last) => panic!("waited {bound:?} until {what}; the last value was {last:?}"),
+        None => panic!("waited {bound:?} until {what}; no value was seen"),
+    })
 }
 
-/// A text model's answer.
+#[tokio::test]
+#[should_panic(expected = "until the number is two; the last value was 1")]
+async fn eventually_panics_with_its_description_and_the_last_value() {
+    eventually_within(Duration::from_millis(50), "the number is two", async || 1, |number| *number == 2).await;
+}
+
+/// The value with `[name]` in place of each of these fields, which differ from run to run. A field is a
+/// name, or a path as in `result/name`.
+pub(crate) fn masked(mut value: Value, fields: &[&str]) -> Value {
+    for field in fields {
+        let whole = value.to_string();
+        let slot = value.pointer_mut(&format!("/{field}")).filter(|slot| !slot.is_null());
+        let name = field.rsplit('/').next().unwrap_or_default();
+        *slot.unwrap_or_else(|| panic!("no {field} in {whole}")) = json!(format!("[{name}]"));
+    }
+    value
+}
+
+/// An answer of the text model.
 pub(crate) fn says(text: &str) -> Reply {
     let content = json!([{"type": "output_text", "text": text}]);
     Reply::json(200, &json!({"status": "completed", "output": [{"type": "message", "content": content}]}))
 }
 
-/// An answer that was read to its end.
+/// An answer with its whole body.
+#[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: String,
 }
 
@@ -299,16 +514,22 @@ impl Answer {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
+    /// The status and the error code, which is empty for a success.
+    pub(crate) fn status_and_code(&self) -> (u16, &str) {
+        (self.status, self.header("x-error-code"))
+    }
+
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("not JSON: {}", self.body))
     }
 }
 
-/// The caption and the time, as the front ends cut them out of a name.
+/// The caption in an image's name, as the front ends read it.
 pub(crate) fn caption(name: &str) -> &str {
     name.split('_').next().unwrap_or_default().split('.').next().unwrap_or_default()
 }
 
+/// The Unix time in an image's name, in milliseconds, as the front ends read it.
 pub(crate) fn timestamp(name: &str) -> i64 {
     let last = name.split('_').next_back().unwrap_or_default();
     last.split('.').next().unwrap_or_default().parse().unwrap_or_else(|_| panic!("no time in {name}"))

@@ -11,117 +11,151 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 
-use crate::harness::{Answer, Setup, Visionary, azurite, caption, eventually, http, now, with_faults_before};
-use crate::sse::Events;
+use crate::harness::{
+    Answer, Client, Request, Setup, Visionary, azurite, caption, eventually, masked, now, with_faults_before,
+};
 
-const FOX: &str = r#"{"prompt":"a fox"}"#;
-
-/// Failed deliveries come again at once.
+/// The host listens to the queue, and delivers a failed message again at once.
 fn setup() -> Setup {
     Setup { queues: true, ..Setup::default() }
         .set("AzureFunctionsJobHost__extensions__queues__visibilityTimeout", "00:00:00")
 }
 
-async fn post(visionary: &Visionary, prefer: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-    let mut request = visionary.request(Method::POST, "/api/generateImage").header("prefer", prefer);
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    Answer::of(request.body(body.to_owned()).send().await.expect("an answer")).await
-}
-
-/// The address of a job that was accepted.
-async fn accept(visionary: &Visionary, body: &str) -> String {
-    let answer = post(visionary, "respond-async", &[], body).await;
+/// Requests a job and returns its address.
+async fn accept(visionary: &Visionary, prompt: &str) -> String {
+    let answer = visionary.post(prompt).prefer("respond-async").send().await;
     assert_eq!(answer.status, 202, "{}", answer.body);
     answer.header("location").to_owned()
 }
 
-/// The job once it has that status, or another one at its end.
+/// The job once it has this status or has ended otherwise.
 async fn status(visionary: &Visionary, job: &str, wanted: &str) -> Value {
-    let look = async || {
-        // Nobody answers while a handler is being started again.
-        let job = Some(visionary.get(job).await).filter(|answer| answer.status == 200)?.json();
-        let ended = ["done", "failed", "cancelled"].contains(&job["status"].as_str().unwrap());
-        (job["status"] == wanted || ended).then_some(job)
+    let is_reached = |answer: &Answer| {
+        // The host answers 503 while a handler is being started again.
+        if answer.status != 200 {
+            return false;
+        }
+        let job = answer.json();
+        let status = job["status"].as_str().unwrap();
+        status == wanted || ["done", "failed", "cancelled"].contains(&status)
     };
-    eventually(look).await
+    eventually(&format!("{job} is {wanted}"), async || visionary.get(job).await, is_reached).await.json()
 }
 
 async fn delete(visionary: &Visionary, job: &str) -> Answer {
-    Answer::of(visionary.request(Method::DELETE, job).send().await.expect("an answer")).await
+    visionary.request(Method::DELETE, job).send().await
 }
 
 fn queue(visionary: &Visionary, name: &str) -> Queue {
     Queue::open(&visionary.azurite.as_ref().expect("an account of its own").connection_string(), name).unwrap()
 }
 
-/// The message that is in the queue for a job.
+/// The queue's message for a job.
 fn message(job: &str) -> Value {
     let accepted_at = now().format(&Rfc3339).expect("a time");
     json!({"job": job.rsplit('/').next().expect("an id"), "accepted_at": accepted_at})
 }
 
-/// What the host sends for a message.
-fn envelope(data: &Value) -> Value {
-    json!({"Data": {"job": data}, "Metadata": {"DequeueCount": "1"}})
-}
-
-async fn deliver(visionary: &Visionary, handler: usize, data: &Value) -> Answer {
-    let url = format!("{}/processImage", visionary.host.handler_url(handler).unwrap());
-    Answer::of(http().post(url).json(&envelope(data)).send().await.unwrap()).await
+/// The delivery of a message, as the host sends it to a function.
+fn delivery(handler: &Client, function: &str, message: &Value) -> Request {
+    let envelope = json!({"Data": {"job": message}, "Metadata": {"DequeueCount": "1"}});
+    handler.request(Method::POST, function).json(&envelope)
 }
 
 #[tokio::test]
-async fn a_job_is_accepted_drawn_and_told_of() {
+async fn a_job_is_accepted_drawn_and_done() {
     let visionary = setup().set("DAILY_IMAGE_QUOTA", "5").start().await;
-    let hold = Hold::new();
-    visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
-    let answer = post(&visionary, "respond-async", &[], r#"{"prompt":"a fox","style":"watercolor"}"#).await;
-    assert_eq!((answer.status, answer.header("preference-applied")), (202, "respond-async"), "{}", answer.body);
-    assert_eq!((answer.header("retry-after"), answer.header("ratelimit").contains("r=4")), ("2", true));
-    let (body, location) = (answer.json(), answer.header("location").to_owned());
-    let id = body["id"].as_str().unwrap().to_owned();
-    assert_eq!((&body["status"], &body["statusUrl"]), (&json!("queued"), &json!(location)));
-    assert_eq!(location, format!("/api/generateImage/jobs/{id}"));
+    let hold = visionary.hold_next_image();
 
+    let request = visionary.post_json(&json!({"prompt": "a fox", "style": "watercolor"}));
+    let accepted = request.prefer("respond-async").send().await;
+    let location = accepted.header("location").to_owned();
     hold.reached(1).await;
     let drawing = status(&visionary, &location, "drawing").await;
-    assert_eq!((&drawing["id"], &drawing["status"]), (&json!(id), &json!("drawing")));
-    assert_eq!((drawing.get("result"), drawing.get("problem")), (None, None));
-    assert!(drawing["createdAt"].as_str().unwrap().len() <= "2026-11-21T10:24:00.696Z".len(), "{drawing}");
     hold.release();
     let done = status(&visionary, &location, "done").await;
-    assert_eq!(done["status"], "done");
-    let result = &done["result"];
-    assert_eq!((&result["prompt"], &result["enhancement"]), (&json!("a fox"), &json!("style")));
+
+    assert_eq!((accepted.status, accepted.header("preference-applied")), (202, "respond-async"), "{}", accepted.body);
+    assert_eq!((accepted.header("retry-after"), accepted.header("ratelimit").contains("r=4")), ("2", true));
+    let accepted = accepted.json();
+    let id = accepted["id"].as_str().unwrap().to_owned();
+    assert_eq!(location, format!("/api/generateImage/jobs/{id}"));
+    assert_eq!(accepted["statusUrl"], location);
+    insta::assert_json_snapshot!(masked(accepted, &["id", "statusUrl"]), @r#"
+    {
+      "estimateSeconds": null,
+      "id": "[id]",
+      "status": "queued",
+      "statusUrl": "[statusUrl]"
+    }
+    "#);
+
+    assert_eq!(drawing["id"], id);
+    assert!(drawing["createdAt"].as_str().unwrap().len() <= "2026-11-21T10:24:00.696Z".len(), "{drawing}");
+    insta::assert_json_snapshot!(masked(drawing, &["id", "statusUrl", "createdAt", "elapsedSeconds"]), @r#"
+    {
+      "createdAt": "[createdAt]",
+      "elapsedSeconds": "[elapsedSeconds]",
+      "estimateSeconds": null,
+      "id": "[id]",
+      "status": "drawing",
+      "statusUrl": "[statusUrl]"
+    }
+    "#);
+
     let (name, url) = visionary.list().await.remove(0);
-    assert_eq!((&result["name"], &result["url"]), (&json!(name), &json!(url)));
+    assert_eq!((&done["result"]["name"], &done["result"]["url"]), (&json!(name), &json!(url)));
+    let done = masked(done, &["id", "statusUrl", "createdAt", "elapsedSeconds"]);
+    let done = masked(done, &["result/name", "result/url", "result/createdAt", "result/bytes"]);
+    insta::assert_json_snapshot!(done, @r#"
+    {
+      "createdAt": "[createdAt]",
+      "elapsedSeconds": "[elapsedSeconds]",
+      "estimateSeconds": null,
+      "id": "[id]",
+      "result": {
+        "bytes": "[bytes]",
+        "contentType": "image/png",
+        "createdAt": "[createdAt]",
+        "enhancement": "style",
+        "finalPrompt": "a fox, watercolor, soft washes, paper texture, gentle edges",
+        "model": "gpt-image-2.5-flare",
+        "name": "[name]",
+        "prompt": "a fox",
+        "quality": "medium",
+        "revisedPrompt": null,
+        "size": "1024x1024",
+        "url": "[url]"
+      },
+      "status": "done",
+      "statusUrl": "[statusUrl]"
+    }
+    "#);
     assert_eq!(visionary.open(&url).await.status(), 200);
     assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 1);
     visionary.used(1).await;
-    // Addresses match in any case, as all do.
+    // A job's address matches in any case, as every address does.
     assert_eq!(visionary.get(&location.to_uppercase()).await.status, 200);
-    let logged = visionary.host.logs().iter().any(|line| line.text.contains(&id) || line.text.contains("a fox"));
-    assert!(!logged, "an id is as good as the image's link");
+    let is_logged = visionary.host.logs().iter().any(|line| line.text.contains(&id) || line.text.contains("a fox"));
+    assert!(!is_logged, "the id gives access to the image, as its link does");
 }
 
 #[tokio::test]
-async fn who_prefers_to_wait_gets_the_answer_or_the_job() {
+async fn prefer_wait_gets_the_answer_or_the_job() {
     let visionary = setup().start().await;
-    let answer = post(&visionary, "wait=60", &[], FOX).await;
-    assert_eq!((answer.status, answer.body.as_str()), (200, "Image uploaded successfully"));
-    assert_eq!(answer.header("preference-applied"), "wait=60");
-    let json = post(&visionary, "respond-async, wait=60", &[("accept", "application/json")], FOX).await;
-    assert_eq!((json.status, &json.json()["prompt"]), (200, &json!("a fox")));
-    // As it would have ended without a job.
-    let refused = post(&visionary, "wait=60", &[], r#"{"prompt":"a forbidden fox"}"#).await;
-    assert_eq!((refused.status, refused.header("x-error-code")), (422, "prompt_rejected"));
-    let hold = Hold::new();
-    visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
-    let late = post(&visionary, "wait=1", &[], FOX).await;
-    assert_eq!(late.status, 202, "{}", late.body);
+
+    let text = visionary.post("a fox").prefer("wait=60").send().await;
+    let json = visionary.post("a fox").prefer("respond-async, wait=60").accept_json().send().await;
+    let refused = visionary.post("a forbidden fox").prefer("wait=60").send().await;
+    let hold = visionary.hold_next_image();
+    let late = visionary.post("a fox").prefer("wait=1").send().await;
     hold.release();
+
+    assert_eq!((text.status, text.body.as_str()), (200, "Image uploaded successfully"));
+    assert_eq!(text.header("preference-applied"), "wait=60");
+    assert_eq!((json.status, &json.json()["prompt"]), (200, &json!("a fox")));
+    assert_eq!(refused.status_and_code(), (422, "prompt_rejected"));
+    assert_eq!(late.status, 202, "{}", late.body);
     assert_eq!(status(&visionary, late.header("location"), "done").await["status"], "done");
     assert_eq!(visionary.list().await.len(), 3);
 }
@@ -130,189 +164,235 @@ async fn who_prefers_to_wait_gets_the_answer_or_the_job() {
 async fn without_a_queue_jobs_are_refused_and_nothing_else_is() {
     let setup = Setup::default().set("AzureWebJobsStorage", "").set("accountName", "nobodys");
     let visionary = setup.set("accountKey", "c2VjcmV0").start().await;
-    for prefer in ["respond-async", "wait=10"] {
-        let answer = post(&visionary, prefer, &[], FOX).await;
-        assert_eq!((answer.status, answer.header("x-error-code")), (501, "jobs_unavailable"), "{prefer}");
+
+    for preference in ["respond-async", "wait=10"] {
+        let answer = visionary.post("a fox").prefer(preference).send().await;
+        assert_eq!(answer.status_and_code(), (501, "jobs_unavailable"), "{preference}");
         assert!(answer.body.contains("AzureWebJobsStorage"), "{}", answer.body);
     }
     assert_eq!(visionary.get("/api/styles").await.status, 200);
 }
 
-/// The front end would cut it off; so it becomes a job while it goes on.
+/// The front end of Azure ends a request after 230 s, so a slow request becomes a job before that.
 #[tokio::test]
-async fn a_request_that_takes_too_long_is_answered_with_a_job() {
+async fn a_slow_request_is_answered_with_a_job_that_goes_on() {
     let visionary = Setup::default().set("SYNC_LIMIT_SECONDS", "1").start().await;
-    let hold = Hold::new();
-    visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
+    let hold = visionary.hold_next_image();
+
     let answer = visionary.generate("a fox").await;
+
     assert_eq!((answer.status, &answer.json()["status"]), (202, &json!("drawing")), "{}", answer.body);
-    let job = answer.header("location").to_owned();
-    assert_eq!(status(&visionary, &job, "drawing").await["status"], "drawing");
-    let refused = delete(&visionary, &job).await;
-    assert_eq!((refused.status, refused.header("x-error-code")), (409, "job_has_begun"));
+    let job = answer.header("location");
+    assert_eq!(status(&visionary, job, "drawing").await["status"], "drawing");
+    assert_eq!(delete(&visionary, job).await.status_and_code(), (409, "job_has_begun"));
     hold.release();
-    let done = status(&visionary, &job, "done").await;
+    let done = status(&visionary, job, "done").await;
     let (name, _) = visionary.list().await.remove(0);
     assert_eq!((&done["status"], &done["result"]["name"]), (&json!("done"), &json!(name)));
     assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 1);
+}
 
-    // What fails in the end is told, too.
+#[tokio::test]
+async fn a_slow_request_that_fails_is_a_failed_job() {
+    let visionary = Setup::default().set("SYNC_LIMIT_SECONDS", "1").start().await;
     let hold = Hold::new();
     visionary.openai.script(Endpoint::Images, Reply::error(400, "x", "moderation_blocked", "no").held_by(&hold));
-    let job = visionary.generate("a fox").await.header("location").to_owned();
-    hold.release();
-    let failed = status(&visionary, &job, "failed").await;
-    assert_eq!((&failed["status"], &failed["problem"]["code"]), (&json!("failed"), &json!("prompt_rejected")));
 
-    // And where nobody is left to tell, that is said when its lease has ended.
-    let hold = Hold::new();
-    visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
-    let job = visionary.generate("a fox").await.header("location").to_owned();
-    let mut visionary = visionary;
-    visionary.host.kill_handler(0).await;
-    visionary.host.start_handler(0).await.unwrap();
+    let answer = visionary.generate("a fox").await;
     hold.release();
-    let lost = status(&visionary, &job, "failed").await;
+    let failed = status(&visionary, answer.header("location"), "failed").await;
+
+    insta::assert_json_snapshot!(masked(failed, &["id", "statusUrl", "createdAt", "elapsedSeconds", "problem/invocationId"]), @r#"
+    {
+      "createdAt": "[createdAt]",
+      "elapsedSeconds": "[elapsedSeconds]",
+      "estimateSeconds": null,
+      "id": "[id]",
+      "problem": {
+        "code": "prompt_rejected",
+        "detail": "The image provider refused this prompt. Please rephrase it.",
+        "invocationId": "[invocationId]",
+        "status": 422,
+        "title": "Unprocessable Entity",
+        "type": "about:blank"
+      },
+      "status": "failed",
+      "statusUrl": "[statusUrl]"
+    }
+    "#);
+}
+
+/// The next process finds the record when its lease has ended.
+#[tokio::test]
+async fn a_slow_request_whose_process_dies_is_a_failed_job_and_the_loss_is_logged_once() {
+    let mut visionary = Setup::default().set("SYNC_LIMIT_SECONDS", "1").start().await;
+    let hold = visionary.hold_next_image();
+    let answer = visionary.generate("a fox").await;
+
+    visionary.restart_handler().await;
+    hold.release();
+    let lost = status(&visionary, answer.header("location"), "failed").await;
+
     assert_eq!((&lost["status"], &lost["problem"]["code"]), (&json!("failed"), &json!("provider_answer_lost")));
-    // The operator is told once, with the image's id.
+    // The log line has the image's id, so that the operator can ask the provider.
     visionary.host.wait_for_log(|line| line.text.contains("and is lost")).await;
-    let told: Vec<LogLine> =
+    let losses: Vec<LogLine> =
         visionary.host.logs().into_iter().filter(|line| line.text.contains("and is lost")).collect();
-    assert!(told.len() == 1 && told[0].text.contains("ERROR") && told[0].text.contains("image.id"), "{told:?}");
+    assert!(losses.len() == 1 && losses[0].text.contains("ERROR") && losses[0].text.contains("image.id"), "{losses:?}");
 }
 
 #[tokio::test]
 async fn a_job_is_cancelled_before_it_begins_and_not_after() {
     let visionary = setup().set("MAX_CONCURRENT_GENERATIONS", "1").set("DAILY_IMAGE_QUOTA", "9").start().await;
-    let hold = Hold::new();
-    visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
-    let first = accept(&visionary, r#"{"prompt":"the first"}"#).await;
+    let hold = visionary.hold_next_image();
+    let first = accept(&visionary, "the first").await;
     hold.reached(1).await;
-    let second = post(&visionary, "respond-async", &[("idempotency-key", "2")], r#"{"prompt":"the second"}"#).await;
+    let second = visionary.post("the second").prefer("respond-async").key("2").send().await;
     let second = second.header("location").to_owned();
     visionary.used(2).await;
+
     let cancelled = delete(&visionary, &second).await;
-    assert_eq!((cancelled.status, &cancelled.json()["status"]), (200, &json!("cancelled")), "{}", cancelled.body);
     visionary.used(1).await;
-    assert_eq!(delete(&visionary, &second).await.status, 200, "a second time does no harm");
+    let again = delete(&visionary, &second).await;
     let begun = delete(&visionary, &first).await;
-    assert_eq!((begun.status, begun.header("x-error-code")), (409, "job_has_begun"));
     hold.release();
+
+    assert_eq!((cancelled.status, &cancelled.json()["status"]), (200, &json!("cancelled")), "{}", cancelled.body);
+    assert_eq!(again.status, 200, "a second DELETE changes nothing");
+    assert_eq!(begun.status_and_code(), (409, "job_has_begun"));
     assert_eq!(status(&visionary, &first, "done").await["status"], "done");
     assert_eq!(delete(&visionary, &first).await.status, 409);
-    // Its message came, and found it cancelled; its key is free.
-    let third = post(&visionary, "wait=60", &[("idempotency-key", "2")], r#"{"prompt":"the third"}"#).await;
+    // The key of the cancelled job is free, and its message draws nothing.
+    let third = visionary.post("the third").prefer("wait=60").key("2").send().await;
     assert_eq!(third.status, 200, "{}", third.body);
     assert_eq!(visionary.get(&second).await.json()["status"], "cancelled");
     let drawn: Vec<String> = visionary.openai.images_drawn().into_iter().map(|drawn| drawn.prompt).collect();
     assert_eq!(drawn, ["the first", "the third"]);
+    visionary.used(2).await;
+}
+
+#[tokio::test]
+async fn an_unknown_or_malformed_job_is_404() {
+    let visionary = Setup::default().start().await;
+
     let unknown = format!("/api/generateImage/jobs/2026-11-21-{}", "0".repeat(64));
     for job in [&*unknown, "/api/generateImage/jobs/x", "/api/generateImage/jobs/'", "/api/generateImage/jobs/"] {
         assert_eq!(visionary.get(job).await.status, 404, "{job}");
         assert_eq!(delete(&visionary, job).await.status, 404, "{job}");
     }
-    visionary.used(2).await;
 }
 
 #[tokio::test]
 async fn a_key_leads_to_its_job_and_then_to_its_image() {
     let visionary = setup().start().await;
-    let hold = Hold::new();
-    visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
-    let key = [("idempotency-key", "fox"), ("accept", "application/json")];
-    let first = post(&visionary, "respond-async", &key, FOX).await;
+    let hold = visionary.hold_next_image();
+    let post = async |prompt: &str, preference: &str| {
+        visionary.post(prompt).prefer(preference).key("fox").accept_json().send().await
+    };
+    let first = post("a fox", "respond-async").await;
+    let job = first.header("location");
     hold.reached(1).await;
-    for prefer in ["respond-async", "wait=1", "return=minimal"] {
-        let again = post(&visionary, prefer, &key, FOX).await;
-        assert_eq!((again.status, again.header("location")), (202, first.header("location")), "{prefer}");
+
+    for preference in ["respond-async", "wait=1", "return=minimal"] {
+        let again = post("a fox", preference).await;
+        assert_eq!((again.status, again.header("location")), (202, job), "{preference}");
     }
-    let other = post(&visionary, "respond-async", &key, r#"{"prompt":"a whale"}"#).await;
-    assert_eq!(other.header("x-error-code"), "idempotency_key_reused");
+    assert_eq!(post("a whale", "respond-async").await.header("x-error-code"), "idempotency_key_reused");
+
     hold.release();
-    let done = status(&visionary, first.header("location"), "done").await;
-    for prefer in ["respond-async", "wait=1", "return=minimal"] {
-        let again = post(&visionary, prefer, &key, FOX).await;
-        assert_eq!((again.status, &again.json()), (200, &done["result"]), "{prefer}");
+    let done = status(&visionary, job, "done").await;
+    for preference in ["respond-async", "wait=1", "return=minimal"] {
+        let again = post("a fox", preference).await;
+        assert_eq!((again.status, &again.json()), (200, &done["result"]), "{preference}");
     }
     assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 1);
 }
 
 #[tokio::test]
-async fn what_can_be_refused_at_once_is_and_what_fails_for_good_gives_back() {
+async fn an_invalid_or_flagged_request_is_refused_before_it_becomes_a_job() {
     let visionary = setup().set("DAILY_IMAGE_QUOTA", "2").set("MODERATION", "on").start().await;
-    for (body, status, code) in
-        [(r#"{"prompt":""}"#, 400, "invalid_request"), (r#"{"prompt":"a forbidden fox"}"#, 422, "prompt_rejected")]
-    {
-        let answer = post(&visionary, "respond-async", &[], body).await;
-        assert_eq!((answer.status, answer.header("x-error-code")), (status, code));
-    }
+
+    let invalid = visionary.post("").prefer("respond-async").send().await;
+    let flagged = visionary.post("a forbidden fox").prefer("respond-async").send().await;
+
+    assert_eq!(invalid.status_and_code(), (400, "invalid_request"));
+    assert_eq!(flagged.status_and_code(), (422, "prompt_rejected"));
+}
+
+#[tokio::test]
+async fn a_failed_job_gives_the_quota_back_and_a_lost_one_does_not() {
+    let visionary = setup().set("DAILY_IMAGE_QUOTA", "2").set("MODERATION", "on").start().await;
+
     visionary.openai.script(Endpoint::Images, Reply::error(400, "x", "bad_request", "no"));
-    let job = accept(&visionary, FOX).await;
+    let job = accept(&visionary, "a fox").await;
     let failed = status(&visionary, &job, "failed").await;
     assert_eq!((&failed["status"], &failed["problem"]["code"]), (&json!("failed"), &json!("provider_misconfigured")));
     visionary.used(0).await;
+
     visionary.openai.script(Endpoint::Images, Reply::normal().cut_before_answer());
-    let job = accept(&visionary, FOX).await;
+    let job = accept(&visionary, "a fox").await;
     let lost = status(&visionary, &job, "failed").await;
     assert_eq!(lost["problem"]["code"], "provider_answer_lost");
     visionary.used(1).await;
-    assert_eq!(status(&visionary, &accept(&visionary, FOX).await, "done").await["status"], "done");
-    let answer = post(&visionary, "respond-async", &[], FOX).await;
-    assert_eq!((answer.status, answer.header("x-error-code")), (429, "quota_exceeded"));
+
+    let job = accept(&visionary, "a fox").await;
+    assert_eq!(status(&visionary, &job, "done").await["status"], "done");
+    let answer = visionary.post("a fox").prefer("respond-async").send().await;
+    assert_eq!(answer.status_and_code(), (429, "quota_exceeded"));
     assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 3);
 }
 
 #[tokio::test]
 async fn a_refused_job_is_a_refusal_in_the_usage() {
     let visionary = setup().start().await;
-    let job = accept(&visionary, r#"{"prompt":"a forbidden fox"}"#).await;
-    assert_eq!(status(&visionary, &job, "failed").await["problem"]["code"], "prompt_rejected");
+
+    let job = accept(&visionary, "a forbidden fox").await;
+    let refused = status(&visionary, &job, "failed").await;
+
+    assert_eq!(refused["problem"]["code"], "prompt_rejected");
     let today = visionary.accounted().await;
     assert_eq!((&today["refusals"], &today["failures"], &today["usd"]), (&json!(1), &json!(0), &json!(0.0)));
 }
 
-/// The price has changed between the reservation and the delivery.
+/// The price changes between the reservation and the delivery.
 #[tokio::test]
 async fn a_job_that_would_cost_more_than_was_reserved_is_not_drawn() {
     let mut visionary = Setup::default().start().await;
-    let job = accept(&visionary, FOX).await;
+    let job = accept(&visionary, "a fox").await;
+
     visionary.settings.push(("IMAGE_PRICES".into(), r#"{"gpt-image-2.5-flare": {"image": 1}}"#.into()));
-    let dearer = visionary.serve_at(now()).await;
-    let message = envelope(&message(&job));
-    let delivery = http().post(format!("{dearer}/processImage")).json(&message).send().await.unwrap();
-    assert_eq!(delivery.status(), 200);
+    let with_new_price = visionary.serve_at(now()).await;
+    let delivered = delivery(&with_new_price, "/processImage", &message(&job)).send().await;
+
+    assert_eq!(delivered.status, 200);
     let failed = status(&visionary, &job, "failed").await;
     assert_eq!((&failed["status"], &failed["problem"]["code"]), (&json!("failed"), &json!("job_outdated")));
     visionary.used(0).await;
     assert!(visionary.openai.requests(Endpoint::Images).is_empty());
 }
 
-/// A refused key is remembered for half a minute; a new process knows nothing of it.
-async fn restarted(mut visionary: Visionary) -> Visionary {
-    visionary.host.kill_handler(0).await;
-    visionary.host.start_handler(0).await.unwrap();
-    visionary
-}
-
+/// The message is text, JSON text inside a JSON string, or an object. The host does not listen to the
+/// queue here; the test delivers.
 #[tokio::test]
-async fn a_message_that_is_delivered_twice_is_paid_once_in_whatever_form_it_comes() {
-    // The host does not listen, so that the test delivers.
+async fn a_message_that_is_delivered_twice_is_paid_once_in_each_form() {
     let visionary = Setup { handlers: 2, ..Setup::default() }.start().await;
-    let once = |job: &str| message(job).to_string();
+    let handlers = [visionary.handler(0), visionary.handler(1)];
     let forms: [fn(String) -> Value; 3] =
         [|text| json!(text), |text| json!(json!(text).to_string()), |text| serde_json::from_str(&text).unwrap()];
+
     for form in forms {
-        let hold = Hold::new();
-        visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
-        let job = accept(&visionary, FOX).await;
-        let message = form(once(&job));
-        let release = async {
-            hold.reached(1).await;
-            hold.release();
-        };
-        let (first, second, ()) =
-            tokio::join!(deliver(&visionary, 0, &message), deliver(&visionary, 1, &message), release);
-        for answer in [first, second, deliver(&visionary, 0, &message).await] {
+        let hold = visionary.hold_next_image();
+        let job = accept(&visionary, "a fox").await;
+        let message = form(message(&job).to_string());
+
+        let concurrent = handlers.clone().map(|handler| delivery(&handler, "/processImage", &message).spawn());
+        hold.reached(1).await;
+        hold.release();
+        let [first, second] = concurrent;
+        let late = delivery(&handlers[0], "/processImage", &message);
+        let answers = [first.await.unwrap(), second.await.unwrap(), late.send().await];
+
+        for answer in answers {
             assert_eq!((answer.status, answer.body.as_str()), (200, "{}"));
             assert_eq!(answer.header("content-type"), "application/json");
         }
@@ -322,21 +402,23 @@ async fn a_message_that_is_delivered_twice_is_paid_once_in_whatever_form_it_come
     assert_eq!(visionary.list().await.len(), 3);
 }
 
-/// Put off, each waits for its next try in the queue, and holds no turn.
+/// A job that is put back waits in the queue and holds no draw permit.
 #[tokio::test]
-async fn a_passing_trouble_of_the_provider_never_fails_a_job_while_it_lasts() {
+async fn a_provider_that_is_overloaded_for_a_while_fails_no_job() {
     let visionary = setup().set("DAILY_IMAGE_QUOTA", "20").set("MAX_CONCURRENT_GENERATIONS", "2").start().await;
     let overloaded = Reply::error(503, "server_error", "server_is_overloaded", "no").header("retry-after-ms", "1");
     visionary.openai.script_always(Endpoint::Images, overloaded);
+
     let mut jobs = Vec::new();
     for _ in 0..20 {
-        jobs.push(accept(&visionary, FOX).await);
+        jobs.push(accept(&visionary, "a fox").await);
     }
-    visionary.host.wait_for_logs(20, |line| line.text.contains("a job is put off")).await;
+    visionary.host.wait_for_logs(20, |line| line.text.contains("job_delayed")).await;
     for job in &jobs {
         assert_eq!(status(&visionary, job, "queued").await["status"], "queued");
     }
     visionary.used(20).await;
+
     visionary.openai.script_always(Endpoint::Images, Reply::normal());
     for job in &jobs {
         assert_eq!(status(&visionary, job, "done").await["status"], "done");
@@ -345,47 +427,50 @@ async fn a_passing_trouble_of_the_provider_never_fails_a_job_while_it_lasts() {
     visionary.used(20).await;
 }
 
-/// The operator may mend it meanwhile.
+/// The operator may correct the key while the jobs wait. A process remembers a refused key for 30 s; a
+/// new process does not.
 #[tokio::test]
-async fn a_refused_key_puts_jobs_off_and_does_not_fail_them() {
-    let visionary = setup().start().await;
+async fn a_refused_key_puts_jobs_back_and_does_not_fail_them() {
+    let mut visionary = setup().start().await;
     visionary.openai.script(Endpoint::Images, Reply::error(401, "x", "invalid_api_key", "no"));
-    let job = accept(&visionary, FOX).await;
-    visionary.host.wait_for_log(|line| line.text.contains("a job is put off")).await;
+
+    let job = accept(&visionary, "a fox").await;
+    visionary.host.wait_for_log(|line| line.text.contains("job_delayed")).await;
     assert_eq!(status(&visionary, &job, "queued").await["status"], "queued");
-    let visionary = restarted(visionary).await;
+    visionary.restart_handler().await;
+
     assert_eq!(status(&visionary, &job, "done").await["status"], "done");
     assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 2);
 }
 
 #[tokio::test]
-async fn a_passing_failure_is_tried_again_by_the_queue_and_a_final_one_is_not() {
+async fn a_temporary_failure_is_delivered_again_and_a_final_one_is_not() {
     let visionary = setup().start().await;
     let overloaded = || Reply::error(503, "server_error", "server_is_overloaded", "no").header("retry-after-ms", "1");
-    for _ in 0..3 {
-        visionary.openai.script(Endpoint::Images, overloaded());
-    }
-    let job = accept(&visionary, FOX).await;
+
+    (0..3).for_each(|_| visionary.openai.script(Endpoint::Images, overloaded()));
+    let job = accept(&visionary, "a fox").await;
     assert_eq!(status(&visionary, &job, "done").await["status"], "done");
     assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 4);
+
     visionary.openai.script(Endpoint::Images, overloaded().header("x-should-retry", "false"));
-    let job = accept(&visionary, FOX).await;
+    let job = accept(&visionary, "a fox").await;
     assert_eq!(status(&visionary, &job, "failed").await["problem"]["code"], "provider_failed");
     assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 5);
 }
 
-/// The time is passed, nobody sleeps.
+/// The test sets the app's clock. The message of one job is delivered, that of the other is not.
 #[tokio::test]
-async fn a_job_that_nobody_could_draw_for_two_hours_fails_and_does_not_count() {
+async fn a_job_that_is_not_drawn_within_two_hours_fails_and_does_not_count() {
     let visionary = Setup::default().set("DAILY_IMAGE_QUOTA", "5").start().await;
-    let key = [("idempotency-key", "fox")];
-    let delivered = post(&visionary, "respond-async", &key, FOX).await.header("location").to_owned();
-    let forgotten = accept(&visionary, FOX).await;
+    let delivered = visionary.post("a fox").prefer("respond-async").key("fox").send().await;
+    let delivered = delivered.header("location").to_owned();
+    let forgotten = accept(&visionary, "a fox").await;
     visionary.used(2).await;
+
     let later = visionary.serve_at(now() + Duration::from_secs(2 * 60 * 60 + 1)).await;
-    let delivery = http().post(format!("{later}/processImage")).json(&envelope(&message(&delivered)));
-    assert_eq!(delivery.send().await.unwrap().status(), 200);
-    // Whether its message comes or not.
+    assert_eq!(delivery(&later, "/processImage", &message(&delivered)).send().await.status, 200);
+
     for job in [&delivered, &forgotten] {
         let failed = status(&visionary, job, "failed").await;
         assert_eq!((&failed["status"], &failed["problem"]["code"]), (&json!("failed"), &json!("job_failed")));
@@ -393,87 +478,88 @@ async fn a_job_that_nobody_could_draw_for_two_hours_fails_and_does_not_count() {
     }
     visionary.used(0).await;
     assert!(visionary.openai.requests(Endpoint::Images).is_empty());
-    let again = post(&visionary, "return=minimal", &key, FOX).await;
-    assert_eq!(again.status, 200, "its key is free: {}", again.body);
+    let again = visionary.post("a fox").prefer("return=minimal").key("fox").send().await;
+    assert_eq!(again.status, 200, "the key is free: {}", again.body);
 }
 
-/// However many watch.
 #[tokio::test]
-async fn a_watched_job_is_read_by_one_poller() {
+async fn one_poller_reads_a_job_for_fifty_event_streams() {
     let (faults, through) = with_faults_before(azurite().table_port()).await;
     let visionary = Setup::default().set("AzureWebJobsStorage", through).start().await;
-    let job = accept(&visionary, FOX).await;
+    let job = accept(&visionary, "a fox").await;
     let mut streams = Vec::new();
     for _ in 0..50 {
-        let request = visionary.request(Method::GET, &job).header("accept", "text/event-stream");
-        let mut events = Events::of(request.send().await.unwrap());
+        let mut events = visionary.request(Method::GET, &job).events().stream().await;
         assert_eq!(events.until("accepted").await["name"], "a fox");
         streams.push(events);
     }
+
     let before = faults.requests();
     let started = Instant::now();
-    // Five reads of the poller.
-    eventually(async || (faults.requests() >= before + 5).then_some(())).await;
-    assert!(started.elapsed() >= Duration::from_secs(3), "{:?} for five reads", started.elapsed());
+    let has_read_five_times = |requests: &usize| *requests >= before + 5;
+    eventually("the poller has read five times", async || faults.requests(), has_read_five_times).await;
+    let took = started.elapsed();
     let cancelled = delete(&visionary, &job).await;
+
+    assert!(took >= Duration::from_secs(3), "{took:?} for five reads");
     assert_eq!(cancelled.status, 200, "{}", cancelled.body);
     for mut events in streams {
         assert_eq!(events.until("error").await["code"], "job_cancelled");
     }
 }
 
-/// What the poison queue's function does with a job whose processes have died.
+/// The poison queue receives the message of a job whose processes died.
 #[tokio::test]
-async fn a_job_that_is_poison_is_failed_and_does_not_count() {
+async fn a_job_in_the_poison_queue_fails_and_does_not_count() {
     let visionary = Setup::default().set("DAILY_IMAGE_QUOTA", "5").start().await;
-    let key = [("idempotency-key", "fox")];
-    let job = post(&visionary, "respond-async", &key, FOX).await.header("location").to_owned();
+    let handler = visionary.handler(0);
+    let accepted = visionary.post("a fox").prefer("respond-async").key("fox").send().await;
+    let job = accepted.header("location");
     visionary.used(1).await;
-    let url = format!("{}/processImagePoison", visionary.host.handler_url(0).unwrap());
-    let message = json!(message(&job).to_string());
+    let message = json!(message(job).to_string());
+
     for _ in 0..2 {
-        let answer = Answer::of(http().post(&url).json(&envelope(&message)).send().await.unwrap()).await;
+        let answer = delivery(&handler, "/processImagePoison", &message).send().await;
         assert_eq!((answer.status, answer.body.as_str()), (200, "{}"));
     }
-    let failed = visionary.get(&job).await.json();
+
+    let failed = visionary.get(job).await.json();
     assert_eq!((&failed["status"], &failed["problem"]["code"]), (&json!("failed"), &json!("job_failed")));
     visionary.used(0).await;
-    // A message of it that comes late draws nothing.
-    assert_eq!(deliver(&visionary, 0, &message).await.status, 200);
+    // A late delivery of the job draws nothing.
+    assert_eq!(delivery(&handler, "/processImage", &message).send().await.status, 200);
     assert!(visionary.openai.requests(Endpoint::Images).is_empty());
-    assert_eq!(post(&visionary, "return=minimal", &key, FOX).await.status, 200, "its key is free");
+    let again = visionary.post("a fox").prefer("return=minimal").key("fox").send().await;
+    assert_eq!(again.status, 200, "the key is free");
 }
 
-/// With a line to the images that can be cut, and a job that a delivery has begun to draw.
+/// The app with a line that can fail to its blobs, and a job that is being drawn: its address and its
+/// delivery.
 async fn drawing(hold: &Hold) -> (Visionary, Faults, String, tokio::task::JoinHandle<()>) {
     let (faults, through) = with_faults_before(azurite().blob_port()).await;
     let visionary = Setup::default().set("AzureWebJobsStorage", through).start().await;
     visionary.openai.script(Endpoint::Images, Reply::normal().held_by(hold));
-    let job = accept(&visionary, FOX).await;
-    let url = format!("{}/processImage", visionary.host.handler_url(0).unwrap());
-    let message = envelope(&json!(message(&job).to_string()));
-    // Its handler may die before it answers.
-    let delivery = tokio::spawn(async move { drop(http().post(url).json(&message).send().await) });
+    let job = accept(&visionary, "a fox").await;
+    let delivery = delivery(&visionary.handler(0), "/processImage", &json!(message(&job).to_string()));
+    // The handler may die before it answers.
+    let delivery = tokio::spawn(async move { drop(delivery.attempt().await) });
     hold.reached(1).await;
     (visionary, faults, job, delivery)
 }
 
 #[tokio::test]
-async fn a_job_whose_process_died_with_the_image_is_done_once_that_is_found() {
+async fn a_job_whose_process_died_is_done_when_the_spool_has_its_image() {
     let hold = Hold::new();
     let (mut visionary, faults, job, delivery) = drawing(&hold).await;
     faults.set(Line::Stalled);
     hold.release();
-    let spool = std::path::PathBuf::from(visionary.setting("SPOOL_DIR"));
-    let is_there = |folder: &std::path::Path| {
-        let mut files = std::fs::read_dir(folder).unwrap();
-        files.any(|file| file.unwrap().path().extension().is_some_and(|ending| ending == "image"))
-    };
-    eventually(async || is_there(&spool).then_some(())).await;
+    visionary.spooled().await;
+
     visionary.host.kill_handler(0).await;
     delivery.await.unwrap();
     faults.set(Line::Whole);
     visionary.host.start_handler(0).await.unwrap();
+
     let done = status(&visionary, &job, "done").await;
     let (name, _) = visionary.list().await.remove(0);
     assert_eq!((&done["status"], &done["result"]["name"]), (&json!("done"), &json!(name)));
@@ -481,49 +567,51 @@ async fn a_job_whose_process_died_with_the_image_is_done_once_that_is_found() {
 }
 
 #[tokio::test]
-async fn a_jobs_image_that_is_stored_later_is_told_of_twice() {
+async fn a_job_whose_image_is_stored_later_is_done_and_gets_its_link_afterwards() {
     let hold = Hold::new();
     let (visionary, faults, job, delivery) = drawing(&hold).await;
+
     faults.set(Line::Cut);
     hold.release();
     delivery.await.unwrap();
     let done = visionary.get(&job).await.json();
-    assert_eq!((&done["status"], &done["result"]["code"]), (&json!("done"), &json!("stored_later")), "{done}");
     faults.set(Line::Whole);
-    visionary.host.wait_for_log(|line| line.text.contains("stored after all")).await;
-    eventually(async || visionary.get(&job).await.json()["result"]["url"].as_str().map(drop)).await;
+
+    assert_eq!((&done["status"], &done["result"]["code"]), (&json!("done"), &json!("stored_later")), "{done}");
+    visionary.host.wait_for_log(|line| line.text.contains("spooled_image_uploaded")).await;
+    let look = async || visionary.get(&job).await.json();
+    eventually("the job has a link", look, |job| job["result"]["url"].is_string()).await;
 }
 
 #[tokio::test]
-async fn messages_that_are_not_ours_are_dropped() {
+async fn foreign_and_malformed_messages_are_dropped() {
     let visionary = setup().start().await;
-    let queue = queue(&visionary, "visionary-jobs");
-    let mut not_known = message(&format!("2026-11-21-{}", "0".repeat(64)));
-    not_known["accepted_at"] = json!("2026-11-21T10:24:00Z");
-    let not_known = not_known.to_string();
-    for text in ["hello", "", "[]", "{\"job\": 7}", "{\"job\": \"'; drop\"}", &not_known] {
-        queue.put(text).await.unwrap();
+    let jobs = queue(&visionary, "visionary-jobs");
+    let mut unknown = message(&format!("2026-11-21-{}", "0".repeat(64)));
+    unknown["accepted_at"] = json!("2026-11-21T10:24:00Z");
+    let unknown = unknown.to_string();
+
+    for text in ["hello", "", "[]", "{\"job\": 7}", "{\"job\": \"'; drop\"}", &unknown] {
+        jobs.put(text).await.unwrap();
     }
-    let dropped = |line: &LogLine| line.text.contains("it is dropped");
-    visionary.host.wait_for_logs(6, dropped).await;
-    // What comes after them is done.
-    let job = accept(&visionary, FOX).await;
+    visionary.host.wait_for_logs(6, |line| line.text.contains("it is dropped")).await;
+
+    // A job after them is drawn.
+    let job = accept(&visionary, "a fox").await;
     assert_eq!(status(&visionary, &job, "done").await["status"], "done");
-    assert!(crate::jobs::queue(&visionary, "visionary-jobs-poison").peek().await.unwrap().is_empty());
-    assert!(!visionary.host.logs().iter().any(|line| line.text.contains("drop\"")), "nothing of them is logged");
+    assert!(queue(&visionary, "visionary-jobs-poison").peek().await.unwrap().is_empty());
+    assert!(!visionary.host.logs().iter().any(|line| line.text.contains("drop\"")), "no message's text is logged");
 }
 
 #[tokio::test]
-async fn a_jobs_events_come_from_any_process() {
+async fn every_process_serves_the_events_of_a_job() {
     let visionary = Setup { handlers: 2, ..setup() }.start().await;
-    let hold = Hold::new();
-    visionary.openai.script(Endpoint::Images, Reply::normal().held_by(&hold));
-    let job = accept(&visionary, FOX).await;
+    let hold = visionary.hold_next_image();
+    let job = accept(&visionary, "a fox").await;
     hold.reached(1).await;
+
     for index in 0..2 {
-        let url = format!("{}{job}", visionary.host.handler_url(index).unwrap());
-        let request = http().get(url).header("accept", "text/event-stream");
-        let mut events = Events::of(request.send().await.unwrap());
+        let mut events = visionary.handler(index).request(Method::GET, &job).events().stream().await;
         assert_eq!(events.until("accepted").await["name"], "a fox");
         while events.until("progress").await["phase"] != "drawing" {}
         if index == 1 {
@@ -532,17 +620,17 @@ async fn a_jobs_events_come_from_any_process() {
             assert_eq!(events.next().await, None);
         }
     }
-    let failed = accept(&visionary, r#"{"prompt":"a forbidden fox"}"#).await;
-    let request = visionary.request(Method::GET, &failed).header("accept", "text/event-stream");
-    let mut events = Events::of(request.send().await.unwrap());
+
+    let failed = accept(&visionary, "a forbidden fox").await;
+    let mut events = visionary.request(Method::GET, &failed).events().stream().await;
     assert_eq!(events.until("error").await["code"], "prompt_rejected");
 }
 
-/// A hundred jobs, two processes, and a SIGKILL again and again.
+/// 100 jobs, two processes, and four SIGKILLs.
 #[tokio::test]
 async fn jobs_survive_their_processes_and_none_is_paid_twice() {
     const JOBS: usize = 100;
-    // A job is taken up five times at the most.
+    // A message is delivered at most five times.
     const KILLS: usize = 4;
     let openai = openai::Options { delay: Duration::from_millis(150), ..openai::Options::default() };
     let mut visionary = Setup { handlers: 2, openai, ..setup() }
@@ -553,11 +641,11 @@ async fn jobs_survive_their_processes_and_none_is_paid_twice() {
         .await;
     let mut jobs = Vec::new();
     for number in 0..JOBS {
-        jobs.push((
-            format!("fox {number}"),
-            accept(&visionary, &json!({"prompt": format!("fox {number}")}).to_string()).await,
-        ));
+        let prompt = format!("fox {number}");
+        let job = accept(&visionary, &prompt).await;
+        jobs.push((prompt, job));
     }
+
     let started = Instant::now();
     for kill in 0..KILLS {
         visionary.openai.wait_for_requests(Endpoint::Images, (kill + 1) * JOBS / (KILLS + 2)).await;
@@ -577,19 +665,20 @@ async fn jobs_survive_their_processes_and_none_is_paid_twice() {
         }
     }
     println!("{} done, {} lost with their processes, in {:?}", done.len(), lost.len(), started.elapsed());
+
     assert_eq!(done.len() + lost.len(), JOBS);
-    // Each image is there once, and no other.
+    // The gallery has the image of each done job once, and no other image.
     let listed: Vec<String> = visionary.list().await.iter().map(|(name, _)| caption(name).to_owned()).collect();
     assert_eq!(listed.len(), done.len());
     assert_eq!(listed.into_iter().collect::<BTreeSet<_>>(), done);
-    // Nothing was asked for twice; what was not done was asked for, or about to be.
-    let asked = visionary.openai.requests(Endpoint::Images);
+    // The provider received no prompt twice. A lost job may have died just before its request.
+    let requests = visionary.openai.requests(Endpoint::Images);
     let prompts: BTreeSet<String> =
-        asked.iter().map(|request| request.body["prompt"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(prompts.len(), asked.len(), "a job was paid twice");
+        requests.iter().map(|request| request.body["prompt"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(prompts.len(), requests.len(), "a job was paid twice");
     assert!(done.is_subset(&prompts) && prompts.is_subset(&(&done | &lost)));
-    assert!(lost.len() <= 6 * KILLS, "no more than were being drawn");
-    // Each has counted once, and nothing is reserved any more.
+    assert!(lost.len() <= 6 * KILLS, "at most the images that were being drawn are lost");
+    // Each job counts once, and nothing stays reserved.
     visionary.used(u64::try_from(JOBS).unwrap()).await;
     visionary.accounted().await;
 }

@@ -1,5 +1,5 @@
-//! The service as its users meet it: the real handler process behind the stand-in for the Functions
-//! host, with the real Azurite and the stand-in for OpenAI.
+//! Tests of the app through HTTP: the handler process behind the stand-in for the Functions host, with
+//! Azurite and the stand-in for OpenAI.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test that fails panics")]
 

@@ -1,25 +1,25 @@
-//! A row of the fault matrix: a fault meets each of the five ways to ask. The row says what the caller is
-//! told, how often the provider was asked to draw, how many images it drew, how many are in the gallery
-//! afterwards, and how many count against the quota. Nothing stays reserved.
+//! A row of the fault matrix: one fault and the five ways to request an image. The row states the
+//! caller's outcome, the provider's draw requests and images, the images in the gallery, and the images
+//! that count against the quota. Nothing stays reserved.
 
 use std::time::Duration;
 
 use devkit::stand_ins::host::LogLine;
 use devkit::stand_ins::openai::{Endpoint, OpenAi};
 
-use crate::harness::{Setup, Visionary, eventually};
+use crate::harness::{Setup, Visionary, eventually_within};
 use crate::ways::{End, Way};
 
-/// What one request comes to, or several.
+/// The sums after one or more requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Counts {
-    /// How often the provider was asked to draw.
+    /// Draw requests to the provider.
     pub(crate) asked: usize,
     /// Images that the provider drew.
     pub(crate) drawn: usize,
     /// Images in the gallery.
     pub(crate) listed: usize,
-    /// Images that count against the quota: those stored, and those that may have been drawn and lost.
+    /// Images that count against the quota: the stored ones, and those that may be drawn and lost.
     pub(crate) used: u64,
 }
 
@@ -29,23 +29,23 @@ pub(crate) struct Wanted {
     pub(crate) counts: Counts,
 }
 
-/// An image, after so many requests to the provider.
+/// The image is stored after this number of draw requests.
 pub(crate) fn stored(asked: usize) -> Wanted {
     Wanted { end: End::Stored, counts: Counts { asked, drawn: 1, listed: 1, used: 1 } }
 }
 
-/// No image, and nothing was paid.
+/// There is no image and no cost.
 pub(crate) fn failed(status: u16, code: &str, asked: usize) -> Wanted {
     Wanted { end: End::failed(status, code), counts: Counts { asked, ..Counts::default() } }
 }
 
-/// No image, and one was drawn, or may have been: the provider is not asked again, and the image
-/// counts.
+/// There is no image, but the provider has drawn one or may have. The app does not request another one,
+/// and the image counts.
 pub(crate) fn lost(status: u16, code: &str, drawn: usize) -> Wanted {
     Wanted { end: End::failed(status, code), counts: Counts { asked: 1, drawn, listed: 0, used: 1 } }
 }
 
-/// Failed deliveries come again at once, unless the handler itself says when.
+/// The host delivers a failed message again at once, unless the handler delays it.
 pub(crate) fn setup() -> Setup {
     Setup { queues: true, ..Setup::default() }
         .set("AzureFunctionsJobHost__extensions__queues__visibilityTimeout", "00:00:00")
@@ -55,7 +55,8 @@ pub(crate) fn with_lines() -> Setup {
     Setup { lines: true, ..setup() }
 }
 
-/// One request in each of these ways, one after the other, each after the same script.
+/// Sends one request in each of these ways, one after the other. The provider replies to each by the
+/// same script.
 pub(crate) async fn run(
     setup: Setup,
     ways: &[Way],
@@ -67,22 +68,20 @@ pub(crate) async fn run(
     for way in ways {
         script(&visionary.openai);
         let wanted = wanted(*way);
-        assert_eq!(way.ask(&visionary).await.end, wanted.end, "{way:?}");
+        assert_eq!(way.request(&visionary).await.end, wanted.end, "{way:?}");
         counts = counts.and(wanted.counts);
         accounted_as(&visionary, counts, &format!("after {way:?}")).await;
     }
     visionary
 }
 
-/// Waits until nothing is reserved, then at most 10 seconds for the counts: a reservation's money and its
-/// image are given back at the same time, and either may be first.
+/// Waits until nothing is reserved, then at most 10 s for the counts: the money and the image of a
+/// reservation are given back in parallel.
 pub(crate) async fn accounted_as(visionary: &Visionary, wanted: Counts, when: &str) {
     visionary.accounted().await;
-    let look = async || (Counts::of(visionary).await == wanted).then_some(());
-    let came = tokio::time::timeout(Duration::from_secs(10), eventually(look)).await;
-    if came.is_err() {
-        assert_eq!(Counts::of(visionary).await, wanted, "{when}");
-    }
+    let what = format!("{when} the counts are {wanted:?}");
+    let look = async || Counts::of(visionary).await;
+    eventually_within(Duration::from_secs(10), &what, look, |counts| *counts == wanted).await;
 }
 
 impl Counts {
@@ -95,7 +94,7 @@ impl Counts {
         }
     }
 
-    /// So many images, for each of which the provider was asked once.
+    /// Stored images that took one draw request each.
     pub(crate) fn of_images(count: usize) -> Self {
         Self { asked: count, drawn: count, listed: count, used: count as u64 }
     }
@@ -110,33 +109,34 @@ impl Counts {
     }
 }
 
-// What the rows need of the log is here, so that its words are in one place.
+// All log lines that the rows wait for are here.
 
-/// Resolves when so many such lines have been written.
+/// Resolves when this number of such lines is in the log.
 async fn logged(visionary: &Visionary, count: usize, what: &str, wanted: impl Fn(&LogLine) -> bool) {
     let logged = visionary.host.wait_for_logs(count, wanted);
     tokio::time::timeout(Duration::from_secs(60), logged).await.unwrap_or_else(|_| panic!("not logged: {what}"));
 }
 
-pub(crate) fn tells_of_no_connection(line: &LogLine) -> bool {
+pub(crate) fn is_unreachable(line: &LogLine) -> bool {
     line.text.contains("the provider cannot be reached")
 }
 
-/// Resolves when three tries have not reached the provider; `before` is how many lines said so earlier.
-/// The first two tries are always logged. The third comes within a second after that, and is waited for
-/// 3 seconds where it is not logged.
+/// Resolves when three tries have not reached the provider; `before` is the number of such lines from
+/// earlier requests. The first two tries are always logged. The third follows within 1 s and may not be
+/// logged, so this waits at most 3 s for it.
 pub(crate) async fn unreachable(visionary: &Visionary, before: usize) {
-    logged(visionary, before + 2, "two tries", tells_of_no_connection).await;
-    let third = visionary.host.wait_for_logs(before + 3, tells_of_no_connection);
+    logged(visionary, before + 2, "two tries", is_unreachable).await;
+    let third = visionary.host.wait_for_logs(before + 3, is_unreachable);
     let _ = tokio::time::timeout(Duration::from_secs(3), third).await;
 }
 
-/// Resolves when an image in the spool could not be stored once more.
+/// Resolves when an upload from the spool has failed again.
 pub(crate) async fn tried_again(visionary: &Visionary) {
-    logged(visionary, 1, "another try", |line| line.text.contains("cannot be stored yet")).await;
+    logged(visionary, 1, "another try", |line| line.text.contains("spooled_image_not_uploaded")).await;
 }
 
-pub(crate) async fn told_the_operator_of_403(visionary: &Visionary) {
+/// Resolves when the log has an error with the status 403 for the operator.
+pub(crate) async fn logged_403(visionary: &Visionary) {
     logged(visionary, 1, "an error with the status", |line| line.text.contains("ERROR") && line.text.contains("403"))
         .await;
 }

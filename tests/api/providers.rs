@@ -1,11 +1,11 @@
-//! Azure OpenAI and compatible servers, by settings alone.
+//! Azure OpenAI and compatible servers need settings only.
 
 use devkit::stand_ins::openai::{self, Dialect, Endpoint, Reply};
 use serde_json::json;
 
 use crate::harness::{API_KEY, Setup, Visionary};
 
-/// With deployments whose names say nothing.
+/// An app on Azure OpenAI. The deployments' names do not contain their models' names.
 async fn azure() -> Visionary {
     let models = vec!["images".to_owned(), "texts".to_owned()];
     let openai = openai::Options { dialect: Dialect::Azure, models, ..openai::Options::default() };
@@ -22,10 +22,14 @@ async fn azure() -> Visionary {
 #[tokio::test]
 async fn azure_draws_and_suggests_with_its_key_and_its_query() {
     let visionary = azure().await;
-    let answer = visionary.generate_json(&json!({"prompt": "a fox", "enhance": "rewrite"})).await;
-    assert_eq!((answer.status, &answer.json()["model"]), (200, &json!("images")), "{}", answer.body);
-    assert_eq!(answer.json()["enhancement"], "rewrite");
-    assert_eq!(visionary.get("/api/getChatGPTSuggestion").await.header("x-suggestion-source"), "model");
+
+    let body = json!({"prompt": "a fox", "enhance": "rewrite"});
+    let image = visionary.post_json(&body).accept_json().send().await;
+    let suggestion = visionary.get("/api/getChatGPTSuggestion").await;
+
+    assert_eq!((image.status, &image.json()["model"]), (200, &json!("images")), "{}", image.body);
+    assert_eq!(image.json()["enhancement"], "rewrite");
+    assert_eq!(suggestion.header("x-suggestion-source"), "model");
     visionary.openai.wait_for_requests(Endpoint::Models, 2).await;
     let requests =
         [Endpoint::Images, Endpoint::Responses, Endpoint::Models].map(|part| visionary.openai.requests(part));
@@ -36,24 +40,26 @@ async fn azure_draws_and_suggests_with_its_key_and_its_query() {
         assert!(request.uri.ends_with("?api-version=preview"), "{}", request.uri);
     }
     assert!(visionary.openai.requests(Endpoint::Images)[0].body.get("response_format").is_none());
-    let logged = visionary.host.logs().iter().any(|line| line.text.contains(API_KEY));
-    assert!(!logged, "the key is logged");
+    let is_logged = visionary.host.logs().iter().any(|line| line.text.contains(API_KEY));
+    assert!(!is_logged, "the key is logged");
 }
 
 #[tokio::test]
-async fn azures_refusals_are_told_as_what_they_are() {
+async fn azures_refusals_have_the_same_codes_as_openais() {
     let visionary = azure().await;
+
     let filtered = visionary.generate("a forbidden fox").await;
-    assert_eq!((filtered.status, filtered.header("x-error-code")), (422, "prompt_rejected"));
-    let webp = visionary.post(&json!({"prompt": "a fox", "outputFormat": "webp"})).await;
-    assert_eq!((webp.status, webp.header("x-error-code")), (400, "invalid_request"));
-    assert!(webp.body.contains("does not take this outputFormat"), "{}", webp.body);
+    let webp = visionary.post_json(&json!({"prompt": "a fox", "outputFormat": "webp"})).send().await;
+
+    assert_eq!(filtered.status_and_code(), (422, "prompt_rejected"));
+    assert_eq!(webp.status_and_code(), (400, "invalid_request"));
+    assert!(webp.body.contains("does not support this outputFormat"), "{}", webp.body);
     assert!(visionary.openai.images_drawn().is_empty());
     assert_eq!(visionary.get("/api/quota").await.json()["used"], 0, "neither counts");
 }
 
-/// The deployments' names say nothing of their models: one that cannot be told not to reason is asked
-/// without from then on, and none is believed to be gone.
+/// The app cannot know the model behind a deployment. A model that refuses the reasoning parameter gets
+/// no such parameter from then on, and a deployment that the model list lacks is not gone.
 #[tokio::test]
 async fn a_deployment_of_an_older_model_writes_and_draws() {
     let openai = openai::Options {
@@ -67,14 +73,19 @@ async fn a_deployment_of_an_older_model_writes_and_draws() {
         .set("OPENAI_TEXT_MODEL", "texts-4.1")
         .start()
         .await;
+
     for _ in 0..2 {
         let answer = visionary.get("/api/getChatGPTSuggestion?about=a%20fox").await;
         assert_eq!(answer.header("x-suggestion-source"), "model", "{}", answer.body);
     }
-    assert_eq!(visionary.openai.requests(Endpoint::Responses).len(), 3, "refused once");
+    assert_eq!(visionary.openai.requests(Endpoint::Responses).len(), 3, "the first request is refused and repeated");
     visionary.openai.wait_for_requests(Endpoint::Models, 2).await;
     assert_eq!(visionary.get("/api/health").await.json()["status"], "ok");
-    // A size that the model behind it does not draw is the caller's to change.
+}
+
+#[tokio::test]
+async fn a_size_that_the_deployments_model_does_not_support_is_400() {
+    let visionary = azure().await;
     visionary.openai.script(
         Endpoint::Images,
         Reply::json(
@@ -82,13 +93,16 @@ async fn a_deployment_of_an_older_model_writes_and_draws() {
             &json!({"error": {"code": "invalid_value", "param": "size", "type": "invalid_request_error"}}),
         ),
     );
-    let answer = visionary.post(&json!({"prompt": "a fox", "size": "1792x1024"})).await;
-    assert_eq!((answer.status, answer.header("x-error-code")), (400, "invalid_request"), "{}", answer.body);
+
+    let answer = visionary.post_json(&json!({"prompt": "a fox", "size": "1792x1024"})).send().await;
+
+    assert_eq!(answer.status_and_code(), (400, "invalid_request"), "{}", answer.body);
 }
 
 #[tokio::test]
-async fn each_shape_of_a_content_filters_refusal_is_understood() {
+async fn each_form_of_the_content_filters_refusal_is_prompt_rejected() {
     let visionary = azure().await;
+
     for error in [
         json!({"code": "contentFilter", "param": "prompt", "type": null}),
         json!({"code": "content_filter", "innererror": {"code": "ResponsibleAIPolicyViolation"}}),
@@ -97,12 +111,12 @@ async fn each_shape_of_a_content_filters_refusal_is_understood() {
     ] {
         visionary.openai.script(Endpoint::Images, Reply::json(400, &json!({"error": error})));
         let answer = visionary.generate("a fox").await;
-        assert_eq!((answer.status, answer.header("x-error-code")), (422, "prompt_rejected"), "{error}");
+        assert_eq!(answer.status_and_code(), (422, "prompt_rejected"), "{error}");
     }
 }
 
 #[tokio::test]
-async fn a_compatible_server_with_dall_e_and_the_old_text_apis_works_by_settings() {
+async fn a_compatible_server_with_dall_e_and_the_old_text_api_needs_settings_only() {
     let openai = openai::Options {
         dialect: Dialect::Compatible,
         models: vec!["dall-e-3".to_owned(), "gpt-3.5-turbo-instruct".to_owned()],
@@ -113,15 +127,19 @@ async fn a_compatible_server_with_dall_e_and_the_old_text_apis_works_by_settings
         .set("OPENAI_TEXT_MODEL", "gpt-3.5-turbo-instruct")
         .start()
         .await;
-    let answer = visionary.generate_json(&json!({"prompt": "a fox", "quality": "hd", "style": "vivid"})).await;
-    assert_eq!((answer.status, &answer.json()["quality"]), (200, &json!("hd")), "{}", answer.body);
-    assert_eq!(visionary.get("/api/getChatGPTSuggestion").await.header("x-suggestion-source"), "model");
+
+    let body = json!({"prompt": "a fox", "quality": "hd", "style": "vivid"});
+    let image = visionary.post_json(&body).accept_json().send().await;
+    let suggestion = visionary.get("/api/getChatGPTSuggestion").await;
+
+    assert_eq!((image.status, &image.json()["quality"]), (200, &json!("hd")), "{}", image.body);
+    assert_eq!(suggestion.header("x-suggestion-source"), "model");
 }
 
 #[tokio::test]
-async fn a_key_in_the_wrong_header_is_the_operators_to_change() {
-    let setup = Setup::default().set("OPENAI_AUTH", "api-key");
-    let answer = setup.start().await.generate("a fox").await;
-    assert_eq!((answer.status, answer.header("x-error-code")), (502, "provider_misconfigured"));
+async fn a_key_in_the_wrong_header_names_the_setting() {
+    let visionary = Setup::default().set("OPENAI_AUTH", "api-key").start().await;
+    let answer = visionary.generate("a fox").await;
+    assert_eq!(answer.status_and_code(), (502, "provider_misconfigured"));
     assert!(answer.body.contains("OPENAI_API_KEY"), "{}", answer.body);
 }

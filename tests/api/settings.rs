@@ -1,4 +1,4 @@
-//! A wrong setting stops the start with one line that names it and never its value.
+//! A wrong setting ends the process at its start with one line that names the setting, never its value.
 
 use std::process::Command;
 
@@ -6,12 +6,13 @@ use visionary::config::Config;
 
 use crate::harness::handler;
 
-const ENOUGH: [(&str, &str); 2] = [("OPENAI_API_KEY", "key"), ("AzureWebJobsStorage", "UseDevelopmentStorage=true")];
+const REQUIRED: [(&str, &str); 2] = [("OPENAI_API_KEY", "key"), ("AzureWebJobsStorage", "UseDevelopmentStorage=true")];
 
+/// The configuration of the required settings with these changes.
 fn read(changes: &[(&str, &str)]) -> Result<Config, String> {
     let lookup = |name: &str| {
         let changed = changes.iter().find(|(known, _)| *known == name);
-        changed.or(ENOUGH.iter().find(|(known, _)| *known == name)).map(|(_, value)| (*value).to_owned())
+        changed.or(REQUIRED.iter().find(|(known, _)| *known == name)).map(|(_, value)| (*value).to_owned())
     };
     Config::from_vars(lookup).map_err(|error| error.to_string())
 }
@@ -76,6 +77,7 @@ fn each_wrong_setting_is_named() {
         (&[("FUNCTIONS_CUSTOMHANDLER_PORT", "secret-value")], "FUNCTIONS_CUSTOMHANDLER_PORT is malformed"),
         (&[("RUST_LOG", "@Microsoft.KeyVault(secret-value)")], "RUST_LOG is an unresolved"),
     ];
+
     for (changes, wanted) in cases {
         let error = read(changes).map(|_| ()).expect_err(wanted);
         assert!(error.starts_with(wanted), "{error}");
@@ -84,7 +86,7 @@ fn each_wrong_setting_is_named() {
 }
 
 #[test]
-fn the_originals_names_and_every_form_of_account_work() {
+fn the_names_of_the_original_app_are_accepted() {
     let original = read(&[
         ("OPENAI_API_KEY", ""),
         ("OPEN_AI_KEY", "k"),
@@ -98,6 +100,10 @@ fn the_originals_names_and_every_form_of_account_work() {
     let same_twice =
         [("OPENAI_API_KEY", "k"), ("OPEN_AI_KEY", "k"), ("OPENAI_ORG_ID", "o"), ("OPEN_AI_ORGANIZATION", "o")];
     assert!(read(&same_twice).is_ok());
+}
+
+#[test]
+fn each_form_of_connection_string_is_accepted() {
     for (connection_string, endpoint) in [
         ("UseDevelopmentStorage=true", "http://127.0.0.1:10000/devstoreaccount1"),
         ("AccountName=abc;AccountKey=c2VjcmV0", "https://abc.blob.core.windows.net/"),
@@ -117,22 +123,24 @@ fn the_originals_names_and_every_form_of_account_work() {
 }
 
 #[test]
-fn secrets_do_not_show_when_the_settings_are_printed() {
+fn printed_settings_show_no_secret() {
     let config = read(&[("OPENAI_API_KEY", "sk-secret"), ("accountName", "abc"), ("accountKey", "c2VjcmV0")]).unwrap();
     let printed = format!("{config:?}");
     assert!(!printed.contains("sk-secret") && !printed.contains("c2VjcmV0"), "{printed}");
 }
 
 #[test]
-fn a_wrong_setting_stops_the_process_with_exit_code_1_and_one_line() {
+fn a_wrong_setting_ends_the_process_with_exit_code_1_and_one_line() {
     for (name, value, wanted) in [
         ("OPENAI_API_KEY", "", "OPENAI_API_KEY is missing"),
         ("accountKey", "secret-value", "accountName is missing"),
         ("RUST_LOG", "secret-value==,", "RUST_LOG is malformed"),
     ] {
         let mut command = Command::new(handler());
-        command.env_clear().envs(ENOUGH).env("FUNCTIONS_CUSTOMHANDLER_PORT", "0").env(name, value);
+        command.env_clear().envs(REQUIRED).env("FUNCTIONS_CUSTOMHANDLER_PORT", "0").env(name, value);
+
         let output = command.output().expect("the handler starts");
+
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{error}");
         assert!(error.starts_with(wanted) && error.lines().count() == 1, "{error}");
@@ -141,12 +149,14 @@ fn a_wrong_setting_stops_the_process_with_exit_code_1_and_one_line() {
 }
 
 #[test]
-fn a_port_that_is_taken_stops_the_process_with_exit_code_1() {
+fn a_port_in_use_ends_the_process_with_exit_code_1() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let mut command = Command::new(handler());
-    command.env_clear().envs(ENOUGH).env("FUNCTIONS_CUSTOMHANDLER_PORT", &port);
+    command.env_clear().envs(REQUIRED).env("FUNCTIONS_CUSTOMHANDLER_PORT", &port);
+
     let output = command.output().expect("the handler starts");
+
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stderr).unwrap().contains("FUNCTIONS_CUSTOMHANDLER_PORT"));
 }

@@ -1,4 +1,4 @@
-//! Reads server-sent events as they come.
+//! A reader of server-sent events.
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -6,14 +6,14 @@ use futures_util::stream::BoxStream;
 use reqwest::Response;
 use serde_json::Value;
 
-/// One event, or a comment.
+/// One event or one comment.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Sent {
     Event(String, Value),
     Comment,
 }
 
-/// An answer's events.
+/// The events of an answer.
 pub(crate) struct Events {
     chunks: BoxStream<'static, reqwest::Result<Bytes>>,
     text: String,
@@ -27,7 +27,7 @@ impl Events {
         Self { chunks: answer.bytes_stream().boxed(), text: String::new() }
     }
 
-    /// The next; `None` at the end.
+    /// The next event or comment; `None` at the end.
     pub(crate) async fn sent(&mut self) -> Option<Sent> {
         loop {
             if let Some((block, rest)) = self.text.split_once("\n\n") {
@@ -43,11 +43,11 @@ impl Events {
                 });
             }
             let chunk = self.chunks.next().await?.expect("the stream does not break");
-            self.text.push_str(std::str::from_utf8(&chunk).expect("UTF-8, in whole events"));
+            self.text.push_str(std::str::from_utf8(&chunk).expect("a chunk of whole UTF-8 characters"));
         }
     }
 
-    /// The next event that is no comment.
+    /// The next event; comments are skipped.
     pub(crate) async fn next(&mut self) -> Option<(String, Value)> {
         loop {
             match self.sent().await? {
@@ -57,17 +57,17 @@ impl Events {
         }
     }
 
-    /// The next event of that name.
+    /// The next event of this name; other events are skipped.
     pub(crate) async fn until(&mut self, wanted: &str) -> Value {
         loop {
-            let (name, data) = self.next().await.unwrap_or_else(|| panic!("the end came before {wanted}"));
+            let (name, data) = self.next().await.unwrap_or_else(|| panic!("the stream ended without {wanted}"));
             if name == wanted {
                 return data;
             }
         }
     }
 
-    /// The names of all that is left.
+    /// All remaining events.
     pub(crate) async fn rest(&mut self) -> Vec<(String, Value)> {
         let mut all = Vec::new();
         while let Some(event) = self.next().await {
