@@ -1,14 +1,12 @@
-//! The arrows between the modules, and the files that must agree with each other.
+//! The dependencies between the modules, and the files that must agree with each other.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test that fails panics")]
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use visionary::config::Config;
 use visionary::functions::{FUNCTIONS, QUEUE_FUNCTIONS};
 
 fn root() -> PathBuf {
@@ -20,7 +18,7 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.ends_with("tests") || path.ends_with("tests.rs") {
-            // They may look anywhere.
+            // Unit tests may use all modules.
         } else if path.is_dir() {
             files.extend(rust_files(&path));
         } else if path.extension().is_some_and(|extension| extension == "rs") {
@@ -30,7 +28,7 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The modules of each floor, top to bottom, as the list in `lib.rs` has them.
+/// The modules of each layer, top to bottom, from the list in `lib.rs`.
 fn layers() -> Vec<BTreeSet<String>> {
     let library = fs::read_to_string(root().join("src/lib.rs")).unwrap();
     let declared: BTreeSet<String> = declared(&library);
@@ -45,7 +43,7 @@ fn layers() -> Vec<BTreeSet<String>> {
     layers
 }
 
-/// The modules that a source declares.
+/// The modules that a source file declares.
 fn declared(source: &str) -> BTreeSet<String> {
     let declaration = |line: &str| {
         let line = line.trim_start_matches("pub ").trim_start_matches("pub(crate) ");
@@ -54,10 +52,11 @@ fn declared(source: &str) -> BTreeSet<String> {
     source.lines().filter_map(declaration).collect()
 }
 
-/// A file of `src`, by the path of its module.
+/// A file of `src`.
 struct File {
+    /// The path of its module.
     module: Vec<String>,
-    /// Without comments and tests.
+    /// The source without comments and tests.
     code: String,
     declared: BTreeSet<String>,
 }
@@ -105,7 +104,7 @@ fn expand(tree: &str) -> Vec<String> {
 }
 
 impl File {
-    /// The `use` declarations, and whether each only passes names on.
+    /// The paths of the `use` declarations, and whether each is a re-export.
     fn uses(&self) -> Vec<(String, bool)> {
         let mut uses = Vec::new();
         for statement in self.code.split(';') {
@@ -115,13 +114,13 @@ impl File {
             }) else {
                 continue;
             };
-            let passes_on = statement[..at].trim().ends_with("pub") || statement[..at].trim().ends_with("pub(crate)");
-            uses.extend(expand(&statement[at + 4..]).into_iter().map(|path| (path, passes_on)));
+            let is_reexport = statement[..at].trim().ends_with("pub") || statement[..at].trim().ends_with("pub(crate)");
+            uses.extend(expand(&statement[at + 4..]).into_iter().map(|path| (path, is_reexport)));
         }
         uses
     }
 
-    /// Paths in the code, outside of `use` declarations too.
+    /// The paths in the code, inside and outside of `use` declarations.
     fn paths(&self) -> Vec<String> {
         let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
         let words = self.code.split(|c: char| !is_path(c)).filter(|word| word.contains("::"));
@@ -129,7 +128,7 @@ impl File {
         words.map(str::to_owned).collect()
     }
 
-    /// A path from the root of the crate; `None` where it does not lead to a file of ours.
+    /// A path from the root of the crate; `None` if it leads to another crate.
     fn absolute(&self, path: &str) -> Option<Vec<String>> {
         let segments: Vec<String> = path.split("::").map(str::to_owned).collect();
         let (first, rest) = segments.split_first()?;
@@ -146,21 +145,21 @@ impl File {
     }
 }
 
-/// Which file uses which. A name that a folder's own file passes on is used where it is from.
+/// The files that each file uses. A re-exported name counts as a use of the file that defines it.
 fn edges(files: &[File]) -> BTreeMap<Vec<String>, BTreeSet<Vec<String>>> {
-    let mut passed_on = BTreeMap::new();
+    let mut reexported = BTreeMap::new();
     for file in files {
-        for (path, _) in file.uses().into_iter().filter(|(_, passes_on)| *passes_on) {
+        for (path, _) in file.uses().into_iter().filter(|(_, is_reexport)| *is_reexport) {
             if let (Some(name), Some(target)) = (path.split("::").last(), file.absolute(&path)) {
                 let mut public = file.module.clone();
                 public.push(name.to_owned());
-                passed_on.insert(public, target);
+                reexported.insert(public, target);
             }
         }
     }
     let resolve = |mut path: Vec<String>| {
         for length in (0..=path.len()).rev() {
-            if let Some(target) = passed_on.get(&path[..length]) {
+            if let Some(target) = reexported.get(&path[..length]) {
                 path = target.clone();
                 break;
             }
@@ -172,24 +171,23 @@ fn edges(files: &[File]) -> BTreeMap<Vec<String>, BTreeSet<Vec<String>>> {
     };
     let mut edges: BTreeMap<Vec<String>, BTreeSet<Vec<String>>> = BTreeMap::new();
     for file in files.iter().filter(|file| !file.module.is_empty()) {
-        let imported = file.uses().into_iter().filter(|(_, passes_on)| !passes_on).map(|(path, _)| path);
+        let imported = file.uses().into_iter().filter(|(_, is_reexport)| !is_reexport).map(|(path, _)| path);
         let targets = imported.chain(file.paths()).filter_map(|path| Some(resolve(file.absolute(&path)?)));
         let targets = targets.filter(|target| *target != file.module && !target.is_empty());
-        let passes_on: BTreeSet<Vec<String>> = file
+        let reexports: BTreeSet<Vec<String>> = file
             .uses()
             .into_iter()
-            .filter(|(_, passes_on)| *passes_on)
+            .filter(|(_, is_reexport)| *is_reexport)
             .filter_map(|(path, _)| Some(resolve(file.absolute(&path)?)))
             .collect();
         let mentioned: BTreeSet<Vec<String>> = targets.collect();
-        // What is passed on and not used otherwise is no use.
+        // A re-export alone does not count as a use.
         let used = mentioned.into_iter().filter(|target| {
             let name = format!("{}::", target.last().unwrap());
-            !passes_on.contains(target)
-                || file
-                    .uses()
-                    .iter()
-                    .any(|(path, passes_on)| !passes_on && file.absolute(path).map(&resolve) == Some(target.clone()))
+            !reexports.contains(target)
+                || file.uses().iter().any(|(path, is_reexport)| {
+                    !is_reexport && file.absolute(path).map(&resolve) == Some(target.clone())
+                })
                 || file.code.lines().any(|line| !line.contains("use ") && line.contains(&name))
         });
         edges.insert(file.module.clone(), used.collect());
@@ -202,39 +200,39 @@ fn no_module_calls_up() {
     let layers = layers();
     let layer = |module: &str| {
         let found = layers.iter().position(|layer| layer.contains(module));
-        found.unwrap_or_else(|| panic!("{module} is on no floor: put it into the list in src/lib.rs"))
+        found.unwrap_or_else(|| panic!("{module} is in no layer: add it to the list in src/lib.rs"))
     };
     let edges = edges(&files());
-    assert!(edges.len() > 30, "the sources were found");
+    assert!(edges.len() > 30, "at least 30 source files must be found");
     for (file, used) in &edges {
         for target in used {
             let allowed = target[0] == file[0] || layer(&target[0]) > layer(&file[0]);
             assert!(allowed, "{} uses {}, which is not below it", file.join("/"), target.join("/"));
         }
     }
-    assert!(layers.iter().map(BTreeSet::len).sum::<usize>() <= 20, "a newcomer can hold the names at the top in mind");
+    assert!(layers.iter().map(BTreeSet::len).sum::<usize>() <= 20, "src may have at most 20 modules");
 }
 
 #[test]
-fn no_file_uses_itself_in_a_circle() {
+fn no_file_depends_on_itself_through_other_files() {
     let edges = edges(&files());
     let mut done = BTreeSet::new();
     fn follow<'a>(
         file: &'a Vec<String>,
         edges: &'a BTreeMap<Vec<String>, BTreeSet<Vec<String>>>,
-        way: &mut Vec<&'a Vec<String>>,
+        path: &mut Vec<&'a Vec<String>>,
         done: &mut BTreeSet<&'a Vec<String>>,
     ) {
-        if let Some(at) = way.iter().position(|before| *before == file) {
-            let circle: Vec<String> = way[at..].iter().map(|module| module.join("/")).collect();
-            panic!("a circle: {} and back", circle.join(" uses "));
+        if let Some(at) = path.iter().position(|before| *before == file) {
+            let cycle: Vec<String> = path[at..].iter().map(|module| module.join("/")).collect();
+            panic!("a dependency cycle: {} and back", cycle.join(" uses "));
         }
         if !done.contains(file) {
-            way.push(file);
+            path.push(file);
             for target in edges.get(file).into_iter().flatten() {
-                follow(target, edges, way, done);
+                follow(target, edges, path, done);
             }
-            way.pop();
+            path.pop();
             done.insert(file);
         }
     }
@@ -253,7 +251,7 @@ fn no_file_is_longer_than_400_lines() {
 }
 
 #[test]
-fn sdk_types_stay_in_one_folder() {
+fn only_the_azure_folder_uses_the_storage_sdk() {
     let src = root().join("src");
     let with_sdk: BTreeSet<_> =
         rust_files(&src).into_iter().filter(|file| fs::read_to_string(file).unwrap().contains("azure_")).collect();
@@ -289,7 +287,11 @@ fn each_function_folder_agrees_with_the_route_table() {
         assert_eq!(methods, function.methods, "{}", function.name);
         let below = format!("{}/{{*rest}}", function.name);
         let route = trigger["route"].as_str();
-        assert!(route.is_none_or(|route| route == below), "the address is the folder's name: {}", function.name);
+        assert!(
+            route.is_none_or(|route| route == below),
+            "the route must begin with the folder's name: {}",
+            function.name
+        );
     }
     for (name, queue) in QUEUE_FUNCTIONS {
         let text = fs::read_to_string(root().join(name).join("function.json")).unwrap();
@@ -302,35 +304,4 @@ fn each_function_folder_agrees_with_the_route_table() {
             })
         );
     }
-}
-
-#[test]
-fn the_readme_and_the_example_name_exactly_the_settings_that_are_read() {
-    let asked = RefCell::new(BTreeSet::new());
-    // Enough for every setting to be asked for.
-    let known = |name: &str| {
-        asked.borrow_mut().insert(name.to_owned());
-        match name {
-            "OPENAI_API_KEY" => Some("key".to_owned()),
-            "AzureWebJobsStorage" => Some("UseDevelopmentStorage=true".to_owned()),
-            _ => None,
-        }
-    };
-    Config::from_vars(known).unwrap();
-    let asked = asked.into_inner();
-
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let table = readme.split("## Settings").nth(1).unwrap().split("\n## ").next().unwrap();
-    let rows = table.lines().filter(|line| line.starts_with("| `"));
-    let in_readme: BTreeSet<String> =
-        rows.flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2).map(str::to_owned)).collect();
-    assert_eq!(in_readme, asked, "README.md, Settings");
-
-    let example = fs::read_to_string(root().join("local.settings.json.example")).unwrap();
-    let example: Value = serde_json::from_str(&example).unwrap();
-    let hosts = |name: &String| name == "FUNCTIONS_WORKER_RUNTIME" || name.starts_with("AzureFunctionsJobHost__");
-    let in_example: BTreeSet<String> =
-        example["Values"].as_object().unwrap().keys().filter(|name| !hosts(name)).cloned().collect();
-    assert_eq!(in_example, asked, "local.settings.json.example");
-    assert!(Config::from_vars(|name| example["Values"][name].as_str().map(str::to_owned)).is_ok());
 }
