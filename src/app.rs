@@ -1,4 +1,4 @@
-//! The services that requests work with.
+//! The services and settings that requests share.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -13,34 +13,36 @@ use crate::prompts::Suggestions;
 
 pub use crate::generation::Clock;
 
-/// The services and settings, shared by all requests.
+/// The services and settings that all requests share.
 pub struct App {
     pub(crate) openai: OpenAi,
     pub(crate) gallery: Gallery,
     pub(crate) generations: Arc<Generations>,
     pub(crate) suggestions: Suggestions,
     pub(crate) callers: Callers,
-    /// How prompts are enhanced where a request does not say.
+    /// The enhancement for requests without `enhance`.
     pub(crate) enhancement: PromptEnhancement,
-    /// A synchronous request that takes longer is answered with a job.
+    /// A synchronous request that takes longer is handed over: it becomes a job.
     pub(crate) sync_limit: Duration,
-    /// What is known of the configured models.
+    /// The configured models and their last known states.
     pub(crate) models: Mutex<Vec<KnownModel>>,
-    /// When storage and the spool were looked at for the app's health, whether storage answered and
-    /// how many images waited; others who ask meanwhile wait for the same look.
+    /// The last health check: its time, whether storage answered, and the number of images in the
+    /// spool (`None` if the spool cannot be read). The lock is held during a check, so that requests
+    /// at the same time share it.
     pub(crate) looked: tokio::sync::Mutex<Option<(Instant, bool, Option<usize>)>>,
+    /// The start of the process.
     pub(crate) started: Instant,
     pub(crate) clock: Clock,
 }
 
-/// A model that is configured, and what is known of it.
+/// A configured model and its last known state.
 #[derive(Debug, Clone)]
 pub(crate) struct KnownModel {
-    /// Where it is configured.
+    /// The name of the setting.
     pub(crate) setting: &'static str,
-    /// Its name.
+    /// The model's name.
     pub(crate) model: String,
-    /// What the provider said last.
+    /// The provider's last answer about the model.
     pub(crate) state: ModelState,
 }
 
@@ -50,25 +52,25 @@ impl KnownModel {
     }
 }
 
-/// The app could not be put together.
+/// Why [`App::new`] failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// TLS is missing something.
+    /// The HTTP client could not be built, for example because TLS could not be set up.
     #[error("the HTTP client could not be set up")]
     Http(#[source] reqwest::Error),
-    /// The folder is not ours to use.
-    #[error("SPOOL_DIR cannot be used: it must be a folder that can be written, or be possible to make")]
+    /// The spool's folder cannot be created or used.
+    #[error("SPOOL_DIR cannot be used: it must be a writable folder, or a folder that can be created")]
     Spool(#[from] SpoolError),
 }
 
 impl App {
-    /// Connects nothing yet: services are reached when a request needs them.
+    /// Builds the services. No connection is made before a request needs it.
     ///
     /// # Errors
-    /// If the HTTP client's TLS cannot be set up, or the spool's folder cannot be made.
+    /// See [`Error`].
     pub fn new(config: &Config, clock: Clock) -> Result<Self, Error> {
-        // One client for all outside calls. The total timeout is the storage services'; calls to the
-        // provider state their own. Redirects are never followed: they would carry keys along.
+        // All services share one client. Its total timeout is for storage; calls to the provider set
+        // their own. Redirects are not followed, because they could send keys to another server.
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(5))
             .timeout(Duration::from_secs(60))

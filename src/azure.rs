@@ -1,5 +1,5 @@
-//! The storage account: its blobs, its queue, its table. No SDK type leaves this folder, and no SDK
-//! error is shown or logged as it is: its text can hold headers, signatures and whole bodies.
+//! The clients of the storage account: blobs, queue and table. No SDK type leaves this folder. An SDK error
+//! is neither shown nor logged, because its text can contain headers, signatures and whole bodies.
 
 mod client;
 mod container;

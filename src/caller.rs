@@ -1,4 +1,5 @@
-//! Who asks: the signed-in user, the user that a trusted front end names, or an address.
+//! The caller of a request: the signed-in user, the user that a trusted front end names, or the
+//! client's address.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -8,29 +9,29 @@ use serde::{Deserialize, Serialize};
 use crate::config::Config;
 use crate::digest::Digests;
 
-/// Set by the platform; a client's own is removed only while App Service authentication is on
+/// The signed-in user's id, set by App Service authentication. The platform removes a client's own
+/// header only while authentication is on
 /// (<https://learn.microsoft.com/azure/app-service/configure-authentication-user-identities>).
 const PRINCIPAL_ID: HeaderName = HeaderName::from_static("x-ms-client-principal-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// One who asks, as a keyed digest: what is stored names nobody.
+/// The caller of a request, as a keyed digest: storage never holds a user's id or address.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Caller(String);
 
 impl Caller {
-    /// A caller of a test's.
     #[cfg(test)]
     pub(crate) fn named(name: &str) -> Self {
         Self(name.to_owned())
     }
 
-    /// 64 hexadecimal digits.
+    /// The digest: 64 hexadecimal digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Tells callers apart.
+/// Identifies the caller of a request by its headers.
 #[derive(Debug, Clone)]
 pub(crate) struct Callers {
     authentication: bool,
@@ -59,10 +60,11 @@ impl Callers {
     }
 }
 
-/// The address that the platform saw: the last entry of the last X-Forwarded-For, because those
-/// before it are the client's own words. Of IPv6 the network: a household has a /64 to itself.
+/// The client's address: the last entry of the last X-Forwarded-For. The platform appends that entry;
+/// the client can forge all entries before it. An IPv6 address is cut to its /64 network, because one
+/// household usually has a whole /64.
 fn address(headers: &HeaderMap) -> Option<IpAddr> {
-    // Those words may be no text.
+    // The entries that the client sent may not be valid UTF-8, so only the last one is decoded.
     let last = headers.get_all(FORWARDED_FOR).iter().next_back()?.as_bytes().rsplit(|byte| *byte == b',').next()?;
     let last = std::str::from_utf8(last).ok()?.trim();
     let bare = last.trim_start_matches('[').trim_end_matches(']');
@@ -78,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_address_is_the_callers_without_its_port_and_of_ipv6_the_network() {
+    fn the_last_address_counts_without_its_port_and_an_ipv6_address_is_cut_to_its_network() {
         for (values, wanted) in [
             (vec!["203.0.113.7"], Some("203.0.113.7")),
             (vec!["203.0.113.7:51234"], Some("203.0.113.7")),

@@ -1,7 +1,7 @@
-//! The settings: every environment variable this program reads, parsed once at the start.
+//! The settings: all environment variables that the app reads, parsed once at the start.
 //!
 //! [`Config::from_vars`] is the only reader of the environment. A blank variable counts as unset,
-//! as an app setting that somebody emptied in the portal does.
+//! because an app setting can be emptied in the Azure portal without being deleted.
 
 mod limits;
 mod sas;
@@ -21,71 +21,74 @@ pub use storage::{ServiceConfig, StorageConfig};
 
 pub(crate) use limits::micro_usd;
 
-/// Everything that can be set.
+/// All settings.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// `FUNCTIONS_CUSTOMHANDLER_PORT` (3000): the port on 127.0.0.1, given by the Functions host.
+    /// `FUNCTIONS_CUSTOMHANDLER_PORT` (3000): the port on 127.0.0.1, set by the Functions host.
     pub port: u16,
-    /// `RUST_LOG` (`info`): what is logged, in the syntax of `tracing_subscriber::filter::Targets`.
+    /// `RUST_LOG` (`info`): the log filter, in the syntax of `tracing_subscriber::filter::Targets`.
     pub log_filter: String,
-    /// `MAX_CONCURRENT_GENERATIONS` (16): how many images one process has drawn at a time.
+    /// `MAX_CONCURRENT_GENERATIONS` (16): images that one process draws at the same time.
     pub max_concurrent_generations: usize,
-    /// `SPOOL_DIR` (below the system's temporary folder, one for each container): where paid images
-    /// are safe until they are uploaded.
+    /// `SPOOL_DIR` (a folder for each container, below the system's temporary folder): the folder for
+    /// paid images until they are uploaded.
     pub spool_dir: PathBuf,
-    /// `WEBSITE_AUTH_ENABLED` (false): set by the platform while App Service authentication is on, so
-    /// that the user it names can be believed.
+    /// `WEBSITE_AUTH_ENABLED` (false): set by the platform while App Service authentication is on. Only
+    /// then is the platform's user header trustworthy.
     pub authentication: bool,
-    /// `QUOTA_USER_HEADER` (none): the header in which a front end that calls from its own server
-    /// names its user. Anybody who can call the app can send it.
+    /// `QUOTA_USER_HEADER` (none): the header in which a front end's own server names its user. Every
+    /// client that can reach the app can forge it.
     pub user_header: Option<HeaderName>,
-    /// `PROMPT_ENHANCEMENT` (`off`): how prompts are enhanced where a request does not say.
+    /// `PROMPT_ENHANCEMENT` (`off`): the enhancement for requests without `enhance`.
     pub enhancement: PromptEnhancement,
-    /// `SUGGESTION_TIMEOUT_MS` (4000): so long a suggestion waits for the text model.
+    /// `SUGGESTION_TIMEOUT_MS` (4000): how long a suggestion waits for the text model, in
+    /// milliseconds.
     pub suggestion_timeout: Duration,
-    /// `MODERATION` (`off`): whether the provider's moderation endpoint is asked before anything is paid.
+    /// `MODERATION` (`off`): whether the provider's moderation endpoint checks each prompt before it is
+    /// drawn.
     pub moderation: bool,
-    /// What may be spent.
+    /// The quota, the budget and the prices.
     pub limits: LimitsConfig,
     /// The provider of images and suggestions.
     pub openai: OpenAiConfig,
-    /// The storage account.
+    /// The storage account and container of the images.
     pub storage: StorageConfig,
-    /// Where the records of generations are kept.
+    /// The Table service for the records of generations.
     pub state: ServiceConfig,
-    /// Where jobs are queued; `None` without a connection string in `AzureWebJobsStorage`.
+    /// The Queue service for jobs; `None` without a connection string in `AzureWebJobsStorage`.
     pub queue: Option<ServiceConfig>,
-    /// `SYNC_LIMIT_SECONDS` (215): a synchronous request that takes longer is answered with a job.
-    /// Azure's front end ends those that have no answer after 230 s.
+    /// `SYNC_LIMIT_SECONDS` (215): a synchronous request that takes longer becomes a job. Azure's front
+    /// end closes requests without an answer after 230 s.
     pub sync_limit: Duration,
-    /// The tokens that are handed out.
+    /// The SAS tokens for clients.
     pub sas: SasConfig,
 }
 
-/// Where images and suggestions come from.
+/// The settings of the provider.
 #[derive(Debug, Clone)]
 pub struct OpenAiConfig {
-    /// `OPENAI_API_KEY`, or the original's `OPEN_AI_KEY`. Required.
+    /// `OPENAI_API_KEY`, or `OPEN_AI_KEY` as in VisionaryAI. Required.
     pub api_key: SecretString,
-    /// `OPENAI_AUTH` (`bearer`): the header that the key is sent in.
+    /// `OPENAI_AUTH` (`bearer`): the header for the key.
     pub auth: OpenAiAuth,
-    /// `OPENAI_ORG_ID`, or the original's `OPEN_AI_ORGANIZATION`: billed organisation.
+    /// `OPENAI_ORG_ID` (none), or `OPEN_AI_ORGANIZATION` as in VisionaryAI: the organisation that pays.
     pub organization: Option<String>,
-    /// `OPENAI_PROJECT_ID`: billed project.
+    /// `OPENAI_PROJECT_ID` (none): the project that pays.
     pub project: Option<String>,
-    /// `OPENAI_BASE_URL` (`https://api.openai.com/v1`); a query string in it is kept.
+    /// `OPENAI_BASE_URL` (`https://api.openai.com/v1`): the API's base URL; its query string is kept.
     pub base_url: Url,
-    /// `OPENAI_IMAGE_MODEL` (`gpt-image-2.5-flare`), or a deployment's name.
+    /// `OPENAI_IMAGE_MODEL` (`gpt-image-2.5-flare`): the image model's or deployment's name.
     pub image_model: String,
-    /// `OPENAI_IMAGE_FALLBACKS` (none): models to try, in order, when the one before is gone.
+    /// `OPENAI_IMAGE_FALLBACKS` (none): the image models to try, in order, when the provider no longer
+    /// has the one before.
     pub image_fallbacks: Vec<String>,
-    /// `OPENAI_TEXT_MODEL` (`gpt-6-luna`), or a deployment's name.
+    /// `OPENAI_TEXT_MODEL` (`gpt-6-luna`): the text model's or deployment's name.
     pub text_model: String,
-    /// `OPENAI_IMAGE_WIRE` (`auto`): the dialect of the image endpoint.
+    /// `OPENAI_IMAGE_WIRE` (`auto`): the request format of the image endpoint.
     pub image_wire: ImageWire,
-    /// `OPENAI_TEXT_API` (`auto`): the endpoint that suggestions come from.
+    /// `OPENAI_TEXT_API` (`auto`): the endpoint for suggestions and rewritten prompts.
     pub text_api: TextApi,
-    /// `OPENAI_TIMEOUT_SECONDS` (200): how long the drawing of one image may take in all.
+    /// `OPENAI_TIMEOUT_SECONDS` (200): the time limit for drawing one image, with all retries.
     pub timeout: Duration,
 }
 
@@ -93,16 +96,16 @@ pub struct OpenAiConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PromptEnhancement {
-    /// Sent as they were typed.
+    /// The prompt is sent as the user typed it.
     Off,
-    /// A style's keywords are put behind them.
+    /// The keywords of a style preset are appended.
     Style,
-    /// A text model expands them.
+    /// A text model rewrites the prompt.
     Rewrite,
 }
 
 impl PromptEnhancement {
-    /// By the word that settings and requests use.
+    /// The enhancement with this name in settings and requests.
     pub(crate) fn named(name: &str) -> Option<Self> {
         match name {
             "off" => Some(Self::Off),
@@ -113,30 +116,30 @@ impl PromptEnhancement {
     }
 }
 
-/// How the provider is told the key.
+/// The header for the provider's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenAiAuth {
     /// `Authorization: Bearer …`
     Bearer,
-    /// `api-key: …`, as Azure OpenAI takes it.
+    /// `api-key: …`, as Azure OpenAI expects it.
     ApiKey,
 }
 
-/// The dialect that an image model speaks.
+/// The request format of an image endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImageWire {
-    /// By the model's name: `dall-e…` speaks `dall-e`, everything else `gpt-image`.
+    /// By the model's name: `dall-e` for `dall-e…`, `gpt-image` for all others.
     Auto,
-    /// `quality: low|medium|high`, always base64.
+    /// `quality: low|medium|high`; the image is always base64.
     GptImage,
     /// `quality: standard|hd`, `response_format`, `style`.
     DallE,
 }
 
-/// The endpoint that a text model is asked on.
+/// The endpoint of a text model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TextApi {
-    /// By the model's name: `…-instruct` takes `completions`, everything else `responses`.
+    /// By the model's name: `completions` for `…-instruct`, `responses` for all others.
     Auto,
     /// `POST /responses`.
     Responses,
@@ -146,7 +149,7 @@ pub enum TextApi {
     Completions,
 }
 
-/// A setting that stops the start. Its text names the setting and never repeats its value.
+/// A wrong setting, which prevents the start. The text names the setting and never contains its value.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
     /// A required setting is unset or blank.
@@ -154,26 +157,26 @@ pub enum Error {
     Missing {
         /// The setting's name.
         name: &'static str,
-        /// What to put there.
+        /// The value that it needs.
         hint: &'static str,
     },
-    /// A setting has a value that cannot be used.
+    /// A setting's value is invalid.
     #[error("{name} is malformed: expected {expected}")]
     Malformed {
         /// The setting's name.
         name: &'static str,
-        /// What would be right.
+        /// A description of valid values.
         expected: &'static str,
     },
-    /// Two names of one setting have different values.
+    /// The two names of a setting have different values.
     #[error("{first} and {second} contradict each other: set one of them, or both to the same value")]
     Contradictory {
-        /// The name used today.
+        /// The current name.
         first: &'static str,
-        /// The original's name.
+        /// The name in VisionaryAI.
         second: &'static str,
     },
-    /// The platform could not resolve a Key Vault reference and passed it on as it is.
+    /// The platform could not resolve a Key Vault reference and passed on the reference itself.
     #[error(
         "{name} is an unresolved Key Vault reference: check that the secret exists and that the app's identity may read it"
     )]
@@ -187,11 +190,11 @@ impl Config {
     /// Reads every setting through `lookup`, which is `std::env::var` in production.
     ///
     /// # Errors
-    /// The first setting that is missing, malformed, contradictory or unresolved.
+    /// The first wrong setting, see [`Error`].
     pub fn from_vars(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
         let vars = Vars(&lookup);
         let storage = StorageConfig::from_vars(&vars)?;
-        // Two apps on one machine must not bring each other's images to their galleries.
+        // Two apps on one machine must not share a spool: each would upload the other's images.
         let spool = format!("visionary-spool/{}-{}", storage.account, storage.container);
         Ok(Self {
             spool_dir: vars.get("SPOOL_DIR")?.map_or_else(|| std::env::temp_dir().join(spool), PathBuf::from),
@@ -205,7 +208,7 @@ impl Config {
                 .get("QUOTA_USER_HEADER")?
                 .map(|name| {
                     name.parse()
-                        .map_err(|_| Error::Malformed { name: "QUOTA_USER_HEADER", expected: "a header's name" })
+                        .map_err(|_| Error::Malformed { name: "QUOTA_USER_HEADER", expected: "an HTTP header's name" })
                 })
                 .transpose()?,
             enhancement: match vars.get("PROMPT_ENHANCEMENT")? {
@@ -287,7 +290,7 @@ impl OpenAiConfig {
     }
 }
 
-/// The environment, with the rules that hold for every setting.
+/// The environment, with the parsing rules for all settings.
 struct Vars<'a>(&'a dyn Fn(&str) -> Option<String>);
 
 impl Vars<'_> {
@@ -300,15 +303,15 @@ impl Vars<'_> {
         Ok((!value.is_empty()).then(|| value.to_owned()))
     }
 
-    /// One setting with a name of today and a name of the original.
+    /// A setting with two names: the current one and the one in VisionaryAI.
     fn either(&self, first: &'static str, second: &'static str) -> Result<Option<String>, Error> {
         match (self.get(first)?, self.get(second)?) {
-            (Some(today), Some(original)) if today != original => Err(Error::Contradictory { first, second }),
-            (today, original) => Ok(today.or(original)),
+            (Some(current), Some(original)) if current != original => Err(Error::Contradictory { first, second }),
+            (current, original) => Ok(current.or(original)),
         }
     }
 
-    /// Values with commas between them.
+    /// A list of values, separated by commas.
     fn list(&self, name: &'static str) -> Result<Vec<String>, Error> {
         let text = self.get(name)?.unwrap_or_default();
         Ok(text.split(',').map(str::trim).filter(|value| !value.is_empty()).map(str::to_owned).collect())
@@ -331,15 +334,19 @@ impl Vars<'_> {
     }
 }
 
-/// A service's address: https, or http where nothing leaves this machine, because keys and prompts
-/// go there.
+/// Parses a service's URL. The scheme must be https, because requests contain keys and prompts; http
+/// is allowed only for this machine.
 fn service_url(name: &'static str, text: &str) -> Result<Url, Error> {
     let expected = "a URL with https (http only for 127.0.0.1, [::1] or localhost), without user or fragment";
     let malformed = Error::Malformed { name, expected };
     let Ok(url) = Url::parse(text) else { return Err(malformed) };
-    let plain_on_loopback = url.scheme() == "http" && is_loopback(&url);
-    let bare = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
-    if bare && url.has_host() && (url.scheme() == "https" || plain_on_loopback) { Ok(url) } else { Err(malformed) }
+    let is_http_on_loopback = url.scheme() == "http" && is_loopback(&url);
+    let is_plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+    if is_plain && url.has_host() && (url.scheme() == "https" || is_http_on_loopback) {
+        Ok(url)
+    } else {
+        Err(malformed)
+    }
 }
 
 /// Whether a URL's host is this machine.

@@ -1,96 +1,89 @@
-//! The catalogue of errors: which status, which stable code, which sentence. It alone knows HTTP.
+//! Maps every failure to an HTTP status, a stable error code and a sentence. The layers below do not
+//! know HTTP.
 //!
-//! A caller gets no more than that; the cause goes to the log.
+//! An answer contains nothing else about a failure; its cause goes to the log.
 
-use std::borrow::Cow;
+mod code;
+
 use std::time::Duration;
 
-use axum::http::StatusCode;
-
+pub use self::code::Code;
 use crate::generation::{Error, Failure, NotDelivered};
 use crate::logs::chain;
 use crate::spending::Refusal;
 use crate::{azure, openai};
 
-/// Errors that do not end by themselves.
-const OPERATOR_MUST_LOOK: [&str; 4] =
-    ["internal", "provider_misconfigured", "quota_unavailable", "storage_unavailable"];
-
-/// Logs the failure of a request whose answer had begun.
+/// Logs the failure of a request whose event stream has already begun, so that its status is 200.
 pub(crate) fn log(problem: &Problem, invocation_id: &str) {
     let Problem { code, cause: Some(cause), .. } = problem else { return };
     let _span = tracing::info_span!("invocation", invocation.id = invocation_id).entered();
-    if problem.is_for_operator() {
-        tracing::error!(error.code = &**code, cause, "a watched request failed");
+    if code.needs_operator() {
+        tracing::error!(
+            event = "stream_failed",
+            error.code = code.as_str(),
+            cause,
+            "a request with an event stream failed"
+        );
     } else {
-        tracing::warn!(error.code = &**code, cause, "a watched request failed");
+        tracing::warn!(
+            event = "stream_failed",
+            error.code = code.as_str(),
+            cause,
+            "a request with an event stream failed"
+        );
     }
 }
 
-/// What a caller is told when a request fails.
+/// The answer to a request that failed.
 #[derive(Debug, Clone)]
 pub struct Problem {
-    /// The HTTP status.
-    pub status: StatusCode,
-    /// Stable: a front end may test for it.
-    pub code: Cow<'static, str>,
-    /// One sentence or two for a person.
+    /// The error code, which has one HTTP status.
+    pub code: Code,
+    /// A sentence or two for the user.
     pub sentence: String,
-    /// When another try is worth it.
+    /// The wait after which a retry can succeed, for `Retry-After`.
     pub retry_after: Option<Duration>,
-    /// For which a prompt was refused, in the provider's words.
+    /// The provider's names of the moderation categories for which it flagged the prompt.
     pub categories: Vec<String>,
-    /// For the log: the chain of causes, free of secrets, prompts and links.
+    /// The chain of causes, for the log. It contains no secret, prompt or link.
     pub cause: Option<String>,
 }
 
 impl Problem {
-    pub(crate) fn new(status: StatusCode, code: impl Into<Cow<'static, str>>, sentence: impl Into<String>) -> Self {
-        Self {
-            status,
-            code: code.into(),
-            sentence: sentence.into(),
-            retry_after: None,
-            categories: Vec::new(),
-            cause: None,
-        }
+    pub(crate) fn new(code: Code, sentence: impl Into<String>) -> Self {
+        Self { code, sentence: sentence.into(), retry_after: None, categories: Vec::new(), cause: None }
     }
 
     pub(crate) fn invalid_request(sentence: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid_request", sentence)
+        Self::new(Code::InvalidRequest, sentence)
     }
 
     pub(crate) fn too_large(limit_kib: usize) -> Self {
-        let sentence = format!("The request is too large: {limit_kib} KiB at most.");
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", sentence)
+        let sentence = format!("The request is too large. The limit for its body is {limit_kib} KiB.");
+        Self::new(Code::TooLarge, sentence)
     }
 
     pub(crate) fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", "There is nothing at this address.")
+        Self::new(Code::NotFound, "This path does not exist.")
     }
 
     pub(crate) fn method_not_allowed() -> Self {
-        let sentence = "This address does not take this method.";
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", sentence)
+        let sentence = "This path does not support this HTTP method.";
+        Self::new(Code::MethodNotAllowed, sentence)
     }
 
     pub(crate) fn internal(cause: &str) -> Self {
-        let sentence = "Something went wrong on our side. Please try again.";
-        Self { cause: Some(cause.to_owned()), ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", sentence) }
+        let sentence = "The server failed. Please try again.";
+        Self { cause: Some(cause.to_owned()), ..Self::new(Code::Internal, sentence) }
     }
 
-    /// What a caller may have used cannot be found out.
+    /// The records cannot be reached, so quota and budget cannot be checked.
     pub(crate) fn records_unavailable(error: &azure::Error) -> Self {
-        unavailable(
-            "quota_unavailable",
-            "What was used today cannot be found out at the moment, so nothing is drawn. Please try again later.",
+        Self::new(
+            Code::QuotaUnavailable,
+            "Today's usage cannot be read at the moment, and no image is drawn until it can be. Please try again later.",
         )
         .caused_by(error)
-    }
-
-    /// Whether the operator must look: it does not end by itself.
-    pub(crate) fn is_for_operator(&self) -> bool {
-        OPERATOR_MUST_LOOK.contains(&&*self.code)
     }
 
     fn after(self, retry_after: Duration) -> Self {
@@ -102,14 +95,6 @@ impl Problem {
     }
 }
 
-fn unavailable(code: &'static str, sentence: &str) -> Problem {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, sentence)
-}
-
-fn too_many(code: &'static str, sentence: &str) -> Problem {
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, code, sentence)
-}
-
 impl From<&Error> for Problem {
     fn from(error: &Error) -> Self {
         match error {
@@ -118,43 +103,38 @@ impl From<&Error> for Problem {
             Error::Flagged(categories) => {
                 let named = if categories.is_empty() { String::new() } else { format!(" ({})", categories.join(", ")) };
                 let sentence =
-                    format!("The prompt was refused before anything was drawn{named}. Please put it differently.");
-                let rejected = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "prompt_rejected", sentence);
+                    format!("The content check refused this prompt{named}. Nothing was drawn. Please rephrase it.");
+                let rejected = Self::new(Code::PromptRejected, sentence);
                 Self { categories: categories.clone(), ..rejected }
             }
             Error::Refused(refusal, left) => Self::from(*refusal).after(*left),
             Error::KeyInProgress => Self::new(
-                StatusCode::CONFLICT,
-                "in_progress",
-                "A request with this Idempotency-Key is being worked on. Please ask again in a moment.",
+                Code::InProgress,
+                "A request with this Idempotency-Key is in progress. Please send it again in a moment.",
             )
             .after(Duration::from_secs(5)),
             Error::KeyReused => Self::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "idempotency_key_reused",
-                "This Idempotency-Key was used for another request. Send a new key with a new request.",
+                Code::IdempotencyKeyReused,
+                "This Idempotency-Key was used for another request. Please send a new key with each new request.",
             ),
             Error::KeyUnknown(cause) => Self {
-                sentence: "Whether this request was sent before cannot be found out at the moment, so nothing is \
-                           drawn. Please try again later."
+                sentence: "The Idempotency-Key cannot be checked at the moment, so no image is drawn. Please try \
+                           again later with the same key."
                     .to_owned(),
                 ..Self::from(cause.clone())
             },
             Error::RecordsUnavailable(cause) => Self::records_unavailable(cause),
             Error::QueueUnavailable(cause) => cause.clone().into(),
-            Error::NoRecord => unavailable(
-                "storage_unavailable",
-                "How this request stands cannot be found out at the moment. Please ask again in a moment.",
+            Error::NoRecord => Self::new(
+                Code::StorageUnavailable,
+                "The state of this request cannot be read at the moment. Please send it again in a moment.",
             ),
             Error::NoQueue => Self::new(
-                StatusCode::NOT_IMPLEMENTED,
-                "jobs_unavailable",
-                "Jobs need a queue: the operator should set AzureWebJobsStorage to a connection string with an \
-                 account key. Leave the Prefer header out.",
+                Code::JobsUnavailable,
+                "Jobs are not available here. Please send the request without the Prefer header. The operator can \
+                 enable jobs with a connection string with an account key in AzureWebJobsStorage.",
             ),
-            Error::Cancelled => {
-                Self::new(StatusCode::CONFLICT, "job_cancelled", "The job was cancelled. Nothing was drawn.")
-            }
+            Error::Cancelled => Self::new(Code::JobCancelled, "The job was cancelled. Nothing was drawn."),
             Error::Recorded(failure) => failure.into(),
             Error::Provider(openai) => {
                 let failed = Self::from(&Failure::from(openai)).caused_by(openai);
@@ -172,18 +152,18 @@ impl From<&Error> for Problem {
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::QuotaExceeded(_) => too_many("quota_exceeded", "Daily image quota reached."),
-            Refusal::BudgetReserved => too_many(
-                "budget_reached",
-                "What may be spent today is reserved for images that are being drawn. Please try again in a minute.",
+            Refusal::QuotaExceeded(_) => Self::new(Code::QuotaExceeded, "Daily image quota reached."),
+            Refusal::BudgetReserved => Self::new(
+                Code::BudgetReached,
+                "Today's remaining budget is reserved for images that are being drawn. Please try again in a minute.",
             ),
-            Refusal::TooDear => too_many(
-                "budget_reached",
-                "This image may cost more than is left of what may be spent today. Choose a lower quality or a \
-                 smaller size, or come back tomorrow.",
+            Refusal::TooDear => Self::new(
+                Code::BudgetReached,
+                "This image may cost more than today's remaining budget. Choose a lower quality or a smaller size, \
+                 or come back tomorrow.",
             ),
             Refusal::BudgetSpent => {
-                too_many("budget_reached", "No more images can be drawn today. Please come back tomorrow.")
+                Self::new(Code::BudgetReached, "No more images can be drawn today. Please come back tomorrow.")
             }
         }
     }
@@ -191,77 +171,73 @@ impl From<Refusal> for Problem {
 
 impl From<&Failure> for Problem {
     fn from(failure: &Failure) -> Self {
-        let bad_gateway = |code: &'static str, sentence: &str| Self::new(StatusCode::BAD_GATEWAY, code, sentence);
-        let misconfigured = |sentence| bad_gateway("provider_misconfigured", sentence);
+        let misconfigured = |sentence| Self::new(Code::ProviderMisconfigured, sentence);
         match failure {
-            Failure::PromptRefused => Self::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "prompt_rejected",
-                "The image provider refused this prompt. Please put it differently.",
-            ),
+            Failure::PromptRefused => {
+                Self::new(Code::PromptRejected, "The image provider refused this prompt. Please rephrase it.")
+            }
             Failure::OptionRefused(field) => Self::invalid_request(format!(
-                "The image provider does not take this {field}. Choose another one, or leave it out."
+                "The image provider does not support this {field}. Please choose another one or omit it."
             )),
             Failure::RateLimited => {
-                too_many("provider_rate_limited", "The image provider is busy. Please try again in a moment.")
+                Self::new(Code::ProviderRateLimited, "The image provider is busy. Please try again in a moment.")
             }
             Failure::Timeout => Self::new(
-                StatusCode::GATEWAY_TIMEOUT,
-                "provider_timeout",
-                "The image provider did not answer in time. The image may have been drawn and billed all the same, so \
-                 it was not asked for again.",
+                Code::ProviderTimeout,
+                "The image provider did not answer in time. It may have drawn and billed the image, so the request \
+                 was not repeated.",
             ),
-            Failure::AnswerLost => bad_gateway(
-                "provider_answer_lost",
-                "The image provider's answer was lost on the way. The image may have been drawn and billed all the \
-                 same, so it was not asked for again.",
+            Failure::AnswerLost => Self::new(
+                Code::ProviderAnswerLost,
+                "The image provider's answer was lost. The provider may have drawn and billed the image, so the \
+                 request was not repeated.",
             ),
             Failure::Denied => misconfigured(
-                "The image provider denied access: the operator should look at OPENAI_API_KEY and OPENAI_ORG_ID.",
+                "The image provider denied access. The operator should check OPENAI_API_KEY and OPENAI_ORG_ID.",
             ),
             Failure::ModelGone => misconfigured(
-                "The image provider does not have this model: the operator should look at OPENAI_IMAGE_MODEL and \
+                "The image provider does not have this model. The operator should check OPENAI_IMAGE_MODEL and \
                  OPENAI_BASE_URL.",
             ),
             Failure::OutOfCredit => misconfigured(
-                "The image provider's account is out of credit: the operator should look at its billing and at \
+                "The image provider's account has no credit left. The operator should check its billing and \
                  OPENAI_PROJECT_ID.",
             ),
             Failure::BadRequest => misconfigured(
-                "The image provider did not take the request: the operator should look at OPENAI_IMAGE_MODEL and \
-                 OPENAI_IMAGE_WIRE.",
+                "The image provider rejected the request as invalid. The operator should check OPENAI_IMAGE_MODEL \
+                 and OPENAI_IMAGE_WIRE.",
             ),
             Failure::ProviderFailed | Failure::BadAnswer => {
-                bad_gateway("provider_failed", "The image provider failed. Please try again later.")
+                Self::new(Code::ProviderFailed, "The image provider failed. Please try again later.")
             }
-            Failure::NotSaved => unavailable(
-                "storage_unavailable",
-                "The image was drawn but could not be saved, so it is lost. Please try again later.",
+            Failure::NotSaved => Self::new(
+                Code::StorageUnavailable,
+                "The image was drawn, but it could not be saved and is lost. Please try again later.",
             ),
-            Failure::SpoolFull => unavailable(
-                "storage_unavailable",
-                "Images cannot be saved at the moment, so none is drawn. Please try again later.",
+            Failure::SpoolFull => Self::new(
+                Code::StorageUnavailable,
+                "Images cannot be saved at the moment, so no image is drawn. Please try again later.",
             ),
             Failure::Busy => {
-                unavailable("busy", "Many images are being drawn right now. Please try again in a moment.")
+                Self::new(Code::Busy, "The server is drawing as many images as it can. Please try again in a moment.")
             }
             Failure::Outdated => Self::new(
-                StatusCode::CONFLICT,
-                "job_outdated",
-                "The image would cost more than when the job was accepted, or cannot be drawn any more. Nothing was \
-                 drawn. Please send it again.",
+                Code::JobOutdated,
+                "Since the job was accepted, its image has become more expensive or can no longer be drawn. Nothing \
+                 was drawn. Please send the request again.",
             ),
-            Failure::GivenUp => bad_gateway(
-                "job_failed",
-                "The image could not be drawn, after several tries. It does not count. Please try again later.",
+            Failure::GivenUp => Self::new(
+                Code::JobFailed,
+                "The image could not be drawn after several attempts. It does not count against the daily quota. \
+                 Please try again later.",
             ),
-            Failure::TooOld => bad_gateway(
-                "job_failed",
-                "The image could not be drawn within 2 hours. It does not count. Please try again later.",
+            Failure::TooOld => Self::new(
+                Code::JobFailed,
+                "The image could not be drawn within 2 hours. It does not count against the daily quota. Please try \
+                 again later.",
             ),
             Failure::NotAccepted => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "quota_unavailable",
+                Code::QuotaUnavailable,
                 "The request could not be accepted. Nothing was drawn. Please send it again.",
             ),
             Failure::Panicked => Self::internal("the generation panicked"),
@@ -272,24 +248,24 @@ impl From<&Failure> for Problem {
 impl From<azure::Error> for Problem {
     fn from(error: azure::Error) -> Self {
         let sentence = match &error {
-            azure::Error::Signing => "Storage is not set up: the operator should look at the account key.",
+            azure::Error::Signing => "Storage is misconfigured. The operator should check the account key.",
             azure::Error::Answered { .. } | azure::Error::Unreachable | azure::Error::Malformed => {
                 "Storage cannot be reached at the moment. Please try again later."
             }
         };
-        unavailable("storage_unavailable", sentence).caused_by(&error)
+        Self::new(Code::StorageUnavailable, sentence).caused_by(&error)
     }
 }
 
-/// The Functions host reads no more of this than its status: it delivers the message again.
+/// The Functions host reads only the status of this answer, and delivers the message again.
 impl From<NotDelivered> for Problem {
     fn from(error: NotDelivered) -> Self {
-        let sentence = "The job could not be delivered; it is delivered again.";
+        let sentence = "The job could not be processed. The queue delivers it again.";
         match &error {
             NotDelivered::Unknown | NotDelivered::Records(_) | NotDelivered::Queue(_) => {
-                unavailable("storage_unavailable", sentence).caused_by(&error)
+                Self::new(Code::StorageUnavailable, sentence).caused_by(&error)
             }
-            NotDelivered::TooLong | NotDelivered::Panicked => Self::internal("a job could not be delivered"),
+            NotDelivered::TooLong | NotDelivered::Panicked => Self::internal("a job could not be processed"),
         }
     }
 }

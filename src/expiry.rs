@@ -1,5 +1,5 @@
-//! Deletes rows that are past. A process that adds rows also deletes: an app that nobody uses asks
-//! storage for nothing.
+//! Deletes expired rows. Only a process that adds rows deletes them, so an idle app sends no requests
+//! to storage.
 
 use std::time::Duration;
 
@@ -9,30 +9,35 @@ use crate::generation::{TIME, timestamp};
 use crate::logs::chain;
 use crate::spending::Day;
 
-/// What is past does no harm, so there is no hurry.
+/// The pause between two deletions. Expired rows do no harm, so it may be long.
 const PAUSE: Duration = Duration::from_secs(6 * 60 * 60);
-/// Generations and callers go two days after their day: nobody asks for them any more.
+/// Rows of generations and callers are deleted two days after their day: no request reads them later.
 const DAYS_KEPT: u16 = 2;
-/// A day's sums can be asked for so long, and a little longer.
+/// Rows of days are deleted after this number of days. `GET /api/usage` reads the last 92.
 const TOTALS_KEPT: u16 = 94;
-/// Rows of one transaction.
+/// The most rows of one transaction, a limit of Table storage
+/// (<https://learn.microsoft.com/rest/api/storageservices/performing-entity-group-transactions>).
 const ROWS_AT_ONCE: usize = 100;
 
-/// Goes on until it is dropped.
+/// Deletes expired rows after rows were added, until the future is dropped.
 pub async fn run(app: &App) {
     loop {
         app.generations.added.notified().await;
-        match delete_past(app).await {
+        match delete_expired(app).await {
             Ok(0) => {}
-            Ok(count) => tracing::info!(count, "expired rows were deleted"),
-            Err(error) => tracing::warn!(cause = chain(&error), "expired rows cannot be deleted"),
+            Ok(count) => tracing::info!(event = "expired_rows_deleted", count, "expired rows were deleted"),
+            Err(error) => tracing::warn!(
+                event = "expired_rows_kept",
+                cause = chain(&error),
+                "expired rows could not be deleted; the deletion is tried again later"
+            ),
         }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-/// Deletes what is past, and says how much it was.
-async fn delete_past(app: &App) -> Result<usize, azure::Error> {
+/// Deletes the expired rows and returns their number.
+async fn delete_expired(app: &App) -> Result<usize, azure::Error> {
     let now = (app.clock)();
     let day = |days| Day::of(now).before(days);
     let before = format!("Time lt '{}'", timestamp(now - Duration::from_secs(48 * 60 * 60)));
@@ -59,7 +64,7 @@ async fn delete(app: &App, query: &Query<'_>) -> Result<usize, azure::Error> {
                 rows.iter().map(|(row, _)| Operation { row: row.clone(), change: Change::Delete }).collect();
             match table.transact(&operations).await {
                 Ok(_) => deleted += operations.len(),
-                // Another process deletes the same rows; what is left goes next time.
+                // Another process deletes the same rows. The next deletion takes the rest.
                 Err(Failed::Conflict(_)) => {}
                 Err(Failed::Rejected(cause) | Failed::Unknown { cause, .. }) => return Err(cause),
             }

@@ -1,7 +1,7 @@
-//! The HTTP surface: the route table, and what holds for every answer.
+//! The HTTP API: the route table, and the middleware around every answer.
 //!
-//! The Functions host matches paths without regard to case and passes them on as typed, so they are
-//! matched the same way here.
+//! The Functions host matches paths case-insensitively and forwards them unchanged, so this router
+//! matches them case-insensitively, too.
 
 mod accept;
 mod answers;
@@ -37,22 +37,22 @@ use self::answers::{ERROR_CODE, INVOCATION_ID};
 use crate::app::App;
 use crate::error::Problem;
 
-/// One function: a folder with a `function.json`, an address, a handler.
+/// One HTTP function: a folder with a `function.json`, a path and a handler.
 pub struct Function {
-    /// The folder's name, which is the address below `/api/` too.
+    /// The folder's name and the path below `/api/`.
     pub name: &'static str,
     /// The methods in `function.json`.
     pub methods: &'static [&'static str],
-    /// The `authLevel` in `function.json`: the host checks it, not this program.
+    /// The `authLevel` in `function.json`. The host enforces it.
     pub auth_level: &'static str,
     handler: fn() -> MethodRouter<Arc<App>>,
 }
 
-/// All functions. A test holds the folders to it.
+/// All HTTP functions. A test compares this table with the folders.
 pub const FUNCTIONS: [Function; 9] = [
     Function {
         name: "generateImage",
-        // Its jobs are below its address.
+        // `get` and `delete` are for the jobs below this path.
         methods: &["delete", "get", "post"],
         auth_level: "anonymous",
         handler: || post(generate_image::handle),
@@ -67,25 +67,25 @@ pub const FUNCTIONS: [Function; 9] = [
     Function {
         name: "generateSASToken",
         methods: &["get"],
-        // A token that can write must not be open to the world.
+        // The token allows writes, so it needs a key.
         auth_level: "function",
         handler: || get(generate_sas_token::handle),
     },
     Function { name: "styles", methods: &["get"], auth_level: "anonymous", handler: || get(styles::handle) },
     Function { name: "health", methods: &["get"], auth_level: "anonymous", handler: || get(health::handle) },
-    // Models and their ends are nobody else's business.
+    // Only the operator may see the models and their shutdown dates.
     Function { name: "status", methods: &["get"], auth_level: "function", handler: || get(health::status) },
     Function { name: "quota", methods: &["get"], auth_level: "anonymous", handler: || get(quota::handle) },
-    // What an app spends is its operator's business.
+    // Only the operator may see what the app spends.
     Function { name: "usage", methods: &["get"], auth_level: "function", handler: || get(usage::handle) },
 ];
 
-/// The functions that the queue triggers: the folder's name and the queue. The host sends them its
-/// envelope, at addresses that nobody else can reach.
+/// The queue-triggered functions: the folder's name and the queue. The host calls them at
+/// `/FOLDER`, which is not reachable from outside.
 pub const QUEUE_FUNCTIONS: [(&str, &str); 2] =
     [("processImage", process_image::QUEUE), ("processImagePoison", process_image::POISON_QUEUE)];
 
-/// Every address. `GET /` is how the host asks whether the handler is ready: it touches nothing.
+/// All routes. The host requests `GET /` until the handler is ready, so that route uses no service.
 pub fn router(app: Arc<App>) -> Router {
     let mut router = Router::new().route("/", get(|| async { "Visionary is ready." }));
     for function in &FUNCTIONS {
@@ -102,7 +102,7 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// What is done before a path is matched: lower case, and without one trailing slash.
+/// Changes a path to lower case and removes one trailing slash, before the router matches it.
 pub(crate) fn normalize_path(mut request: Request) -> Request {
     let path = request.uri().path();
     let path = path.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(path).to_ascii_lowercase();
@@ -118,8 +118,8 @@ pub(crate) fn normalize_path(mut request: Request) -> Request {
     request
 }
 
-/// What holds for every answer: the invocation id, one line in the log, and an error in the form
-/// that the caller reads.
+/// The middleware around every answer: it adds the invocation id, logs one line, and writes an error
+/// in the form that the caller accepts.
 pub(crate) async fn finish(request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = answers::invocation_id(request.headers());
@@ -133,22 +133,44 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
     let status = response.status().as_u16();
     let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     match &problem {
-        Some(problem @ Problem { code, cause: Some(cause), .. }) if problem.is_for_operator() => {
-            tracing::error!(http.status = status, error.code = &**code, cause, duration_ms, "the request failed");
+        Some(Problem { code, cause: Some(cause), .. }) if code.needs_operator() => {
+            tracing::error!(
+                event = "request_failed",
+                http.status = status,
+                error.code = code.as_str(),
+                cause,
+                duration_ms,
+                "the request failed"
+            );
         }
         Some(Problem { code, cause: Some(cause), .. }) => {
-            tracing::warn!(http.status = status, error.code = &**code, cause, duration_ms, "the request failed");
+            tracing::warn!(
+                event = "request_failed",
+                http.status = status,
+                error.code = code.as_str(),
+                cause,
+                duration_ms,
+                "the request failed"
+            );
         }
         Some(Problem { code, .. }) => {
-            tracing::info!(http.status = status, error.code = &**code, duration_ms, "the request was refused");
+            tracing::info!(
+                event = "request_refused",
+                http.status = status,
+                error.code = code.as_str(),
+                duration_ms,
+                "the request was refused"
+            );
         }
         None if path == "/" => {}
-        None => tracing::info!(http.status = status, duration_ms, "the request was answered"),
+        None => {
+            tracing::info!(event = "request_answered", http.status = status, duration_ms, "the request was answered");
+        }
     }
     if let Some(problem) = problem {
-        let said_before = std::mem::take(response.headers_mut());
+        let headers = std::mem::take(response.headers_mut());
         response = render(&problem, accept, name == "getImages", &id);
-        response.headers_mut().extend(said_before);
+        response.headers_mut().extend(headers);
     }
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(INVOCATION_ID, value);
@@ -156,7 +178,7 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
     response
 }
 
-/// The function that a normalized path leads to.
+/// The name of the function at a normalized path.
 fn function_name(path: &str) -> &'static str {
     let of_http = |path: &str| {
         let first = path.split('/').next().unwrap_or_default();
@@ -168,18 +190,20 @@ fn function_name(path: &str) -> &'static str {
     path.strip_prefix("api/").map_or_else(|| of_queue(path), of_http).unwrap_or("none")
 }
 
-/// A problem travels in the response's extensions until `finish` knows how to write it.
+/// Puts the problem into the response's extensions, from which [`finish`] writes the body.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = self.status.into_response();
+        let mut response = self.code.status().into_response();
         response.extensions_mut().insert(self);
         response
     }
 }
 
-/// RFC 9457 for callers that read JSON, else the sentence alone: many front ends show the body.
+/// A problem document (RFC 9457) for callers that accept only JSON. Other callers get the sentence as
+/// text, because many front ends show the body to the user.
 ///
-/// getImages always answers JSON, with `imageUrls`: there are pages that map over it unasked.
+/// getImages always answers JSON with an empty `imageUrls`, because some front ends iterate over it
+/// without checking the status.
 fn render(problem: &Problem, accept: accept::Accept, get_images: bool, invocation_id: &str) -> Response {
     let mut response = if get_images || accept == accept::Accept::Json {
         let mut body = answers::document(problem, invocation_id);
@@ -187,29 +211,27 @@ fn render(problem: &Problem, accept: accept::Accept, get_images: bool, invocatio
             body["imageUrls"] = json!([]);
         }
         let content_type = [(header::CONTENT_TYPE, "application/problem+json")];
-        (problem.status, content_type, body.to_string()).into_response()
+        (problem.code.status(), content_type, body.to_string()).into_response()
     } else {
-        (problem.status, problem.sentence.clone()).into_response()
+        (problem.code.status(), problem.sentence.clone()).into_response()
     };
     let headers = response.headers_mut();
-    if let Ok(code) = HeaderValue::from_str(&problem.code) {
-        headers.insert(ERROR_CODE, code);
-    }
+    headers.insert(ERROR_CODE, HeaderValue::from_static(problem.code.as_str()));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(wait) = problem.retry_after {
-        // Whole seconds, rounded up: a wait that is too short is a second refusal.
+        // Rounded up to whole seconds: a retry that comes too early would be refused again.
         let seconds = wait.as_millis().div_ceil(1000).max(1);
         headers.insert(header::RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
     }
     response
 }
 
-/// What a panic says may hold anything, so it is not repeated.
+/// A panic's message may contain secrets or a prompt, so it is not logged.
 fn panicked(_: Box<dyn Any + Send>) -> Response {
     Problem::internal("the handler panicked").into_response()
 }
 
-/// The last layer around the routes.
+/// The router with [`finish`] as its outermost layer.
 pub(crate) fn finished(router: Router) -> Router {
     router.layer(middleware::from_fn(finish))
 }

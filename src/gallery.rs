@@ -1,4 +1,4 @@
-//! The gallery: the images in their container, their names, their links.
+//! The gallery: the images in the blob container, their names and their links.
 
 mod listing;
 mod name;
@@ -20,20 +20,23 @@ use crate::spending::{Cost, Usage};
 
 pub use crate::azure::Error;
 
-/// A clock somewhere may be behind ours: a token starts a little earlier.
+/// A token becomes valid this much earlier, because the clock of the storage service may be behind.
 const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
-/// How often a name that is taken is moved on by a millisecond.
+/// The most names that are tried for one image. Each is one millisecond later than the last.
 const MAX_NAMES: i64 = 100;
-/// All metadata of a blob may take 8 KiB; the rest of it is short.
+/// The limits of the long metadata values, percent-encoded. All metadata of a blob may take 8 KiB
+/// (<https://learn.microsoft.com/rest/api/storageservices/setting-and-retrieving-properties-and-metadata-for-blob-resources>).
 const MAX_PROMPT_BYTES: usize = 4_000;
 const MAX_FINAL_PROMPT_BYTES: usize = 2_000;
 const MAX_REVISED_PROMPT_BYTES: usize = 1_200;
+/// Metadata key for a cost by the model's own price.
 const COST: &str = "cost_usd";
+/// Metadata key for an upper bound, if the model has no price.
 const COST_AT_MOST: &str = "cost_usd_at_most";
-/// Images of one caption that are looked at to find one of them.
+/// The most images with one caption that [`Gallery::find`] looks at.
 const MAX_CANDIDATES: usize = 200;
-/// What a metadata value may hold as it is. Spaces are encoded too: the signature covers them, and
-/// runs of them are folded on the way.
+/// The characters that are percent-encoded in a metadata value. Spaces are encoded too: the request signature
+/// covers them, and a run of spaces may be collapsed in transit.
 const METADATA: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b',');
 
 /// The container of images.
@@ -44,34 +47,34 @@ pub struct Gallery {
     http: reqwest::Client,
 }
 
-/// What is kept with an image.
+/// The data that is stored with an image.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Details {
-    /// Names this one image, so that it can be told from another of the same name.
+    /// Identifies the image. Two images may have the same caption and time.
     pub id: String,
-    /// As the user typed it.
+    /// The prompt as the user typed it.
     pub prompt: Prompt,
-    /// As it was sent, where that is something else.
+    /// The prompt as it was sent to the provider, if it differs.
     pub final_prompt: Option<String>,
-    /// How it came to that.
+    /// The enhancement that was applied to the prompt.
     pub enhancement: PromptEnhancement,
-    /// As the provider rewrote it.
+    /// The prompt as the provider rewrote it.
     pub revised_prompt: Option<String>,
-    /// The model that drew it.
+    /// The model that drew the image.
     pub model: String,
-    /// Its size, in the provider's words.
+    /// The size, as the provider names it.
     pub size: String,
-    /// Its quality, in the provider's words.
+    /// The quality, as the provider names it.
     pub quality: String,
-    /// When it came: the time in its name.
+    /// The time at which the image arrived; it becomes part of the blob's name.
     pub created_at: OffsetDateTime,
-    /// Who asked for it.
+    /// The caller that asked for the image.
     pub caller: Caller,
-    /// What it did cost.
+    /// The cost of the image.
     pub cost: Cost,
 }
 
-/// An image that is in the container.
+/// An image in the container.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Stored {
@@ -79,21 +82,21 @@ pub struct Stored {
     pub name: String,
     /// The prompt as it was sent to the provider.
     pub final_prompt: String,
-    /// How it was enhanced.
+    /// The enhancement that was applied to the prompt.
     pub enhancement: PromptEnhancement,
     /// The prompt as the provider rewrote it.
     pub revised_prompt: Option<String>,
-    /// The model that drew it.
+    /// The model that drew the image.
     pub model: String,
-    /// Its size, in the provider's words.
+    /// The size, as the provider names it.
     pub size: String,
-    /// Its quality, in the provider's words.
+    /// The quality, as the provider names it.
     pub quality: String,
-    /// Its media type.
+    /// The media type.
     pub content_type: String,
-    /// Its length.
+    /// The size of the blob, in bytes.
     pub bytes: usize,
-    /// When it came; the time in its name.
+    /// The time in the blob's name.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
 }
@@ -107,17 +110,17 @@ pub struct Listed {
     pub name: String,
 }
 
-/// A container token that a caller may have.
+/// A container token for a caller.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerToken {
     /// The query string, without `?`.
     pub sas_token: String,
-    /// What it opens.
+    /// The URL of the container, without a token.
     pub container_url: String,
-    /// What it allows, in Azure's letters.
+    /// The permissions, in Azure's letters (`r` for read, `l` for list, …).
     pub permissions: String,
-    /// Until when.
+    /// The end of the validity.
     #[serde(with = "time::serde::rfc3339")]
     pub expires_on: OffsetDateTime,
 }
@@ -127,14 +130,14 @@ impl Gallery {
         Self { container: Container::new(storage, http.clone()), sas: sas.clone(), http }
     }
 
-    /// Stores an image under a name of its own, and makes the container if it is missing.
+    /// Stores an image under a new name. Creates the container if it is missing.
     ///
-    /// A name that another image has, drawn for the same prompt in the same millisecond by another
-    /// process, is moved on by a millisecond. One that this image has (the answer to an upload was
-    /// lost, and the upload repeated) is success.
+    /// If another image has the name (same prompt, same millisecond, another process), the time in the name is
+    /// increased by a millisecond. If this image has the name, an earlier upload succeeded without an answer,
+    /// and the call succeeds too.
     ///
     /// # Errors
-    /// The image is not in the container, or it is not known whether it is.
+    /// The image is not in the container, or it is unknown whether it is.
     pub async fn store(&self, image: &Image, details: &Details) -> Result<Stored, Error> {
         let metadata = metadata(details);
         let drawn_at = name::epoch_ms(details.created_at);
@@ -153,10 +156,11 @@ impl Gallery {
         Err(Error::Answered { status: 409, code: "BlobAlreadyExists".to_owned() })
     }
 
-    /// Looks for the image with an id that was drawn for a prompt since a moment, and what it did cost.
+    /// Finds the image with this id that was drawn for `prompt` at or after `since`. Returns the image and its
+    /// cost.
     ///
     /// # Errors
-    /// It is not known whether it is there.
+    /// It is unknown whether the image exists.
     pub async fn find(
         &self,
         id: &str,
@@ -169,9 +173,9 @@ impl Gallery {
         let token = self.container.sign(&grant).await?;
         let prefix = name::caption(prompt);
         let entries = listing::list(&self.http, &self.container.url()?, &token, Some(&prefix)).await?;
-        let drawn_since =
+        let is_recent =
             |entry: &listing::Entry| name::timestamp_ms(&entry.name).is_some_and(|drawn_at| drawn_at >= earliest);
-        for entry in entries.into_iter().filter(drawn_since).take(MAX_CANDIDATES) {
+        for entry in entries.into_iter().filter(is_recent).take(MAX_CANDIDATES) {
             let properties = self.container.properties(&entry.name).await?;
             if properties.metadata.get("id").is_some_and(|found| found == id) {
                 return Ok(Some(found(entry.name, &properties)));
@@ -180,12 +184,12 @@ impl Gallery {
         Ok(None)
     }
 
-    /// How the names of a prompt's images begin: what the gallery shows of it.
+    /// The caption of a prompt: the first part of the names of its images.
     pub fn caption(prompt: &Prompt) -> String {
         name::caption(prompt)
     }
 
-    /// The name that [`Self::store`] will take, unless another image has it by then.
+    /// The name that [`Self::store`] tries first.
     pub fn name(image: &Image, details: &Details) -> String {
         name::blob_name(&details.prompt, name::epoch_ms(details.created_at), image.format())
     }
@@ -198,10 +202,10 @@ impl Gallery {
         Ok(self.links(now).await?.to(name))
     }
 
-    /// Every image, newest first: by the time in the name, else by Last-Modified.
+    /// Lists all images, newest first. The age is the time in the name, else Last-Modified.
     ///
     /// # Errors
-    /// The listing is incomplete.
+    /// The container could not be listed completely.
     pub async fn list(&self, now: OffsetDateTime) -> Result<Vec<Listed>, Error> {
         let grant = Grant { permissions: "l", starts_on: now - CLOCK_SKEW, expires_on: now + CLOCK_SKEW };
         let token = self.container.sign(&grant).await?;
@@ -214,18 +218,18 @@ impl Gallery {
         Ok(entries.into_iter().map(|entry| Listed { url: links.to(&entry.name), name: entry.name }).collect())
     }
 
-    /// Whether storage answers.
+    /// Whether the storage account answers.
     pub(crate) async fn is_reachable(&self) -> bool {
         self.container.is_reachable().await
     }
 
-    /// Signs a token with the permissions and for the time of the settings.
+    /// Signs a container token with the permissions and the lifetime from the settings.
     ///
     /// # Errors
     /// [`Error::Signing`].
     pub async fn container_token(&self, now: OffsetDateTime) -> Result<ContainerToken, Error> {
         let permissions = self.sas.permissions.as_str();
-        // Tokens have whole seconds; what is said of one is what it has.
+        // A token's times are in whole seconds, and `expires_on` must equal the time in the token.
         let expires_on = whole_seconds(now + self.sas.lifetime);
         let grant = Grant { permissions, starts_on: now - CLOCK_SKEW, expires_on };
         Ok(ContainerToken {
@@ -246,9 +250,9 @@ impl Gallery {
         }
     }
 
-    /// Links are signed for a window of time that all processes share, so an image's URL stays the
-    /// same while the window lasts and browsers keep their caches. A token is good for the window
-    /// after its own too, hence for at least `SAS_MINUTES` whenever it is handed out.
+    /// Signs a read token for links. All processes use the same time windows, so the URL of an image stays the
+    /// same within a window and browsers can cache the image. A token is also valid in the next window, so a
+    /// link is valid for at least `SAS_MINUTES`.
     async fn links(&self, now: OffsetDateTime) -> Result<Links, Error> {
         let window = i64::try_from(self.sas.lifetime.as_secs()).unwrap_or(i64::MAX);
         let into_window = time::Duration::seconds(now.unix_timestamp().rem_euclid(window));
@@ -256,7 +260,7 @@ impl Gallery {
         let grant = Grant {
             permissions: "r",
             starts_on: opens - CLOCK_SKEW,
-            // The second that `now` is in may have begun up to a second ago.
+            // One second more, because `opens` is rounded down to a whole second.
             expires_on: opens + 2 * self.sas.lifetime + Duration::from_secs(1),
         };
         Ok(Links { container: self.container.url()?, token: self.container.sign(&grant).await? })
@@ -280,7 +284,7 @@ impl Stored {
     }
 }
 
-/// Makes links out of names.
+/// Builds links from blob names.
 struct Links {
     container: Url,
     token: String,
@@ -296,7 +300,7 @@ fn whole_seconds(at: OffsetDateTime) -> OffsetDateTime {
     at - Duration::from_nanos(at.nanosecond().into())
 }
 
-/// An image as its blob says.
+/// Reads an image and its cost from the properties of its blob.
 fn found(name: String, properties: &Properties) -> (Stored, Cost) {
     let value = |key: &str| {
         let encoded = properties.metadata.get(key)?;
@@ -358,7 +362,7 @@ fn metadata(details: &Details) -> BTreeMap<&'static str, String> {
     metadata
 }
 
-/// A text percent-encoded, cut between characters where it would take more than `limit` bytes.
+/// Percent-encodes a text and cuts it between characters to at most `limit` bytes.
 fn bounded(text: &str, limit: usize) -> String {
     let mut encoded = String::new();
     for (index, character) in text.char_indices() {

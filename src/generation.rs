@@ -1,9 +1,11 @@
-//! From a prompt to an image in the gallery. A generation is one record (`record`), and each of its
-//! steps is one transaction (`records`, written by `commit`).
+//! Generations: from a prompt to an image in the gallery.
 //!
-//! A request is looked at and accepted (`accept`), drawn and stored (`draw`), or delivered by the
-//! queue as a job (`deliver`), and watched (`watch`). What a process leaves behind is recovered
-//! (`recover`) by whoever finds it (`sweep`).
+//! Each generation has one record (`record`). Each step changes the record in one transaction
+//! (`records`, written by `commit`).
+//!
+//! `accept` checks and accepts a request. `draw` draws and stores its image. `deliver` does the same
+//! for a job that the queue delivers. `watch` reports the progress. `recover` uploads the images that
+//! are still in the spool. `sweep` ends the generations of dead processes.
 
 mod accept;
 mod admission;

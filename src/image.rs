@@ -1,4 +1,4 @@
-//! An image: bytes that were recognised as one of the three formats that providers draw.
+//! An image: bytes in one of the three formats that providers draw.
 
 use bytes::Bytes;
 
@@ -14,7 +14,7 @@ pub enum ImageFormat {
 }
 
 impl ImageFormat {
-    /// The registered media type.
+    /// The media type.
     pub fn content_type(self) -> &'static str {
         match self {
             Self::Png => "image/png",
@@ -23,7 +23,7 @@ impl ImageFormat {
         }
     }
 
-    /// The file name's ending, without a dot.
+    /// The file name extension, without a dot.
     pub fn extension(self) -> &'static str {
         match self {
             Self::Png => "png",
@@ -33,9 +33,9 @@ impl ImageFormat {
     }
 }
 
-/// Bytes that begin like an image.
+/// Bytes that begin with the signature of an image format.
 ///
-/// No more is asked of them: a paid image is not thrown away because a decoder is in doubt.
+/// They are not decoded: a paid image must not be lost because a decoder rejects it.
 #[derive(Debug, Clone)]
 pub struct Image {
     bytes: Bytes,
@@ -50,10 +50,10 @@ pub struct NotAnImage {
 }
 
 impl Image {
-    /// Recognises the format by the bytes, whatever the sender called them.
+    /// Detects the format by the first bytes, because a declared media type may be wrong.
     ///
     /// # Errors
-    /// [`NotAnImage`] for everything else, a web page or an empty body for example.
+    /// [`NotAnImage`] for any other bytes, such as an HTML page or an empty body.
     pub fn recognise(bytes: Bytes) -> Result<Self, NotAnImage> {
         let format = match bytes.as_ref() {
             [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1A, b'\n', ..] => ImageFormat::Png,
@@ -64,12 +64,12 @@ impl Image {
         Ok(Self { bytes, format })
     }
 
-    /// The image as it came; a clone shares the memory.
+    /// The bytes as the provider sent them. A clone shares the memory.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
-    /// The format that the bytes have.
+    /// The detected format.
     pub fn format(&self) -> ImageFormat {
         self.format
     }

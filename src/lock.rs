@@ -1,9 +1,9 @@
-//! Locks that a panic does not close for everybody else.
+//! Locking a mutex that stays usable after a panic.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Locks, also after somebody panicked with the lock: what is behind a lock here is whole after
-/// each statement.
+/// Locks a mutex and ignores poisoning. This is sound because code that holds a lock keeps the data
+/// consistent after each statement.
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

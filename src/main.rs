@@ -1,7 +1,7 @@
-//! The custom handler: settings, log, bind, serve, stop.
+//! The custom handler's process: it reads the settings, starts the log, binds the port and serves.
 //!
-//! The Functions host never restarts a handler that exits with 0, so every end that was not asked
-//! for exits with 1.
+//! The Functions host does not restart a handler that exits with 0. The process exits with 0 only
+//! after SIGINT or SIGTERM, and with 1 after any failure.
 
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
@@ -24,7 +24,7 @@ async fn main() -> ExitCode {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the edge: the environment and the clock are read here")]
+#[expect(clippy::disallowed_methods, reason = "only main reads the environment and the clock")]
 async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let config = Config::from_vars(|name| std::env::var(name).ok())?;
     logs::start(&config.log_filter)?;
@@ -33,12 +33,20 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, config.port))
         .await
         .map_err(|error| format!("FUNCTIONS_CUSTOMHANDLER_PORT: port {} cannot be bound: {error}", config.port))?;
-    tracing::info!(port = listener.local_addr()?.port(), version = env!("CARGO_PKG_VERSION"), "ready");
+    tracing::info!(
+        event = "process_ready",
+        port = listener.local_addr()?.port(),
+        version = env!("CARGO_PKG_VERSION"),
+        "the process is ready"
+    );
     let shutdown = async move {
         tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
-        tracing::info!("asked to stop; requests under way are finished first");
+        tracing::info!(
+            event = "process_stopping",
+            "the process was asked to stop; it finishes the requests under way first"
+        );
     };
     server::run(listener, app, shutdown).await?;
-    tracing::info!("stopped");
+    tracing::info!(event = "process_stopped", "the process has stopped");
     Ok(())
 }

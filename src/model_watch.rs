@@ -1,5 +1,5 @@
-//! Looks out for models that are going away. Image models get three months' notice, and a backend
-//! whose model is gone draws nothing.
+//! Warns the operator before the provider retires a configured model. OpenAI announces the shutdown
+//! of an image model three months before it, and an app whose model is gone cannot draw.
 
 use std::time::Duration;
 
@@ -9,32 +9,35 @@ use crate::app::{App, KnownModel};
 use crate::lock::locked;
 use crate::openai::ModelState;
 
-/// Announcements are made months before.
+/// The pause between two checks. A day is enough, because shutdowns are announced months before.
 const PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
-/// From when the operator is told, and from when it is urgent, in days.
-const TOLD_BEFORE: i64 = 90;
-const URGENT_BEFORE: i64 = 14;
+/// The days before a shutdown from which it is logged as a warning.
+const WARNING_DAYS: i64 = 90;
+/// The days before a shutdown from which it is logged as an error.
+const ERROR_DAYS: i64 = 14;
 
-/// Asks at the start and once a day, in nobody's way. Goes on until it is dropped.
+/// Asks the provider for each configured model, at the start and once a day, until the future is
+/// dropped. Requests do not wait for it.
 pub async fn run(app: &App) {
     loop {
         let mut models = locked(&app.models).clone();
         for known in &mut models {
             match app.openai.model(&known.model).await {
-                // No news: what was known stays.
+                // The provider gave no answer about the model, so the last known state stays.
                 ModelState::Unknown => {}
                 state => known.state = state,
             }
         }
         for known in &models {
-            tell(app, known, &models);
+            log(app, known, &models);
         }
         *locked(&app.models) = models;
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-fn tell(app: &App, known: &KnownModel, models: &[KnownModel]) {
+/// Logs a model that is gone or has a shutdown date within [`WARNING_DAYS`].
+fn log(app: &App, known: &KnownModel, models: &[KnownModel]) {
     let KnownModel { setting, model, state } = known;
     let fallbacks: Vec<&str> = models
         .iter()
@@ -56,13 +59,33 @@ fn tell(app: &App, known: &KnownModel, models: &[KnownModel]) {
     match urgency {
         Urgency::None => {}
         Urgency::Warning => {
-            tracing::warn!(setting, model, shutdown_date, fallbacks, "this model is going away: change the setting");
+            tracing::warn!(
+                event = "model_shutdown_announced",
+                setting,
+                model,
+                shutdown_date,
+                fallbacks,
+                "the provider shuts this model down on shutdown_date: change the setting"
+            );
         }
         Urgency::Error if shutdown.is_some() => {
-            tracing::error!(setting, model, shutdown_date, fallbacks, "this model is going away: change the setting");
+            tracing::error!(
+                event = "model_shutdown_near",
+                setting,
+                model,
+                shutdown_date,
+                fallbacks,
+                "the provider shuts this model down on shutdown_date: change the setting"
+            );
         }
         Urgency::Error => {
-            tracing::error!(setting, model, fallbacks, "the provider does not have this model: change the setting");
+            tracing::error!(
+                event = "model_gone",
+                setting,
+                model,
+                fallbacks,
+                "the provider does not have this model: change the setting"
+            );
         }
     }
 }
@@ -75,11 +98,11 @@ enum Urgency {
 }
 
 impl Urgency {
-    /// By the days that are left.
+    /// By the days until the shutdown.
     fn of(days: i64) -> Self {
         match days {
-            _ if days <= URGENT_BEFORE => Self::Error,
-            _ if days <= TOLD_BEFORE => Self::Warning,
+            _ if days <= ERROR_DAYS => Self::Error,
+            _ if days <= WARNING_DAYS => Self::Warning,
             _ => Self::None,
         }
     }
@@ -90,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_operator_is_told_from_90_days_on_and_urgently_from_14() {
+    fn a_shutdown_is_a_warning_from_90_days_before_it_and_an_error_from_14() {
         for (days, wanted) in [
             (-1, Urgency::Error),
             (0, Urgency::Error),

@@ -1,6 +1,6 @@
-//! The provider of images and texts: OpenAI, or a server that speaks its API.
+//! The client of the provider: OpenAI, or a server that implements its API.
 //!
-//! The API's reference: <https://platform.openai.com/docs/api-reference>.
+//! API reference: <https://platform.openai.com/docs/api-reference>.
 
 mod body;
 mod client;

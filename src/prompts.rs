@@ -1,4 +1,4 @@
-//! Texts that a model writes: better prompts, and ideas for prompts.
+//! Texts from the text model: enhanced prompts, and suggestions for prompts.
 
 pub mod enhance;
 mod styles;

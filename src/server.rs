@@ -1,4 +1,4 @@
-//! Serves the app until it is told to stop.
+//! Serves requests and runs the background loops until the process stops.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +12,15 @@ use tower::util::MapRequestLayer;
 use crate::app::App;
 use crate::{expiry, functions, model_watch};
 
-/// For the last try to store what is in the spool: a folder may go with its machine.
-const LAST_TRY: Duration = Duration::from_secs(20);
+/// The time for the last recovery of spooled images before the process exits. The spool's folder may
+/// be deleted with its machine, so this may be the last chance to upload them.
+const LAST_RECOVERY: Duration = Duration::from_secs(20);
 
-/// Serves until `shutdown` resolves, then lets the requests under way finish, and the generations
-/// whose callers have left. Who waits for a turn then is sent away, because nobody may be there any
-/// more to store what the provider draws.
+/// Serves requests until `shutdown` resolves.
+///
+/// Requests under way then finish, and so do generations whose callers have disconnected. Requests
+/// that wait for a permit are refused with `busy`: the process may be killed before it could store
+/// their images.
 ///
 /// # Errors
 /// If the listener fails.
@@ -28,7 +31,7 @@ pub async fn run(
 ) -> std::io::Result<()> {
     let app = Arc::new(app);
     let router = functions::finished(functions::router(Arc::clone(&app)));
-    // Around the router, because inside it the path has been matched already.
+    // The path must be normalized before the router matches it, so this layer is outside the router.
     let service = MapRequestLayer::new(functions::normalize_path as fn(Request) -> Request).layer(router);
     let closing = Arc::clone(&app);
     let shutdown = async move {
@@ -47,11 +50,15 @@ pub async fn run(
     app.generations.tasks.close();
     tokio::select! {
         () = app.generations.tasks.wait() => {}
-        // What is still being drawn is not taken for dead.
+        // The sweep also renews this process's lease. Without the lease, another process would end
+        // the generations that are still being drawn.
         () = app.generations.keep_sweeping() => {}
     }
-    if tokio::time::timeout(LAST_TRY, app.generations.recover_all()).await.unwrap_or(true) {
-        tracing::error!("images are left in the spool; the next process on this folder stores them");
+    if tokio::time::timeout(LAST_RECOVERY, app.generations.recover_all()).await.unwrap_or(true) {
+        tracing::error!(
+            event = "spool_not_empty_at_exit",
+            "the process exits with images in its spool; the next process with this SPOOL_DIR uploads them"
+        );
     }
     Ok(())
 }

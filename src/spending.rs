@@ -1,5 +1,5 @@
-//! What may be spent and what was: prices, a caller's quota, the app's budget, the sums of a day. All
-//! of it is arithmetic; `generation` writes it.
+//! Prices, the callers' quota, the app's budget and the sums of a day. All of it is pure computation;
+//! `generation` reads and writes the rows.
 
 mod day;
 mod limits;

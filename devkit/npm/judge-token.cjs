@@ -1,4 +1,4 @@
-// Says what Azure's own client can do with a container token:
+// Prints the HTTP status of each operation that Azure's own client tries with a container's SAS token:
 //   node judge-token.cjs CONTAINER_URL TOKEN  ->  {"put":201,"overwrite":201,"get":200,"delete":403,"list":403}
 const { AnonymousCredential, ContainerClient } = require("@azure/storage-blob");
 

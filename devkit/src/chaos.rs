@@ -1,4 +1,5 @@
-//! What a bad day does: SIGKILLs in the middle of the work, and a rush that nobody can serve.
+//! Fault runs against a whole app: SIGKILLs while the handlers work, and more requests at once than the
+//! app can serve.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,77 +17,79 @@ use crate::stand_ins::host::FunctionsHost;
 use crate::stand_ins::openai::{Endpoint, OpenAi};
 use crate::table::{self, Audit};
 
-/// So many clients send one prompt after the other.
+/// Concurrent clients of [`Chaos::kill`]; each sends one prompt after the other.
 const CLIENTS: usize = 6;
-/// An image that is left behind is stored within a second or two.
+/// Time limit for the upload of the images in the spool. The upload usually takes a second or two.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(60);
-/// A process counts as dead after 75 s, and somebody looks each minute.
+/// Time limit for the sweep. A process counts as dead after 75 s, and the sweep runs each minute.
 const ENDED_WITHIN: Duration = Duration::from_secs(4 * 60);
 
-/// What the run did and found.
+/// The result of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Prompts that were sent, no two alike.
+    /// Requests sent, each with a different prompt.
     pub sent: usize,
-    /// Of these, answered with 200.
+    /// Requests that were answered with 200.
     pub answered: usize,
-    /// Answered with 202: stored later.
+    /// Requests that were answered with 202: the image is stored later.
     pub stored_later: usize,
-    /// Turned away with 503 `busy`.
+    /// Requests that were answered with 503 `busy`.
     pub busy: usize,
-    /// Without an answer of the handler's, because it was killed.
+    /// Requests that the handler did not answer, because it was killed.
     pub broken: usize,
-    /// Answered with anything else.
+    /// Requests with any other answer.
     pub odd: usize,
     /// Requests that reached the provider.
     pub asked: usize,
-    /// Images that the provider drew, and bills.
+    /// Images that the provider drew and charges for.
     pub drawn: usize,
     /// Images in the gallery at the end.
     pub listed: usize,
-    /// Listed, and not what the provider drew for that prompt.
+    /// Listed images that differ from the image that the provider drew for their prompt.
     pub damaged: usize,
-    /// Listed more often than once.
+    /// Repeated entries in the gallery for a prompt.
     pub twice: usize,
-    /// Not listed, though the answer had reached the process: it was answered, or in the spool when
-    /// the process was killed.
+    /// Images that are not in the gallery although the process had them: the request was answered with
+    /// 200 or 202, or the image was in the spool after a kill.
     pub lost: usize,
-    /// Drawn, and the answer died on the way to a process that was killed.
+    /// Images that are not in the gallery because the process was killed before it had spooled them.
     pub died_on_the_way: usize,
-    /// Reservations that are still held when those of dead processes have ended.
+    /// Generations that are still open after the sweep.
     pub left_open: usize,
-    /// Whether money and quota in the table are those of its records.
+    /// Whether budget and quota in the state table match its records ([`Audit::agrees`]).
     pub agrees: bool,
-    /// The handler's largest resident memory, in bytes; 0 where it was killed.
+    /// The largest resident memory of a handler, in bytes; 0 after [`Chaos::kill`].
     pub peak_bytes: u64,
 }
 
-/// A running app that is to have a bad day. The spool of all its handlers is in `spool`.
+/// A running app and its services, for one run. All handlers share one spool.
 pub struct Chaos {
-    /// The host.
+    /// The stand-in for the Functions host.
     pub host: FunctionsHost,
-    /// The provider; nobody else asks it.
+    /// The stand-in for the provider. No other app may use it, because its requests are counted.
     pub openai: OpenAi,
-    /// How many handlers the host runs.
+    /// The number of handlers that the host runs.
     pub handlers: usize,
     /// The handlers' `SPOOL_DIR`.
     pub spool: PathBuf,
-    /// Where the records are.
+    /// The connection string of the storage account with the state table.
     pub connection_string: String,
     /// The app's `IMAGE_CONTAINER`.
     pub container: String,
 }
 
 impl Chaos {
-    /// Sends so many prompts and kills the handler so often, at random instants; each time it is
-    /// started again. Ends when nothing is left to be recovered.
+    /// Sends `prompts` prompts and kills a random handler `kills` times at random instants. Each killed
+    /// handler is started again. The counts are taken when the spool is empty and the sweep has run.
     ///
     /// # Errors
-    /// If the handler does not come back, or the gallery cannot be read.
+    /// Fails if a handler does not start again, the spool does not empty, or the gallery or the state
+    /// table cannot be read.
     pub async fn kill(&mut self, prompts: usize, kills: usize) -> anyhow::Result<Counts> {
         let url = self.host.url();
         let next = Arc::new(AtomicUsize::new(0));
-        // Clients send while they can read-lock it, so that no prompt is sent to a handler that is not there.
+        // The write lock is held while a handler is down. A client takes the read lock before it sends, so
+        // no request starts without a handler.
         let up = Arc::new(RwLock::new(()));
         let (sent, mut progress) = watch::channel(0);
         let clients = join_all((0..CLIENTS).map(|_| {
@@ -107,27 +110,27 @@ impl Chaos {
             }
         }));
         let clients = tokio::spawn(clients);
-        let mut safe = BTreeSet::new();
+        let mut spooled = BTreeSet::new();
         for kill in 0..kills {
-            // The prompts are spread over the kills; within its share a kill comes at any instant.
+            // The kills are spread evenly over the prompts, each with a random delay.
             let share = prompts * kill / kills;
             progress.wait_for(|sent| *sent >= share.max(1)).await?;
             tokio::time::sleep(Duration::from_micros(fastrand::u64(0..60_000))).await;
             let _down = up.write().await;
             let handler = fastrand::usize(..self.handlers);
             self.host.kill_handler(handler).await;
-            safe.extend(prompts_in(&self.spool)?);
+            spooled.extend(prompts_in(&self.spool)?);
             self.host.start_handler(handler).await?;
         }
         let seen = clients.await?;
         self.wait_until_recovered().await?;
-        self.count(seen.into_iter().flatten().collect(), &safe).await
+        self.count(seen.into_iter().flatten().collect(), &spooled).await
     }
 
-    /// Sends so many prompts at once.
+    /// Sends `prompts` prompts at once.
     ///
     /// # Errors
-    /// If the gallery cannot be read.
+    /// Fails if the spool does not empty, or the gallery or the state table cannot be read.
     pub async fn rush(&mut self, prompts: usize) -> anyhow::Result<Counts> {
         let (http, url) = (reqwest::Client::new(), self.host.url());
         let asked = (0..prompts).map(|number| {
@@ -141,7 +144,7 @@ impl Chaos {
         self.wait_until_recovered().await?;
         let mut counts = self.count(seen, &BTreeSet::new()).await?;
         for handler in 0..self.handlers {
-            let pid = self.host.handler_pid(handler).context("the handler runs")?;
+            let pid = self.host.handler_pid(handler).context("a handler has ended")?;
             counts.peak_bytes = counts.peak_bytes.max(memory::peak_bytes(pid)?);
         }
         Ok(counts)
@@ -154,10 +157,10 @@ impl Chaos {
             }
             anyhow::Ok(())
         };
-        tokio::time::timeout(RECOVERED_WITHIN, recovered).await.context("images are still in the spool")?
+        tokio::time::timeout(RECOVERED_WITHIN, recovered).await.context("the spool still contains images")?
     }
 
-    /// Waits until the reservations of dead processes have ended, and reads what is in the table then.
+    /// Audits the state table as soon as no generation is open, at the latest after [`ENDED_WITHIN`].
     async fn audit(&self) -> anyhow::Result<Audit> {
         let until = Instant::now() + ENDED_WITHIN;
         loop {
@@ -169,7 +172,7 @@ impl Chaos {
         }
     }
 
-    async fn count(&self, seen: Vec<(String, Seen)>, safe: &BTreeSet<String>) -> anyhow::Result<Counts> {
+    async fn count(&self, seen: Vec<(String, Seen)>, spooled: &BTreeSet<String>) -> anyhow::Result<Counts> {
         let audit = self.audit().await?;
         let http = reqwest::Client::new();
         let drawn: BTreeMap<String, bytes::Bytes> =
@@ -184,13 +187,16 @@ impl Chaos {
         };
         let mut listed = BTreeSet::new();
         let answer: Value = http.get(format!("{}/api/getImages", self.host.url())).send().await?.json().await?;
-        for image in answer["imageUrls"].as_array().context("imageUrls")? {
-            let (name, url) = (image["name"].as_str().context("name")?, image["url"].as_str().context("url")?);
-            let caption = name.split('_').next().unwrap_or_default().to_owned();
+        for image in answer["imageUrls"].as_array().context("getImages answered without imageUrls")? {
+            let (name, url) = (
+                image["name"].as_str().context("an image has no name")?,
+                image["url"].as_str().context("an image has no url")?,
+            );
+            let prompt = name.split('_').next().unwrap_or_default().to_owned();
             let bytes = http.get(url).send().await?.error_for_status()?.bytes().await?;
             counts.listed += 1;
-            counts.damaged += usize::from(drawn.get(&caption) != Some(&bytes));
-            counts.twice += usize::from(!listed.insert(caption));
+            counts.damaged += usize::from(drawn.get(&prompt) != Some(&bytes));
+            counts.twice += usize::from(!listed.insert(prompt));
         }
         for (prompt, seen) in &seen {
             match seen {
@@ -200,8 +206,8 @@ impl Chaos {
                 Seen::Broken => counts.broken += 1,
                 Seen::Odd => counts.odd += 1,
             }
-            let promised = matches!(seen, Seen::Answered | Seen::StoredLater) || safe.contains(prompt);
-            counts.lost += usize::from(promised && !listed.contains(prompt));
+            let had_image = matches!(seen, Seen::Answered | Seen::StoredLater) || spooled.contains(prompt);
+            counts.lost += usize::from(had_image && !listed.contains(prompt));
         }
         counts.died_on_the_way = drawn.keys().filter(|prompt| !listed.contains(*prompt)).count() - counts.lost;
         Ok(counts)
@@ -214,20 +220,29 @@ impl std::fmt::Display for Counts {
         let Self { damaged, twice, lost, died_on_the_way, left_open, agrees, peak_bytes, .. } = self;
         writeln!(
             f,
-            "sent {sent}: answered {answered}, stored later {stored_later}, busy {busy}, broken {broken}, odd {odd}"
+            "requests: {sent} sent, {answered} answered 200, {stored_later} answered 202, {busy} answered 503 busy, \
+             {broken} without an answer because the handler was killed, {odd} with another answer"
         )?;
-        writeln!(f, "provider asked {asked}, drew {drawn}; in the gallery {listed}")?;
+        writeln!(f, "images: {asked} provider requests, {drawn} drawn, {listed} in the gallery")?;
+        writeln!(
+            f,
+            "errors: {damaged} images damaged, {twice} listed twice, {lost} lost by the app, {died_on_the_way} lost \
+             between the provider and a killed process"
+        )?;
         write!(
             f,
-            "damaged {damaged}, twice {twice}, lost {lost}, died on the way to a killed process {died_on_the_way}; \
-             reservations left open {left_open}, money and quota as the records say: {}",
+            "accounting: {left_open} generations still open, budget and quota match the records: {}",
             if *agrees { "yes" } else { "no" }
         )?;
-        if *peak_bytes > 0 { write!(f, "; peak memory {} MiB", peak_bytes / 1024 / 1024) } else { Ok(()) }
+        if *peak_bytes > 0 {
+            write!(f, "\nmemory: at most {} MiB in a handler", peak_bytes / 1024 / 1024)
+        } else {
+            Ok(())
+        }
     }
 }
 
-/// What a client saw.
+/// The result of one request, as its client sees it.
 enum Seen {
     Answered,
     StoredLater,
@@ -244,28 +259,29 @@ async fn ask(http: &reqwest::Client, url: &str, prompt: &str) -> Seen {
         (200, _) => Seen::Answered,
         (202, _) => Seen::StoredLater,
         (503, Some("busy")) => Seen::Busy,
-        // The host's own answer, when the handler is gone.
+        // Without an error code the answer comes from the host: the handler has ended.
         (500 | 502 | 503, None) => Seen::Broken,
         _ => Seen::Odd,
     }
 }
 
-/// A caption too, so that an image is known by its name.
+/// The prompt has only characters that an image's name keeps, so the name identifies the prompt.
 fn prompt(number: usize) -> String {
     format!("fox {number}")
 }
 
-/// The prompts of the whole entries in a spool.
+/// The prompts of the complete entries in a spool.
 fn prompts_in(spool: &Path) -> anyhow::Result<BTreeSet<String>> {
     let mut prompts = BTreeSet::new();
     for file in std::fs::read_dir(spool)? {
         let path = file?.path();
         if path.extension().is_some_and(|ending| ending == "image") {
-            // It may be uploaded and removed at this moment.
+            // A handler may remove the entry after its upload, between the listing and this read.
             let Ok(entry) = std::fs::read(&path) else { continue };
             let header = entry.split(|byte| *byte == b'\n').next().unwrap_or_default();
-            let header: Value = serde_json::from_slice(header).context("a whole entry begins with JSON")?;
-            prompts.insert(header["prompt"].as_str().context("prompt")?.to_owned());
+            let header: Value =
+                serde_json::from_slice(header).context("a complete spool entry does not begin with a JSON line")?;
+            prompts.insert(header["prompt"].as_str().context("a spool entry has no prompt")?.to_owned());
         }
     }
     Ok(prompts)

@@ -1,4 +1,4 @@
-//! The commands of `.cargo/config.toml`: each module is one.
+//! The cargo aliases of `.cargo/config.toml`, one module for each.
 
 pub(crate) mod chaos;
 pub(crate) mod dev;

@@ -1,7 +1,8 @@
-//! Child processes that end when we end, however we end.
+//! Child processes that end when this process ends, even by SIGKILL.
 //!
-//! One small shell waits on a pipe from us. It is told which processes we hold; when the pipe
-//! closes, and a SIGKILL closes it too, it kills what is still held.
+//! A small shell, the watcher, reads `hold PID` and `free PID` lines from a pipe. The system closes the
+//! pipe when this process ends, however it ends. The watcher then kills the processes that are still
+//! held.
 
 use std::io::Write as _;
 use std::process::{ChildStdin, Command, Stdio};
@@ -9,7 +10,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use anyhow::Context as _;
 
-/// Ignores the signals that a terminal sends to all of us: it has to outlive the rest.
+/// The watcher's script. The `trap` ignores the signals that a terminal sends to all processes of a
+/// command, because the watcher must outlive the others.
 const WATCHER: &str = r#"
 trap '' INT TERM HUP
 held=
@@ -24,27 +26,28 @@ done
 
 static PIPE: OnceLock<Mutex<Option<ChildStdin>>> = OnceLock::new();
 
-/// A process that ends with us.
+/// A child process that ends with this process.
 #[derive(Debug)]
 pub struct Held(u32);
 
-/// Holds a process until the value is dropped, which is to happen after the process was waited for.
+/// Holds a child process until the returned value is dropped. Wait for the child before you drop the
+/// value: a child that still runs is no longer killed afterwards.
 ///
 /// # Errors
-/// If there is no `sh`.
+/// Fails if `sh` cannot be started or the watcher has ended.
 pub fn hold(pid: u32) -> anyhow::Result<Held> {
-    tell("hold", pid)?;
+    send("hold", pid)?;
     Ok(Held(pid))
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // A watcher that is gone cannot be told, and cannot kill either.
-        let _ = tell("free", self.0);
+        // If the watcher has ended, it cannot kill the process either.
+        let _ = send("free", self.0);
     }
 }
 
-fn tell(verb: &str, pid: u32) -> anyhow::Result<()> {
+fn send(verb: &str, pid: u32) -> anyhow::Result<()> {
     let pipe = PIPE.get_or_init(|| Mutex::new(None));
     let mut pipe = pipe.lock().unwrap_or_else(PoisonError::into_inner);
     if pipe.is_none() {
@@ -54,9 +57,9 @@ fn tell(verb: &str, pid: u32) -> anyhow::Result<()> {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .context("`sh` is needed to end what was started")?;
+            .context("`sh` cannot be started; it is needed to end child processes")?;
         *pipe = watcher.stdin;
     }
     let pipe = pipe.as_mut().context("the watcher has no stdin")?;
-    writeln!(pipe, "{verb} {pid}").context("the watcher is gone")
+    writeln!(pipe, "{verb} {pid}").context("the watcher has ended")
 }

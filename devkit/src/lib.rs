@@ -1,5 +1,5 @@
-//! The development kit: stand-ins for the services that the app uses, and helpers that the tests and
-//! the commands share.
+//! The development kit. [`stand_ins`] replaces the services that the app meets in production; the
+//! other modules are helpers that the tests and the commands (`main.rs`) share.
 
 pub mod chaos;
 pub mod kill_on_exit;
@@ -11,6 +11,10 @@ pub mod table;
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
+
+/// The bound of each wait for an event in a test: longer than any event takes on a busy machine.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(180);
 
 /// The repository's root.
 pub fn root() -> PathBuf {
@@ -18,20 +22,21 @@ pub fn root() -> PathBuf {
     devkit.parent().map_or(devkit.clone(), PathBuf::from)
 }
 
-/// Where builds go.
+/// Cargo's target directory: `CARGO_TARGET_DIR`, or `target/` at the repository's root.
 pub fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
-/// Cargo at the repository's root, as if typed in a terminal.
+/// A `cargo` command that runs at the repository's root, as if typed in a terminal.
 ///
-/// What the outer cargo tells its program (`CARGO_PKG_NAME` and the like) is taken away: build
-/// scripts that look at it would be run again, and half of all dependencies with them.
+/// The outer cargo sets variables such as `CARGO_PKG_NAME` for this program. The command does not
+/// inherit them: a build script that depends on one would run again and rebuild half of the
+/// dependencies.
 pub fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    let told = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+    let outer = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
     for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(|name| told.iter().any(|prefix| name.starts_with(prefix))) {
+        if name.to_str().is_some_and(|name| outer.iter().any(|prefix| name.starts_with(prefix))) {
             cargo.env_remove(name);
         }
     }

@@ -1,4 +1,4 @@
-//! `cargo dev`, `cargo package-app`, `cargo figures` and `cargo chaos`.
+//! The developer commands: `cargo dev`, `cargo package-app`, `cargo figures` and `cargo chaos`.
 
 mod commands;
 
@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use commands::{chaos, dev, figures, package};
 
 const USAGE: &str = "\
-cargo dev            everything on http://127.0.0.1:7071, with no key and no account
-cargo package-app    a zip that Azure takes as it is
-cargo figures        the README's figures, measured now; --beside HANDLER: and of another build
-cargo chaos          SIGKILLs in the middle of the work and a rush, and what came of it";
+cargo dev            run the whole app on http://127.0.0.1:7071; needs no key and no account
+cargo package-app    build the zip that is deployed to Azure
+cargo figures        measure speed, size and memory; --beside HANDLER also measures another build
+cargo chaos          kill the app while it draws, overload it, and report what was lost";
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -1,21 +1,21 @@
-//! How much memory and time a process takes.
+//! Memory and CPU time of a process, from Linux's `/proc` (see `proc(5)`).
 
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
-/// The largest resident memory that a process has had.
+/// The largest resident memory that a process has had, in bytes.
 ///
 /// # Errors
-/// If there is no such process.
+/// Fails if there is no such process.
 pub fn peak_bytes(pid: u32) -> anyhow::Result<u64> {
     status_bytes(pid, "VmHWM:")
 }
 
-/// The resident memory that a process has.
+/// The current resident memory of a process, in bytes.
 ///
 /// # Errors
-/// If there is no such process.
+/// Fails if there is no such process.
 pub fn resident_bytes(pid: u32) -> anyhow::Result<u64> {
     status_bytes(pid, "VmRSS:")
 }
@@ -28,16 +28,17 @@ fn status_bytes(pid: u32, field: &'static str) -> anyhow::Result<u64> {
     Ok(kib * 1024)
 }
 
-/// The processor's time that a process has taken.
+/// The CPU time that a process has used, user and system, in steps of 10 ms.
 ///
 /// # Errors
-/// If there is no such process.
+/// Fails if there is no such process.
 pub fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // Behind the name, which is in parentheses and may hold anything: user time is the 12th, system time the 13th.
-    let (_, fields) = stat.rsplit_once(')').context("stat")?;
+    // The program's name is in parentheses and may contain any character, so fields are counted after
+    // the last `)`: the 12th is the user time, the 13th the system time, both in clock ticks.
+    let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat has no program name")?;
     let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
     let ticks: u64 = ticks.sum::<Result<u64, _>>()?;
-    // `getconf CLK_TCK` is 100 on Linux.
+    // Linux has 100 clock ticks per second (`getconf CLK_TCK`).
     Ok(Duration::from_millis(ticks * 10))
 }

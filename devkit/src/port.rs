@@ -1,9 +1,12 @@
-//! Ports for processes that are told theirs before they listen.
+//! Port numbers for child processes that get theirs before they listen.
 //!
-//! A port that the system chose, and that was given back to be bound by somebody else, may be chosen
-//! again in between. So these come from below what systems choose from (32768 on Linux, 49152
-//! elsewhere, RFC 6335), and who reserves one holds its UDP twin, which keeps others of us away
-//! for as long as the process lives, and however it ends.
+//! The usual way is to bind port 0, read the number and close the socket. The system may then give the
+//! same number to another process before the child binds it. This module avoids both causes:
+//!
+//! - The numbers are below the range from which systems choose (from 32768 on Linux, from 49152
+//!   elsewhere, RFC 6335).
+//! - A reservation binds the UDP port of the same number, which keeps every other reservation away.
+//!   The system frees that port when the process ends, even after a crash.
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::ops::Range;
@@ -12,7 +15,7 @@ use anyhow::Context as _;
 
 const RANGE: Range<u16> = 20_000..30_000;
 
-/// A port on 127.0.0.1 that nobody else reserves until this is dropped.
+/// A reserved TCP port on 127.0.0.1. The reservation ends when the value is dropped.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
@@ -20,10 +23,10 @@ pub struct Port {
 }
 
 impl Port {
-    /// Reserves a port on which nobody listens.
+    /// Reserves a port on which no process listens.
     ///
     /// # Errors
-    /// If there is none.
+    /// Fails if no port of the range is free.
     pub fn reserve() -> anyhow::Result<Self> {
         Self::reserve_in(RANGE)
     }
@@ -36,10 +39,10 @@ impl Port {
             TcpListener::bind((Ipv4Addr::LOCALHOST, number)).ok()?;
             Some(Self { number, _twin: twin })
         };
-        numbers.into_iter().find_map(free).with_context(|| format!("no port of {range:?} is free"))
+        numbers.into_iter().find_map(free).with_context(|| format!("no port in {range:?} is free"))
     }
 
-    /// Its number.
+    /// The port's number.
     pub fn number(&self) -> u16 {
         self.number
     }
@@ -50,13 +53,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_is_nobody_elses_until_it_is_dropped() {
+    fn a_reserved_or_used_port_is_not_reserved_again() {
         let first = Port::reserve().unwrap();
         let only = first.number()..first.number() + 1;
-        assert!(Port::reserve_in(only.clone()).is_err(), "it is reserved");
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, first.number())).expect("its owner can bind it");
+        assert!(Port::reserve_in(only.clone()).is_err(), "the port is reserved");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, first.number()))
+            .expect("the owner of the reservation can bind the port");
         drop(first);
-        assert!(Port::reserve_in(only.clone()).is_err(), "somebody listens");
+        assert!(Port::reserve_in(only.clone()).is_err(), "a socket listens on the port");
         drop(listener);
         assert_eq!(Port::reserve_in(only.clone()).unwrap().number(), only.start);
     }

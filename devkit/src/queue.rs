@@ -1,4 +1,4 @@
-//! A queue of Azure Storage, as the Functions host and other apps see it.
+//! A client for a queue of Azure Storage, as the Functions host and other apps use it.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use azure_storage_queues::operations::Message;
 use azure_storage_queues::{QueueClient, QueueServiceClientBuilder};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 
-/// While a message is worked on it is invisible for so long.
+/// The visibility timeout of a dequeued message.
 const INVISIBLE_FOR: Duration = Duration::from_secs(10 * 60);
 
-/// One queue.
+/// A client for one queue.
 #[derive(Debug, Clone)]
 pub struct Queue(QueueClient);
 
-/// A message that was taken out, until it is deleted or comes back.
+/// A dequeued message. The queue delivers it again unless it is deleted.
 #[derive(Debug, Clone)]
 pub struct Taken {
     pub(crate) text: String,
@@ -24,10 +24,10 @@ pub struct Taken {
 }
 
 impl Queue {
-    /// Of the account in a connection string that names its queue endpoint.
+    /// Opens a queue of the storage account in `connection_string`.
     ///
     /// # Errors
-    /// If it does not.
+    /// Fails if the connection string lacks AccountName, AccountKey or QueueEndpoint.
     pub fn open(connection_string: &str, name: &str) -> anyhow::Result<Self> {
         let part = |name: &str| {
             let parts = connection_string.split(';').filter_map(|part| part.split_once('='));
@@ -42,21 +42,21 @@ impl Queue {
         Ok(Self(QueueServiceClientBuilder::with_location(location, credentials).build().queue_client(name)))
     }
 
-    /// Puts a message in, in base64 as the host wants it; makes the queue if it is missing.
+    /// Enqueues a message in base64, as the Functions host expects; creates the queue if it is missing.
     ///
     /// # Errors
-    /// If it cannot.
+    /// Fails if the queue does not take the message.
     pub async fn put(&self, text: &str) -> anyhow::Result<()> {
-        // One that is there is left as it is.
+        // The call fails if the queue exists, which is fine.
         let _ = self.0.create().await;
-        self.0.put_message(BASE64_STANDARD.encode(text)).await.context("a message cannot be put")?;
+        self.0.put_message(BASE64_STANDARD.encode(text)).await.context("the message cannot be enqueued")?;
         Ok(())
     }
 
-    /// The texts that wait, without taking them out.
+    /// The texts of up to 32 visible messages, which stay in the queue. A missing queue is empty.
     ///
     /// # Errors
-    /// If the queue cannot be read.
+    /// Fails if the queue cannot be read.
     pub async fn peek(&self) -> anyhow::Result<Vec<String>> {
         let peeked = match self.0.peek_messages().number_of_messages(32_u8).await {
             Ok(peeked) => peeked,
@@ -66,14 +66,14 @@ impl Queue {
         Ok(peeked.messages.into_iter().map(|message| decode(&message.message_text)).collect())
     }
 
-    /// Takes the next message out for good; its text.
+    /// Dequeues and deletes the next message and returns its text.
     pub async fn take_text(&self) -> Option<String> {
         let taken = self.take(1).await.pop()?;
         self.delete(&taken).await;
         Some(taken.text)
     }
 
-    /// Takes up to so many out; none where there is no queue yet.
+    /// Dequeues up to `count` messages; none if the queue cannot be read or does not exist yet.
     pub(crate) async fn take(&self, count: u8) -> Vec<Taken> {
         let got = self.0.get_messages().number_of_messages(count).visibility_timeout(INVISIBLE_FOR).await;
         let messages = got.map(|got| got.messages).unwrap_or_default();
@@ -86,14 +86,14 @@ impl Queue {
     }
 
     pub(crate) async fn delete(&self, taken: &Taken) {
-        // One that is gone is gone.
+        // A message that is already gone needs no delete.
         let _ = self.0.pop_receipt_client(taken.message.pop_receipt()).delete().await;
     }
 
-    /// Lets a message be taken again, so much later.
-    pub(crate) async fn give_back(&self, taken: &Taken, later: Duration) {
+    /// Makes the message visible again after `delay`.
+    pub(crate) async fn give_back(&self, taken: &Taken, delay: Duration) {
         let client = self.0.pop_receipt_client(taken.message.pop_receipt());
-        let _ = client.update(taken.message.message_text.clone(), later).await;
+        let _ = client.update(taken.message.message_text.clone(), delay).await;
     }
 }
 

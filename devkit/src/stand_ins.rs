@@ -1,6 +1,7 @@
-//! What the app meets in production, for tests and for `cargo dev`. Azurite is Microsoft's storage
-//! emulator. OpenAI and the Functions host cannot run here: their stand-ins refuse what the real ones
-//! refuse.
+//! Stand-ins for the services that the app meets in production, for the tests and for `cargo dev`.
+//!
+//! Azurite is Microsoft's storage emulator. The OpenAI API and the Functions host cannot run here, so
+//! their stand-ins imitate them and refuse the requests that the real ones refuse.
 
 pub mod artist;
 pub mod azurite;

@@ -1,6 +1,8 @@
-//! The state table as an auditor sees it: every row, read past the handler, and whether the sums in it
-//! are those of the records. It knows the rows by `docs/compatibility.md` and shares no code with the
-//! handler.
+//! Audits the state table: reads all its rows from storage and compares the sums in them with the sum of
+//! the records.
+//!
+//! The row format is that of `docs/compatibility.md`. The module shares no code with the handler, so that
+//! a bug of the handler is not repeated here.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -12,34 +14,36 @@ use serde_json::{Map, Value};
 
 const TABLE: &str = "visionary";
 
-/// What the records of an app say, and whether the sums beside them say the same.
+/// The result of an audit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Audit {
-    /// Generations that have not ended.
+    /// Generations without an outcome.
     pub open: usize,
-    /// Money that is held, in millionths of a US dollar.
+    /// Reserved part of the budget, in millionths of a US dollar.
     pub reserved: u64,
-    /// Whether each day's money and each caller's images are those of the records.
+    /// Whether each day's reserved and spent money and each caller's used images equal the sums over the
+    /// records.
     pub agrees: bool,
 }
 
-/// Reads an app's rows and adds its records up.
+/// Audits the app whose images are in `container`.
 ///
 /// # Errors
-/// If the table cannot be read.
+/// Fails if the table cannot be read or a row is malformed.
 pub async fn audit(connection_string: &str, container: &str) -> anyhow::Result<Audit> {
     let rows = rows(connection_string, container).await?;
-    // By day and by caller: held, spent, used.
-    let mut wanted: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    // Reserved and spent money by day, in millionths of a US dollar.
+    let mut money: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    // Used images by the row of a day and a caller.
     let mut used: BTreeMap<String, u64> = BTreeMap::new();
     let mut audit = Audit { open: 0, reserved: 0, agrees: true };
     for (row, entity) in rows.iter().filter(|(row, _)| row.starts_with("generation-")) {
-        let day = row.get(11..21).context("a day")?.to_owned();
+        let day = row.get(11..21).context("the row key of a record has no day")?.to_owned();
         let (order, state) = (json(entity, "Order")?, json(entity, "State")?);
-        let most = order["most_cost"].as_u64().context("most_cost")?;
+        let most = order["most_cost"].as_u64().context("a record has no most_cost")?;
         let outcome = &state["ended"]["outcome"];
         let cost = |name: &str| outcome[name]["cost"]["micro_usd"].as_u64();
-        let (held, spent, counts) = if state.get("ended").is_none() {
+        let (reserved, spent, images) = if state.get("ended").is_none() {
             audit.open += 1;
             (if order["in_budget"] == true { most } else { 0 }, 0, 1)
         } else if let Some(cost) = cost("stored").or_else(|| cost("stored_later")) {
@@ -49,14 +53,14 @@ pub async fn audit(connection_string: &str, container: &str) -> anyhow::Result<A
         } else {
             (0, 0, 0)
         };
-        let sums = wanted.entry(day.clone()).or_default();
-        *sums = (sums.0 + held, sums.1 + spent);
+        let sums = money.entry(day.clone()).or_default();
+        *sums = (sums.0 + reserved, sums.1 + spent);
         if order["in_quota"] == true {
-            let caller = order["caller"].as_str().context("caller")?;
-            *used.entry(format!("caller-{day}-{caller}")).or_default() += counts;
+            let caller = order["caller"].as_str().context("a record has no caller")?;
+            *used.entry(format!("caller-{day}-{caller}")).or_default() += images;
         }
     }
-    for (day, sums) in wanted {
+    for (day, sums) in money {
         let totals = rows.get(&format!("day-{day}")).map_or(Ok(Value::Null), |entity| json(entity, "Data"))?;
         let number = |name: &str| totals[name].as_u64().unwrap_or_default();
         audit.agrees &= (number("reserved"), number("spent")) == sums;
@@ -69,16 +73,20 @@ pub async fn audit(connection_string: &str, container: &str) -> anyhow::Result<A
     Ok(audit)
 }
 
-/// A JSON text that is kept in several columns.
+/// Parses the JSON text that is split over the columns `{name}00`, `{name}01` and so on.
 fn json(entity: &Map<String, Value>, name: &str) -> anyhow::Result<Value> {
     let parts = (0..100).map_while(|number| entity.get(&format!("{name}{number:02}"))?.as_str());
-    serde_json::from_str(&parts.collect::<String>()).with_context(|| format!("{name} is JSON"))
+    serde_json::from_str(&parts.collect::<String>()).with_context(|| format!("the columns {name} do not contain JSON"))
 }
 
+/// All rows of the container's partition, by row key.
 async fn rows(connection_string: &str, container: &str) -> anyhow::Result<BTreeMap<String, Map<String, Value>>> {
     let part = |name: &str| {
         let mut parts = connection_string.split(';').filter_map(|part| part.split_once('='));
-        parts.find(|(known, _)| *known == name).map(|(_, value)| value).with_context(|| name.to_owned())
+        parts
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| value)
+            .with_context(|| format!("the connection string has no {name}"))
     };
     let (account, endpoint) = (part("AccountName")?, part("TableEndpoint")?);
     let key = hmac::Key::new(hmac::HMAC_SHA256, &BASE64_STANDARD.decode(part("AccountKey")?)?);
@@ -105,11 +113,11 @@ async fn rows(connection_string: &str, container: &str) -> anyhow::Result<BTreeM
         let next = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         after = next("x-ms-continuation-nextpartitionkey")
             .map(|partition| (partition, next("x-ms-continuation-nextrowkey").unwrap_or_default()));
-        ensure!(answer.status().is_success(), "the table answered {}", answer.status());
+        ensure!(answer.status().is_success(), "Table Storage answered {}", answer.status());
         let page: Value = answer.json().await?;
-        for entity in page["value"].as_array().context("value")? {
-            let entity = entity.as_object().context("an entity")?;
-            let row = entity["RowKey"].as_str().context("RowKey")?.to_owned();
+        for entity in page["value"].as_array().context("the answer has no value")? {
+            let entity = entity.as_object().context("an entity is no JSON object")?;
+            let row = entity["RowKey"].as_str().context("an entity has no RowKey")?.to_owned();
             rows.insert(row, entity.clone());
         }
         if after.is_none() {

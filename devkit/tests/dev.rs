@@ -1,9 +1,11 @@
-//! `cargo dev` as a new user meets it, and what is left when it is killed.
+//! `cargo dev` as a new user starts it, and the end of its child processes when it is killed.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test that fails panics")]
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -14,17 +16,17 @@ struct Dev {
     url: String,
 }
 
-/// Started without a key or an account, on a free port.
-fn start() -> Dev {
+/// Starts `cargo dev` without a key or an account, on a free port.
+fn start(delay_s: &str) -> Dev {
     let mut command = Command::new(env!("CARGO_BIN_EXE_devkit"));
-    command.args(["dev", "--port", "0", "--delay", "0"]).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.args(["dev", "--port", "0", "--delay", delay_s]).stdout(Stdio::piped()).stderr(Stdio::null());
     for name in ["OPENAI_API_KEY", "AzureWebJobsStorage", "RUST_LOG"] {
         command.env_remove(name);
     }
     command.env("PROMPT_ENHANCEMENT", "style");
     let mut process = command.spawn().expect("devkit starts");
     let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map_while(Result::ok);
-    let line = lines.find(|line| line.starts_with("Visionary runs on ")).expect("it says where it runs");
+    let line = lines.find(|line| line.starts_with("Visionary runs on ")).expect("it prints its URL");
     std::thread::spawn(move || lines.for_each(drop));
     let url = line.split([' ', ',']).find(|word| word.starts_with("http://")).unwrap().to_owned();
     Dev { process, url }
@@ -42,10 +44,10 @@ fn port(url: &str) -> u16 {
     reqwest::Url::parse(url).unwrap().port().unwrap()
 }
 
-/// Whether nobody listens any more once the other side has closed.
+/// Waits until the other side closes the connection. Returns whether no process listens on the port then.
 fn is_gone(mut connection: TcpStream, port: u16) -> bool {
     let _ = connection.read(&mut [0]);
-    // A process that ends closes one socket after the other; the listening one may come last.
+    // A process that ends closes its sockets one after another, and the listening socket may be the last.
     let closed = Instant::now();
     while closed.elapsed() < Duration::from_secs(5) {
         if TcpStream::connect(("127.0.0.1", port)).is_err() {
@@ -56,30 +58,150 @@ fn is_gone(mut connection: TcpStream, port: u16) -> bool {
 }
 
 #[tokio::test]
-async fn it_draws_lists_and_leaves_nothing_behind_when_it_is_killed() {
-    let mut dev = start();
+async fn an_image_can_be_drawn_and_listed_and_azurite_ends_after_a_sigkill() {
+    let mut dev = start("0");
     let url = image_url(&dev.url).await;
     let image = reqwest::get(&url).await.unwrap();
     assert_eq!(image.headers()["content-type"], "image/png");
     let sent = image.headers()["x-ms-meta-final_prompt"].to_str().unwrap().to_owned();
-    assert!(sent.contains("cinematic"), "a setting of the environment's is the app's: {sent}");
+    assert!(sent.contains("cinematic"), "an environment variable overrides a setting of the app: {sent}");
     let image = image.bytes().await.unwrap();
     let side = 1024_u32.to_be_bytes();
-    assert_eq!((&image[16..20], &image[20..24]), (&side[..], &side[..]), "the asked size");
+    assert_eq!((&image[16..20], &image[20..24]), (&side[..], &side[..]), "the image has the requested size");
 
     let azurite = port(&url);
     let connection = TcpStream::connect(("127.0.0.1", azurite)).unwrap();
     dev.process.kill().unwrap();
     dev.process.wait().unwrap();
-    assert!(tokio::task::spawn_blocking(move || is_gone(connection, azurite)).await.unwrap(), "Azurite is left");
+    assert!(tokio::task::spawn_blocking(move || is_gone(connection, azurite)).await.unwrap(), "Azurite still listens");
 }
 
 #[tokio::test]
-async fn ctrl_c_ends_it_with_exit_code_0() {
-    let mut dev = start();
+async fn ctrl_c_ends_azurite_and_gives_exit_code_0() {
+    let mut dev = start("0");
     let azurite = port(&image_url(&dev.url).await);
     let status = Command::new("kill").args(["-INT", &dev.process.id().to_string()]).status().unwrap();
     assert!(status.success());
     assert_eq!(dev.process.wait().unwrap().code(), Some(0));
-    assert!(TcpStream::connect(("127.0.0.1", azurite)).is_err(), "Azurite is left");
+    assert!(TcpStream::connect(("127.0.0.1", azurite)).is_err(), "Azurite still listens");
+}
+
+/// Stands before curl: records the answer of each call, and passes it on.
+const CURL: &str = r#"#!/bin/sh
+call="$ANSWERS/$(printf %03d "$(ls "$ANSWERS" | wc -l)")"
+mkdir "$call"
+printf '%s\n' "$*" >"$call/arguments"
+"$CURL" -sS -D "$call/headers" "$@" >"$call/output"
+code=$?
+cat "$call/output"
+exit $code
+"#;
+
+/// The documents' blocks of shell commands that call the app on this machine.
+fn blocks(text: &str) -> impl Iterator<Item = &str> {
+    let blocks = text.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.filter(|block| block.contains("curl ") && block.contains(DOCUMENTED))
+}
+
+/// Where the documents expect `cargo dev`.
+const DOCUMENTED: &str = "http://127.0.0.1:7071";
+
+/// One recorded call in a line: method, path, status, content type, and the names of a JSON answer.
+fn summary(call: &Path) -> String {
+    let read = |name: &str| std::fs::read_to_string(call.join(name)).unwrap();
+    let arguments = read("arguments");
+    let method = arguments.split("-X ").nth(1).map_or("GET", |rest| rest.split(' ').next().unwrap());
+    let url = arguments.split(' ').find_map(|argument| argument.trim().split_once("/api/")).unwrap().1;
+    let url = url.split("jobs/").next().unwrap();
+    let headers = read("headers");
+    let status = headers.split(' ').nth(1).unwrap();
+    let content_type = headers.lines().find_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        name.eq_ignore_ascii_case("content-type").then(|| value.trim().to_owned())
+    });
+    let output = read("output");
+    // With `-i` the headers come first.
+    let body = output.strip_prefix(&headers).unwrap_or(&output);
+    let shape = match serde_json::from_str::<Value>(body) {
+        Ok(Value::Object(answer)) => answer.keys().cloned().collect::<Vec<_>>().join(" "),
+        _ if body.starts_with("event: ") => {
+            let events: Vec<&str> = body.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
+            format!("{} … {}", events[0], events[events.len() - 1])
+        }
+        _ if body.starts_with("sv=") => "sv=…".to_owned(),
+        _ if url.starts_with("getChatGPTSuggestion") => format!("{} words or more", body.split(' ').count().min(3)),
+        _ => body.lines().next().unwrap_or_default().chars().take(40).collect(),
+    };
+    format!("{method} {url} | {status} {} | {shape}", content_type.unwrap_or_default())
+}
+
+/// Each block runs as it is written but for host and port; what it prints is what a reader sees.
+#[test]
+fn the_commands_of_the_documents_run_as_they_are_written() {
+    // A job has not ended when the next command asks for it.
+    let mut dev = start("1");
+    let folder = tempfile::tempdir().unwrap();
+    let curl = folder.path().join("curl");
+    std::fs::write(&curl, CURL).unwrap();
+    std::fs::set_permissions(&curl, PermissionsExt::from_mode(0o755)).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let found = path.split(':').map(|folder| Path::new(folder).join("curl")).find(|curl| curl.exists());
+    let real = found.expect("curl is installed");
+    let mut shown = Vec::new();
+    for document in ["README.md", "docs/api.md"] {
+        let text = std::fs::read_to_string(devkit::root().join(document)).unwrap();
+        for (number, block) in blocks(&text).enumerate() {
+            let answers = folder.path().join(format!("{}-{number}", document.replace('/', "-")));
+            std::fs::create_dir(&answers).unwrap();
+            let ended = Command::new("sh")
+                .args(["-euc", &block.replace(DOCUMENTED, &dev.url)])
+                .env("PATH", format!("{}:{path}", folder.path().display()))
+                .env("CURL", &real)
+                .env("ANSWERS", &answers)
+                .output()
+                .unwrap();
+            assert!(ended.status.success(), "{document}:\n{block}\n{}", String::from_utf8_lossy(&ended.stderr));
+            let mut calls: Vec<PathBuf> =
+                std::fs::read_dir(&answers).unwrap().map(|call| call.unwrap().path()).collect();
+            calls.sort();
+            assert_eq!(calls.len(), block.matches("curl ").count(), "{document}: each call is recorded\n{block}");
+            shown.extend(calls.iter().map(|call| summary(call)));
+        }
+    }
+    dev.process.kill().unwrap();
+    dev.process.wait().unwrap();
+    insta::assert_snapshot!(shown.join("\n"), @r"
+    POST generateImage | 200 text/plain; charset=utf-8 | Image uploaded successfully
+    GET getImages | 200 application/json | imageUrls
+    GET getChatGPTSuggestion | 200 text/plain; charset=utf-8 | 3 words or more
+    GET generateSASToken | 200 text/plain; charset=utf-8 | sv=…
+    POST generateImage | 200 application/json | bytes contentType createdAt enhancement finalPrompt model name prompt quality revisedPrompt size url
+    POST generateImage | 200 text/plain; charset=utf-8 | Image uploaded successfully
+    POST generateImage | 200 application/json | bytes contentType createdAt enhancement finalPrompt model name prompt quality revisedPrompt size url
+    POST generateImage | 200 text/plain; charset=utf-8 | Image uploaded successfully
+    POST generateImage | 200 text/plain; charset=utf-8 | Image uploaded successfully
+    POST generateImage | 200 text/plain; charset=utf-8 | Image uploaded successfully
+    POST generateImage | 200 text/event-stream | progress … image
+    POST generateImage | 202 application/json | estimateSeconds id status statusUrl
+    POST generateImage | 200 text/plain; charset=utf-8 | Image uploaded successfully
+    POST generateImage | 202 application/json | estimateSeconds id status statusUrl
+    GET generateImage/ | 200 application/json | createdAt elapsedSeconds estimateSeconds id status statusUrl
+    GET generateImage/ | 200 text/event-stream | accepted … image
+    DELETE generateImage/ | 409 text/plain; charset=utf-8 | This job has already begun or ended, so 
+    GET getImages | 200 application/json | imageUrls
+    GET getChatGPTSuggestion | 200 text/plain; charset=utf-8 | 3 words or more
+    GET getChatGPTSuggestion?style=watercolor&about=a%20fox | 200 text/plain; charset=utf-8 | 3 words or more
+    GET generateSASToken | 200 text/plain; charset=utf-8 | sv=…
+    GET generateSASToken | 200 application/json | containerUrl expiresOn permissions sasToken
+    GET styles | 200 application/json | styles
+    POST generateImage | 200 application/json | bytes contentType createdAt enhancement finalPrompt model name prompt quality revisedPrompt size url
+    POST generateImage | 200 application/json | bytes contentType createdAt enhancement finalPrompt model name prompt quality revisedPrompt size url
+    GET quota | 200 application/json | limit remaining resetsAt used
+    GET usage?days=7 | 200 application/json | days
+    GET usage | 200 text/csv; charset=utf-8 | date,model,images,unpriced,refusals,fail
+    GET health | 200 application/json | status version
+    GET status | 200 application/json | build models provider status storage uptimeSeconds version waitingInSpool
+    POST generateImage | 400 text/plain; charset=utf-8 | The prompt is blank. Describe in a few w
+    POST generateImage | 400 application/problem+json | code detail invocationId status title type
+    ");
 }

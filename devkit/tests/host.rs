@@ -1,4 +1,4 @@
-//! The stand-in for the Functions host does what the real one does, in both wire modes.
+//! The stand-in for the Functions host behaves as the real host, in both wire modes.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test that fails panics")]
 
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 const WIRES: [Wire; 2] = [Wire::Proxying, Wire::Forwarding];
 
-/// An app's folder, gone when the test ends.
+/// The folder of an app. It is deleted when the test ends.
 struct App(PathBuf);
 
 impl App {
@@ -88,7 +88,7 @@ fn headers(echo: &Value, name: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn routes_match_in_any_case_and_the_path_goes_on_as_typed() {
+async fn routes_match_in_any_case_and_the_handler_gets_the_path_as_the_client_sent_it() {
     let app = App::new();
     for wire in WIRES {
         let host = app.start(wire).await;
@@ -121,12 +121,12 @@ async fn a_missing_auth_level_means_function() {
     assert_eq!(
         status(&app.start(Wire::Proxying).await, Method::GET, "/api/locked").await,
         200,
-        "Core Tools checks none"
+        "Core Tools checks no key"
     );
 }
 
 #[tokio::test]
-async fn each_wire_mode_treats_queries_headers_and_bodies_in_its_own_way() {
+async fn each_wire_mode_changes_queries_headers_and_bodies_as_the_real_host_does() {
     let app = App::new();
     for wire in WIRES {
         let host = app.start(wire).await;
@@ -157,7 +157,7 @@ async fn each_wire_mode_treats_queries_headers_and_bodies_in_its_own_way() {
             assert!(headers(&seen, "content-language").is_empty());
         }
         assert_eq!(headers(&seen, "content-type"), ["text/plain"]);
-        // A chunked body arrives in proxying mode alone.
+        // In forwarding mode a body without Content-Length is lost.
         let chunks = futures_util::stream::iter([Ok::<_, std::io::Error>("chunk")]);
         let chunked = request(&host, Method::POST, "/api/echo").body(reqwest::Body::wrap_stream(chunks));
         assert_eq!(echo(chunked).await["body"], if proxying { "chunk" } else { "" });
@@ -167,7 +167,7 @@ async fn each_wire_mode_treats_queries_headers_and_bodies_in_its_own_way() {
 }
 
 #[tokio::test]
-async fn proxying_streams_and_drops_the_call_when_the_client_leaves() {
+async fn proxying_streams_the_answer_and_drops_the_call_when_the_client_disconnects() {
     let app = App::new();
     let host = app.start(Wire::Proxying).await;
     let mut drip = request(&host, Method::GET, "/api/echo?drip").send().await.unwrap().bytes_stream();
@@ -175,24 +175,24 @@ async fn proxying_streams_and_drops_the_call_when_the_client_leaves() {
     let waiting = tokio::spawn(request(&host, Method::GET, "/api/echo?wait").send());
     host.wait_for_log(|line| line.text == "waiting").await;
     waiting.abort();
-    host.wait_for_log(|line| line.text == "the client has gone").await;
+    host.wait_for_log(|line| line.text == "the client has disconnected").await;
 }
 
 #[tokio::test]
-async fn forwarding_does_not_tell_the_handler_that_the_client_left() {
+async fn forwarding_continues_the_call_when_the_client_disconnects() {
     let app = App::new();
     let host = app.start(Wire::Forwarding).await;
     let waiting = tokio::spawn(request(&host, Method::GET, "/api/echo?wait").send());
     host.wait_for_log(|line| line.text == "waiting").await;
     waiting.abort();
-    // What the handler writes from now on comes after it could have noticed.
+    // The handler writes this line after the disconnect, so an earlier notice would be in the log.
     request(&host, Method::GET, "/api/echo?talk").send().await.unwrap();
     host.wait_for_log(|line| line.text == "to stdout").await;
-    assert!(!host.logs().iter().any(|line| line.text == "the client has gone"));
+    assert!(!host.logs().iter().any(|line| line.text == "the client has disconnected"));
 }
 
 #[tokio::test]
-async fn lines_are_filed_by_their_stream() {
+async fn a_line_gets_its_log_level_from_its_stream_and_the_word_warning() {
     let app = App::new();
     let host = app.start(Wire::Proxying).await;
     request(&host, Method::GET, "/api/echo?talk").send().await.unwrap();
@@ -204,7 +204,7 @@ async fn lines_are_filed_by_their_stream() {
 }
 
 #[tokio::test]
-async fn exit_0_is_the_end_200_starts_again_and_the_third_failure_is_the_end() {
+async fn exit_code_200_and_two_failures_restart_the_handler_but_code_0_and_a_third_failure_do_not() {
     let app = App::new();
     let host = app.start(Wire::Proxying).await;
     for (exits, code) in [200, 200, 1, 3].into_iter().enumerate() {
@@ -224,7 +224,7 @@ async fn exit_0_is_the_end_200_starts_again_and_the_third_failure_is_the_end() {
 }
 
 #[tokio::test]
-async fn a_handler_that_does_not_start_is_an_error_with_its_last_words() {
+async fn a_handler_that_ends_at_once_is_an_error_with_its_stderr() {
     let app = App::new();
     let settings = vec![("ECHO_FAIL".to_owned(), "1".to_owned())];
     let failed = FunctionsHost::start(Options { settings, ..app.options(Wire::Proxying) }).await;
@@ -232,7 +232,7 @@ async fn a_handler_that_does_not_start_is_an_error_with_its_last_words() {
 }
 
 #[tokio::test]
-async fn a_wire_mode_that_host_json_does_not_switch_on_is_an_error() {
+async fn a_wire_mode_that_host_json_does_not_enable_is_an_error() {
     let app = App::new();
     let setting = ("AzureFunctionsJobHost__customHandler__enableProxyingHttpRequest".to_owned(), "false".to_owned());
     let options = Options { settings: vec![setting], ..app.options(Wire::Proxying) };

@@ -1,4 +1,4 @@
-//! The stand-in refuses what the real API refuses, and breaks connections as scripted.
+//! The stand-in for OpenAI refuses requests that the real API refuses, and breaks connections as scripted.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test that fails panics")]
 
@@ -20,7 +20,7 @@ async fn verdict(openai: &OpenAi, path: &str, body: &Value) -> (u16, String) {
     (status, body["error"]["code"].as_str().unwrap_or_default().to_owned())
 }
 
-/// Fields merged into a request for a fox.
+/// A request for an image of a fox, with `more` fields.
 fn image(model: &str, more: &Value) -> Value {
     let mut body = json!({"model": model, "prompt": "a fox"});
     body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -28,7 +28,7 @@ fn image(model: &str, more: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn each_family_takes_its_own_fields_and_values_and_no_others() {
+async fn each_model_family_accepts_only_its_own_fields_and_values() {
     let openai = OpenAi::start().await.unwrap();
     let (dall_e, first, second, fine) = ("dall-e-3", "gpt-image-1.5", "gpt-image-2", "gpt-image-2.5-flare");
     for (model, more) in [
@@ -57,12 +57,12 @@ async fn each_family_takes_its_own_fields_and_values_and_no_others() {
         (dall_e, json!({"prompt": "x".repeat(4_001)}), "string_above_max_length"),
         (fine, json!({"prompt": "forbidden"}), "moderation_blocked"),
     ] {
-        let (status, told) = verdict(&openai, "images/generations", &image(model, &more)).await;
-        assert_eq!((status, told.as_str()), (400, code), "{model} {more}");
+        let (status, actual) = verdict(&openai, "images/generations", &image(model, &more)).await;
+        assert_eq!((status, actual.as_str()), (400, code), "{model} {more}");
     }
-    let gone = verdict(&openai, "images/generations", &image("dall-e-2", &json!({}))).await;
-    assert_eq!(gone, (404, "model_not_found".to_owned()));
-    assert_eq!(openai.images_drawn().len(), 4, "what is refused is not drawn");
+    let unknown = verdict(&openai, "images/generations", &image("dall-e-2", &json!({}))).await;
+    assert_eq!(unknown, (404, "model_not_found".to_owned()));
+    assert_eq!(openai.images_drawn().len(), 4, "a refused request draws no image");
 }
 
 #[tokio::test]
@@ -76,9 +76,9 @@ async fn a_request_without_a_key_or_without_json_is_refused() {
     assert_eq!(no_json.status(), 400);
 }
 
-/// Dialect, method, path below the base URL, key's header, and the answer's status.
+/// Each case: dialect, path below the base URL, header of the key, query, JSON fields, and the expected status.
 #[tokio::test]
-async fn each_dialect_takes_its_own_key_and_addresses() {
+async fn each_dialect_accepts_only_its_own_key_header_and_urls() {
     const DRAW: &str = "images/generations";
     for (dialect, path, header, version, more, status) in [
         (Dialect::OpenAi, DRAW, "authorization", "", json!({}), 200),
@@ -110,7 +110,7 @@ async fn each_dialect_takes_its_own_key_and_addresses() {
 }
 
 #[tokio::test]
-async fn the_text_endpoints_refuse_what_their_models_do_not_take() {
+async fn the_text_endpoints_refuse_fields_that_their_models_do_not_accept() {
     let openai = OpenAi::start().await.unwrap();
     let messages = json!([{"role": "user", "content": "x"}]);
     for (path, body, status) in [
@@ -130,7 +130,7 @@ async fn the_text_endpoints_refuse_what_their_models_do_not_take() {
 }
 
 #[tokio::test]
-async fn each_fault_is_seen_by_a_client_as_it_is_scripted() {
+async fn a_client_gets_each_reply_and_fault_as_scripted() {
     let openai = OpenAi::start().await.unwrap();
     let body = image("gpt-image-2", &json!({}));
     let path = "images/generations";
@@ -143,12 +143,12 @@ async fn each_fault_is_seen_by_a_client_as_it_is_scripted() {
     assert_eq!((answer.status().as_u16(), &answer.headers()["retry-after"]), (503, &"2".parse().unwrap()));
 
     openai.script(Endpoint::Images, Reply::normal().cut_before_answer());
-    assert!(post(&openai, path, &body).await.is_err(), "no status came");
+    assert!(post(&openai, path, &body).await.is_err(), "the connection closes before the status");
 
     openai.script(Endpoint::Images, Reply::normal().cut_inside_body());
     let answer = post(&openai, path, &body).await.unwrap();
     assert_eq!(answer.status(), 200);
-    assert!(answer.bytes().await.is_err(), "the body broke off");
+    assert!(answer.bytes().await.is_err(), "the connection closes inside the body");
 
     openai.script(Endpoint::Images, Reply::normal().patch(|answer| answer["data"] = json!([])));
     let answer: Value = post(&openai, path, &body).await.unwrap().json().await.unwrap();
@@ -163,11 +163,11 @@ async fn each_fault_is_seen_by_a_client_as_it_is_scripted() {
     let (answer, ()) = tokio::join!(post(&openai, path, &body), release);
     assert_eq!(answer.unwrap().status(), 200);
     openai.wait_for_requests(Endpoint::Images, 5).await;
-    assert_eq!(openai.images_drawn().len(), 4, "what was drawn and then lost counts, too");
+    assert_eq!(openai.images_drawn().len(), 4, "an image counts as drawn even if its answer was lost");
 }
 
 #[test]
-fn a_prompt_has_one_image_of_the_asked_size_whatever_is_in_it() {
+fn any_prompt_always_gives_the_same_image_of_the_requested_size() {
     let long = "word ".repeat(500);
     let wide = "x".repeat(3_000);
     for prompt in ["a fox", "🦊 ثعلب \u{0} 狐", long.as_str(), wide.as_str(), ""] {

@@ -1,4 +1,4 @@
-//! What is deployed: the zip, and what `func azure functionapp publish` would upload.
+//! The files of both deployments: the zip, and the upload of `func azure functionapp publish`.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test that fails panics")]
 
@@ -28,7 +28,7 @@ fn package_app(target: &str) -> std::process::Output {
 }
 
 #[tokio::test]
-async fn the_zip_holds_just_the_app_and_its_handler_starts_from_it() {
+async fn the_zip_contains_only_the_app_and_its_handler_starts_from_it() {
     let package = package_app(&format!("{}-unknown-linux-gnu", std::env::consts::ARCH));
     assert!(package.status.success(), "{}", String::from_utf8_lossy(&package.stderr));
 
@@ -43,13 +43,13 @@ async fn the_zip_holds_just_the_app_and_its_handler_starts_from_it() {
     wanted.extend([("host.json".to_owned(), 0o644), ("handler".to_owned(), 0o755)]);
     assert_eq!(modes, wanted);
 
-    // The app as the platform unpacks it.
+    // The platform unpacks the zip like this.
     let app = devkit::target_dir().join(format!("devkit/unpacked-{}", std::process::id()));
     zip.extract(&app).unwrap();
     let handler = fs::read(app.join("handler")).unwrap();
     assert_eq!(fs::metadata(app.join("handler")).unwrap().permissions().mode() & 0o111, 0o111);
     let dynamic = handler.windows(9).any(|bytes| bytes == b"/ld-linux");
-    assert!(!dynamic, "the handler needs the machine's C library");
+    assert!(!dynamic, "the handler is linked dynamically");
     let settings = [("OPENAI_API_KEY", "key"), ("AzureWebJobsStorage", "UseDevelopmentStorage=true")];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     let host = FunctionsHost::start(Options { settings, ..Options::new(app.clone(), Wire::Proxying) }).await.unwrap();
@@ -64,7 +64,7 @@ async fn the_zip_holds_just_the_app_and_its_handler_starts_from_it() {
 }
 
 #[test]
-fn a_target_that_is_not_there_is_said_in_one_line() {
+fn a_target_that_is_not_installed_is_an_error_of_one_line() {
     let output = package_app("riscv64gc-unknown-linux-gnu");
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success());
@@ -73,7 +73,7 @@ fn a_target_that_is_not_there_is_said_in_one_line() {
 }
 
 #[test]
-fn publishing_from_the_root_uploads_just_the_app() {
+fn publishing_from_the_root_uploads_only_the_app() {
     let root = devkit::root();
     let mut walk = ignore::WalkBuilder::new(&root);
     walk.standard_filters(false).add_custom_ignore_filename(".funcignore");
@@ -82,7 +82,7 @@ fn publishing_from_the_root_uploads_just_the_app() {
         .map(Result::unwrap)
         .filter(|entry| entry.file_type().is_some_and(|kind| kind.is_file()))
         .map(|entry| entry.path().strip_prefix(&root).unwrap().to_str().unwrap().to_owned())
-        // It is there once `cargo package-app` has run.
+        // `cargo package-app` writes this file.
         .filter(|path| path != "handler")
         .collect();
     uploaded.sort();

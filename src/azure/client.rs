@@ -1,4 +1,4 @@
-//! How the storage SDK is set up.
+//! The options of the storage SDK's clients.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,12 +20,13 @@ pub(super) fn credentials(account: &str, key: &SecretString) -> StorageCredentia
     StorageCredentials::access_key(account.to_owned(), key)
 }
 
-/// Ours, because the SDK's own never times out and follows redirects with the Authorization header.
+/// The app's HTTP client. The SDK's default client has no timeout and sends the Authorization header to
+/// redirects.
 pub(super) fn transport(http: reqwest::Client) -> TransportOptions {
     TransportOptions::new(Arc::new(http))
 }
 
-/// Stated, because the default goes on for 82 seconds.
+/// The retries of one operation. The SDK's default retries for 82 seconds.
 pub(super) fn retry() -> RetryOptions {
     let retry = ExponentialRetryOptions::default()
         .initial_delay(Duration::from_millis(200))
@@ -35,7 +36,7 @@ pub(super) fn retry() -> RetryOptions {
     RetryOptions::exponential(retry)
 }
 
-/// With all retries of the SDK's, which sleeps as long as the service asks it to.
+/// Limits an operation and all its retries to `limit`. The SDK itself sleeps as long as `Retry-After` says.
 pub(super) async fn timely<T>(limit: Duration, operation: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     tokio::time::timeout(limit, operation).await.unwrap_or(Err(Error::Unreachable))
 }

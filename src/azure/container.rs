@@ -1,4 +1,4 @@
-//! The container of blobs.
+//! The client of the blob container.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,25 +16,26 @@ use super::error::Error;
 use crate::config::StorageConfig;
 use crate::image::Image;
 
-/// An image's blob never changes. `private`, because its URL is a signed one.
+/// `immutable`, because the blob of an image never changes; `private`, because its URL is signed.
 const CACHE_CONTROL: &str = "private, max-age=31536000, immutable";
 
-/// For one upload, the SDK's retries included, because somebody waits: an image that takes longer is
-/// safe and stored later.
+/// Limit for one upload with the SDK's retries, because the caller waits. The spool keeps an image whose upload
+/// takes longer; it is stored later.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// Added to [`UPLOAD_TIMEOUT`] for each MiB.
 const UPLOAD_TIMEOUT_PER_MIB: Duration = Duration::from_secs(1);
-/// Likewise, for what has no body.
+/// Limit for an operation without a body, with the SDK's retries.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where a token is good, and for what.
+/// The permissions and the validity of a container token.
 pub(crate) struct Grant<'a> {
-    /// Some of `racwdl`.
+    /// Letters out of `racwdl`, as in `sp=` of a SAS.
     pub(crate) permissions: &'a str,
     pub(crate) starts_on: OffsetDateTime,
     pub(crate) expires_on: OffsetDateTime,
 }
 
-/// What is kept with a blob.
+/// The properties of a blob.
 #[derive(Debug)]
 pub(crate) struct Properties {
     pub(crate) metadata: BTreeMap<String, String>,
@@ -42,7 +43,7 @@ pub(crate) struct Properties {
     pub(crate) bytes: usize,
 }
 
-/// The container that the images are in.
+/// The container of the images.
 #[derive(Debug, Clone)]
 pub(crate) struct Container {
     client: ContainerClient,
@@ -61,7 +62,10 @@ impl Container {
         Self { client, https: config.blob_endpoint.scheme() == "https" }
     }
 
-    /// Stores a new blob; one of that name is never overwritten (409 `BlobAlreadyExists`).
+    /// Uploads a new blob. An existing blob is not overwritten.
+    ///
+    /// # Errors
+    /// `BlobAlreadyExists` (409) if the name is taken, `ContainerNotFound` (404), and any other [`Error`].
     pub(crate) async fn put_new(
         &self,
         name: &str,
@@ -90,7 +94,7 @@ impl Container {
         client::timely(limit, async { Ok(upload.await.map(|_| ())?) }).await
     }
 
-    /// What is kept with a blob.
+    /// Reads the properties of a blob.
     pub(crate) async fn properties(&self, name: &str) -> Result<Properties, Error> {
         let blob = self.client.blob_client(name);
         let answer = client::timely(TIMEOUT, async { Ok(blob.get_properties().await?) }).await?;
@@ -102,12 +106,12 @@ impl Container {
         })
     }
 
-    /// Whether the account answers as it should; the container itself need not be there yet.
+    /// Whether the storage account answers. The container need not exist yet.
     pub(crate) async fn is_reachable(&self) -> bool {
         client::timely(TIMEOUT, async { Ok(self.client.exists().await?) }).await.is_ok()
     }
 
-    /// Makes the container, private; one that is there already is left as it is.
+    /// Creates the container without public access. An existing container is left unchanged.
     pub(crate) async fn create_container(&self) -> Result<(), Error> {
         match client::timely(TIMEOUT, async { Ok(self.client.create().await?) }).await {
             Err(Error::Answered { status: 409, .. }) => Ok(()),
@@ -115,7 +119,7 @@ impl Container {
         }
     }
 
-    /// Signs a container token: a query string that begins with `sv=`.
+    /// Signs a container token. Returns a query string that begins with `sv=`.
     pub(crate) async fn sign(&self, grant: &Grant<'_>) -> Result<String, Error> {
         let allows = |letter| grant.permissions.contains(letter);
         let permissions = BlobSasPermissions {
@@ -129,14 +133,14 @@ impl Container {
         };
         let mut signature =
             self.client.shared_access_signature(permissions, grant.expires_on).await?.start(grant.starts_on);
-        // Where the endpoint is plain http (Azurite), a token for https alone would be refused.
+        // Azurite uses plain http and rejects a token that is valid for https only.
         if self.https {
             signature = signature.protocol(SasProtocol::Https);
         }
         Ok(signature.token()?)
     }
 
-    /// The container's own URL, unsigned.
+    /// The URL of the container, without a token.
     pub(crate) fn url(&self) -> Result<reqwest::Url, Error> {
         Ok(self.client.url()?)
     }

@@ -1,23 +1,23 @@
-//! What can go wrong at the storage account.
+//! Errors of the storage account.
 
 use azure_core::error::ErrorKind;
 
-/// The storage account did not do what it was asked.
+/// An operation on the storage account failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// It answered with an error.
+    /// The service answered with an error.
     #[error("the storage account answered {status} {code}")]
     Answered {
         /// The HTTP status.
         status: u16,
-        /// `x-ms-error-code`, see
+        /// The header `x-ms-error-code`:
         /// <https://learn.microsoft.com/rest/api/storageservices/common-rest-api-error-codes>.
         code: String,
     },
-    /// It did not answer: no connection, or a broken or hanging one.
+    /// The service did not answer: no connection, a broken connection, or a timeout.
     #[error("the storage account does not answer")]
     Unreachable,
-    /// Its answer cannot be read.
+    /// The answer of the service cannot be parsed.
     #[error("the storage account's answer is malformed")]
     Malformed,
     /// A token could not be signed.
@@ -26,6 +26,7 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the service answered with this error code.
     pub(crate) fn is(&self, wanted: &str) -> bool {
         matches!(self, Self::Answered { code, .. } if code == wanted)
     }

@@ -1,4 +1,4 @@
-//! A queue of short texts.
+//! The client of a storage queue.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use super::client::{self, timely};
 use super::error::Error;
 use crate::config::ServiceConfig;
 
-/// For one operation, the SDK's retries included, because somebody waits.
+/// Limit for one operation with the SDK's retries, because the caller waits.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// One queue.
+/// A queue of short texts.
 #[derive(Debug, Clone)]
 pub(crate) struct Queue(QueueClient);
 
@@ -28,8 +28,9 @@ impl Queue {
         Self(client.queue_client(name))
     }
 
-    /// Puts a message at the end, in base64 as the Functions host wants it, to be seen after `delay`;
-    /// makes the queue if it is missing.
+    /// Adds a message that becomes visible after `delay`. Creates the queue if it is missing. The text is sent
+    /// in base64, the default encoding of the Functions host
+    /// (<https://learn.microsoft.com/azure/azure-functions/functions-bindings-storage-queue#hostjson-settings>).
     pub(crate) async fn put(&self, text: &str, delay: Duration) -> Result<(), Error> {
         let text = BASE64_STANDARD.encode(text);
         let put = || async { Ok(self.0.put_message(text.clone()).visibility_timeout(delay).await.map(|_| ())?) };

@@ -1,7 +1,7 @@
-//! A table of rows that several processes change together.
+//! The client of a table whose rows several processes change.
 //!
-//! Written here because the SDK's client for tables is frozen, has no working transaction, and does
-//! not escape keys. The API: <https://learn.microsoft.com/rest/api/storageservices/table-service-rest-api>.
+//! The SDK's client for tables is not used: it is frozen, its transactions do not work, and it does not escape
+//! keys. API reference: <https://learn.microsoft.com/rest/api/storageservices/table-service-rest-api>.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant, SystemTime};
@@ -17,22 +17,24 @@ use super::error::Error;
 use super::transaction::{Change, Columns, Failed, Operation, Version, code_of, read_answer, unknown};
 use crate::config::ServiceConfig;
 
-/// Created when it is missing.
+/// The table's name. A transaction creates the table if it is missing.
 const NAME: &str = "visionary";
+/// The version of the service, sent as `x-ms-version`.
 const VERSION: &str = "2020-12-06";
-/// For one read. A request for an image waits much longer.
+/// Limit for one request other than a transaction.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// For one transaction: what waits for it has time left to find out what became of it.
+/// Limit for one transaction. It is short, so that the caller's request has time left to find out whether a
+/// transaction without an answer was written.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(5);
-/// A read that fails is repeated for so long, after pauses that double; a transaction is never repeated
-/// here.
-const REPEATED_FOR: Duration = Duration::from_secs(5);
+/// The time for which a failed read is repeated. A transaction is not repeated here.
+const REPEAT_READS_FOR: Duration = Duration::from_secs(5);
+/// The pause before the first repeated read; each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// Azurite takes no boundary that begins in another way.
+/// Azurite accepts only boundaries that begin with `batch_`.
 const BOUNDARY: &str = "batch_visionary";
 const CHANGES: &str = "changeset_visionary";
 
-/// The rows of one app: a partition, named after its container of images.
+/// The rows of one app: one partition, with the name of the app's container.
 #[derive(Debug, Clone)]
 pub(crate) struct Table {
     http: reqwest::Client,
@@ -42,27 +44,28 @@ pub(crate) struct Table {
     partition: String,
 }
 
-/// Which rows to look for.
+/// The rows to read.
 #[derive(Debug, Default)]
 pub(crate) struct Query<'a> {
-    /// The first row key.
+    /// The lowest row key, inclusive.
     pub(crate) from: &'a str,
-    /// The first row key that is too far.
+    /// The highest row key, exclusive.
     pub(crate) until: &'a str,
-    /// Another condition in OData's words; no text of a caller's may be in it.
+    /// A further OData condition. It is not escaped, so it must not contain text from a caller.
     pub(crate) condition: Option<&'a str>,
-    /// The columns that are wanted besides the row key; all where empty.
+    /// The columns to return besides the row key. An empty list returns all columns.
     pub(crate) columns: &'a [&'a str],
 }
 
-/// Rows as they were found, and where the search goes on.
+/// The rows of a page, and where the next page begins; `None` after the last page.
 #[derive(Debug, Default)]
 pub(crate) struct Page {
     pub(crate) rows: Vec<(String, Columns)>,
     pub(crate) next: Option<Continuation>,
 }
 
-/// Where a query goes on: what the service said, word for word.
+/// Where the next page of a query begins, exactly as the service sent it
+/// (<https://learn.microsoft.com/rest/api/storageservices/query-timeout-and-pagination>).
 #[derive(Debug, Clone)]
 pub(crate) struct Continuation {
     partition: String,
@@ -71,7 +74,7 @@ pub(crate) struct Continuation {
 
 impl Table {
     pub(crate) fn new(config: &ServiceConfig, partition: &str, http: reqwest::Client) -> Self {
-        // The settings have checked that the key is base64.
+        // `Config` has checked that the key is base64.
         let key = BASE64_STANDARD.decode(config.key.expose_secret()).unwrap_or_default();
         Self {
             http,
@@ -82,7 +85,7 @@ impl Table {
         }
     }
 
-    /// Reads a row; `None` where there is none.
+    /// Reads a row; `None` if the row or the table does not exist.
     pub(crate) async fn get(&self, row: &str) -> Result<Option<(Columns, Version)>, Error> {
         let address = self.url(&self.entity(row));
         let Some(response) = self.read(&address).await? else { return Ok(None) };
@@ -91,7 +94,7 @@ impl Table {
         Ok(Some((columns(entity), Version(version))))
     }
 
-    /// Reads a page of rows in the order of their keys. It may be empty and not be the last.
+    /// Reads a page of rows in the order of their keys. An empty page may have a next page.
     pub(crate) async fn query(&self, query: &Query<'_>, after: Option<&Continuation>) -> Result<Page, Error> {
         let mut filter = format!(
             "PartitionKey eq '{}' and RowKey ge '{}' and RowKey lt '{}'",
@@ -124,8 +127,11 @@ impl Table {
         Ok(Page { rows: rows.collect(), next })
     }
 
-    /// Changes several rows, each once, or none; makes the table if it is missing. The versions then,
-    /// in the same order.
+    /// Writes all operations, each on another row, or none. Creates the table if it is missing. Returns the new
+    /// versions in the order of the operations.
+    ///
+    /// # Errors
+    /// See [`Failed`].
     pub(crate) async fn transact(&self, operations: &[Operation]) -> Result<Vec<Version>, Failed> {
         match self.transact_once(operations).await {
             Err(Failed::Unknown { cause, .. } | Failed::Rejected(cause)) if cause.is("TableNotFound") => {
@@ -147,9 +153,9 @@ impl Table {
         let response = request.send().await.map_err(|_| unknown(Error::Unreachable))?;
         let retry_after = retry_after(&response);
         if response.status() != StatusCode::ACCEPTED {
-            let (status, error) = refusal(response).await;
-            let too_large = matches!(status.as_u16(), 400 | 413);
-            return Err(if too_large {
+            let (status, error) = error_of(response).await;
+            let is_rejected = matches!(status.as_u16(), 400 | 413);
+            return Err(if is_rejected {
                 Failed::Rejected(error)
             } else {
                 Failed::Unknown { cause: error, retry_after }
@@ -162,7 +168,7 @@ impl Table {
         })
     }
 
-    /// Performing entity group transactions:
+    /// The request body of a transaction:
     /// <https://learn.microsoft.com/rest/api/storageservices/performing-entity-group-transactions>.
     fn body(&self, operations: &[Operation]) -> String {
         let mut body = format!("--{BOUNDARY}\r\nContent-Type: multipart/mixed; boundary={CHANGES}\r\n\r\n");
@@ -186,7 +192,7 @@ impl Table {
                 let _ = write!(body, "If-Match: {version}\r\n");
             }
             if let Some(columns) = columns {
-                let _ = write!(body, "Content-Type: application/json\r\n\r\n{}\r\n", self.written(row, columns));
+                let _ = write!(body, "Content-Type: application/json\r\n\r\n{}\r\n", self.row_json(row, columns));
             } else {
                 body.push_str("\r\n\r\n");
             }
@@ -195,9 +201,9 @@ impl Table {
         body
     }
 
-    /// A row as JSON in ASCII: Azurite 3.35 reads a request piece by piece and loses characters that
-    /// are cut.
-    fn written(&self, row: &str, columns: &Columns) -> String {
+    /// A row as JSON in ASCII. Azurite 3.35 decodes each chunk of a request separately and loses a character
+    /// that is split between two chunks.
+    fn row_json(&self, row: &str, columns: &Columns) -> String {
         let mut entity = Map::from_iter(columns.iter().map(|(name, text)| (name.clone(), json!(text))));
         entity.insert("PartitionKey".to_owned(), json!(self.partition));
         entity.insert("RowKey".to_owned(), json!(row));
@@ -215,18 +221,19 @@ impl Table {
         escaped
     }
 
-    /// A successful answer; `None` where there is no such row or table.
+    /// Sends GET and repeats it after a 5xx or a broken connection. Returns the successful response; `None` for
+    /// 404 (no such row or table).
     async fn read(&self, url: &Url) -> Result<Option<Response>, Error> {
         let (began, mut pause) = (Instant::now(), FIRST_PAUSE);
         loop {
             let (status, error) = match self.request(Method::GET, url).send().await {
                 Ok(response) if response.status().is_success() => return Ok(Some(response)),
                 Ok(response) if response.status() == StatusCode::NOT_FOUND => return Ok(None),
-                Ok(response) => refusal(response).await,
+                Ok(response) => error_of(response).await,
                 Err(error) if error.is_timeout() => return Err(Error::Unreachable),
                 Err(_) => (StatusCode::SERVICE_UNAVAILABLE, Error::Unreachable),
             };
-            if !status.is_server_error() || began.elapsed() + pause > REPEATED_FOR {
+            if !status.is_server_error() || began.elapsed() + pause > REPEAT_READS_FOR {
                 return Err(error);
             }
             tokio::time::sleep(pause).await;
@@ -240,7 +247,7 @@ impl Table {
         if response.status().is_success() || response.status() == StatusCode::CONFLICT {
             return Ok(());
         }
-        Err(refusal(response).await.1)
+        Err(error_of(response).await.1)
     }
 
     fn entity(&self, row: &str) -> String {
@@ -253,11 +260,11 @@ impl Table {
         url
     }
 
-    /// A request that is signed with the account key
-    /// (<https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key>: Shared Key Lite).
+    /// Builds a request that is signed with the account key (Shared Key Lite,
+    /// <https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key>).
     #[expect(
         clippy::disallowed_methods,
-        reason = "the service takes no request that is signed at another time than its own"
+        reason = "the service rejects a request whose signed time differs from its own clock"
     )]
     fn request(&self, method: Method, url: &Url) -> reqwest::RequestBuilder {
         let date = httpdate::fmt_http_date(SystemTime::now());
@@ -281,7 +288,7 @@ impl Table {
     }
 }
 
-/// The texts among an entity's properties; its keys and annotations are none.
+/// The string properties of an entity, without its keys and annotations.
 fn columns(entity: Map<String, Value>) -> Columns {
     let is_column = |name: &str| !matches!(name, "PartitionKey" | "RowKey" | "Timestamp") && !name.contains("odata.");
     let texts = entity.into_iter().filter(|(name, _)| is_column(name));
@@ -298,7 +305,7 @@ fn retry_after(response: &Response) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-async fn refusal(response: Response) -> (StatusCode, Error) {
+async fn error_of(response: Response) -> (StatusCode, Error) {
     let status = response.status();
     let named = response.headers().get("x-ms-error-code").and_then(|code| code.to_str().ok()).map(str::to_owned);
     let code = match named {
@@ -330,25 +337,25 @@ mod tests {
         let table = Table::new(&config.state, "images", reqwest::Client::new());
         let change = |row: &str, change| Operation { row: row.to_owned(), change };
 
-        assert_eq!(table.get("a").await.expect("no table is no row"), None);
+        assert_eq!(table.get("a").await.expect("a missing table has no row"), None);
         let inserts =
             [change("a", Change::Insert(columns_of("1"))), change("b", Change::Insert(columns_of("🦊 '\r\n")))];
         let versions = table.transact(&inserts).await.expect("both are inserted");
         let (found, version) = table.get("b").await.expect("an answer").expect("a row");
         assert_eq!((found, &version), (columns_of("🦊 '\r\n"), &versions[1]));
 
-        // The second is there already, so the first is not changed.
+        // The second row exists already, so the first row is not changed.
         let merged = Columns::from([("More00".to_owned(), "2".to_owned())]);
         let stale = [change("a", Change::Merge(versions[0].clone(), merged.clone())), inserts[1].clone()];
         assert!(matches!(table.transact(&stale).await, Err(Failed::Conflict(1))));
         assert_eq!(table.get("a").await.expect("an answer").expect("a row").0, columns_of("1"));
         let merge = [change("a", Change::Merge(versions[0].clone(), merged))];
-        table.transact(&merge).await.expect("it is merged");
+        table.transact(&merge).await.expect("the row is merged");
         assert!(matches!(table.transact(&merge).await, Err(Failed::Conflict(0))), "the version is an old one");
         assert_eq!(table.get("a").await.expect("an answer").expect("a row").0.len(), 2);
 
         let upsert = [change("c", Change::Upsert(columns_of("3"))), change("a", Change::Delete)];
-        table.transact(&upsert).await.expect("it is written");
+        table.transact(&upsert).await.expect("both operations are written");
         let query = Query { from: "a", until: "d", columns: &["Data00"], ..Query::default() };
         let page = table.query(&query, None).await.expect("a page");
         let rows: Vec<(&str, &str)> = page.rows.iter().map(|(row, found)| (&**row, &*found["Data00"])).collect();

@@ -1,4 +1,4 @@
-//! A transaction on rows, and how its answer is read.
+//! Transactions on rows, and the parser of their answers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,51 +8,53 @@ use serde_json::Value;
 
 use super::error::Error;
 
-/// The properties of a row besides its keys: texts of at most 32 Ki UTF-16 units.
+/// The properties of a row besides its keys. A value has at most 32 Ki UTF-16 code units
+/// (<https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model>).
 pub(crate) type Columns = BTreeMap<String, String>;
 
-/// A row's ETag.
+/// The ETag of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Version(pub(crate) String);
 
-/// One change of one row.
+/// The change of one row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Operation {
     pub(crate) row: String,
     pub(crate) change: Change,
 }
 
-/// What becomes of a row.
+/// How to change a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// It must not be there yet.
+    /// Inserts a row that must not exist.
     Insert(Columns),
-    /// It must have that version; other columns stay.
+    /// Sets columns of a row that must have this version. Other columns stay.
     Merge(Version, Columns),
-    /// It must have that version; other columns go.
+    /// Replaces a row that must have this version. Other columns are removed.
     Replace(Version, Columns),
-    /// Whatever was there.
+    /// Inserts a row, or replaces it in any version.
     Upsert(Columns),
-    /// Whatever was there; it must be there.
+    /// Deletes a row in any version. The row must exist.
     Delete,
 }
 
-/// A transaction that is not known to have succeeded. Nothing of it was written, or all of it.
+/// A transaction failed, or its result is unknown. The service writes all operations of a transaction or none.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failed {
-    /// The row of this operation was changed, inserted or deleted by somebody else.
+    /// Another process changed, inserted or deleted the row of the operation at this index. No operation was
+    /// written.
     #[error("another process has changed a row")]
     Conflict(usize),
-    /// The service does not take the transaction as it is, for its size perhaps.
-    #[error("the storage account does not take the transaction")]
+    /// The service rejects the transaction itself, for example because of its size. No operation was written.
+    #[error("the storage account rejects the transaction")]
     Rejected(#[source] Error),
-    /// It may have been written, or may yet be.
-    #[error("whether the transaction was written is not known")]
+    /// The transaction may have been written, or the service may still write it.
+    #[error("it is unknown whether the transaction was written")]
     Unknown {
-        /// Why.
+        /// The error.
         #[source]
         cause: Error,
-        /// When the service wants to be asked again.
+        /// The wait that the service asks for.
         retry_after: Option<Duration>,
     },
 }
@@ -69,14 +71,16 @@ struct ErrorObject {
     message: Value,
 }
 
+/// The error code in the body of an answer.
 pub(super) fn code_of(body: &str) -> String {
     let parsed = serde_json::from_str::<ErrorBody>(body).ok();
     let code = parsed.map(|body| body.error.code).filter(|code| code.bytes().all(|byte| byte.is_ascii_alphanumeric()));
     code.unwrap_or_else(|| "without a code".to_owned())
 }
 
-/// Reads the answer to a transaction: the versions of all rows, or the one operation that failed. The
-/// index of that is the number before the first colon of the message.
+/// Parses the answer to a transaction: the new versions of all rows, or the operation that failed. The index
+/// of the failed operation is the number before the first colon of the error message
+/// (<https://learn.microsoft.com/rest/api/storageservices/performing-entity-group-transactions>).
 pub(super) fn read_answer(text: &str, count: usize) -> Result<Vec<Version>, Failed> {
     let mut versions = Vec::new();
     for part in text.split("HTTP/1.1 ").skip(1) {
@@ -97,7 +101,7 @@ pub(super) fn read_answer(text: &str, count: usize) -> Result<Vec<Version>, Fail
                 (status, _) => unknown(Error::Answered { status, code }),
             });
         }
-        // A deleted row has no version.
+        // The answer to a deletion has no ETag; its version is empty.
         let version = head.lines().find_map(|line| {
             let (name, value) = line.split_once(':')?;
             name.eq_ignore_ascii_case("etag").then(|| value.trim().to_owned())
@@ -125,7 +129,7 @@ mod tests {
         let done = part("204 No Content\r\nETag: W/\"datetime'1'\"", "").repeat(2) + "--x--";
         let versions = read_answer(&done, 2).expect("both were written");
         assert_eq!(versions, vec![Version("W/\"datetime'1'\"".to_owned()); 2]);
-        assert!(matches!(read_answer(&done, 3), Err(Failed::Unknown { .. })), "one is missing");
+        assert!(matches!(read_answer(&done, 3), Err(Failed::Unknown { .. })), "one version is missing");
         let failed = |head: &str, code: &str, index: &str| {
             let body =
                 json!({"odata.error": {"code": code, "message": {"lang": "en-US", "value": format!("{index}The …")}}});

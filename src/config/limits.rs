@@ -1,4 +1,4 @@
-//! What may be spent: by a caller, by the app, and at which prices.
+//! The settings of the quota, the budget and the prices.
 
 use std::collections::BTreeMap;
 
@@ -6,44 +6,44 @@ use serde::Deserialize;
 
 use super::{Error, Vars};
 
-/// What may be spent in a UTC day.
+/// The quota, the budget and the prices. Limits count per UTC day.
 #[derive(Debug, Clone)]
 pub struct LimitsConfig {
-    /// `DAILY_IMAGE_QUOTA` (5): images for one caller; 0 is without a limit.
+    /// `DAILY_IMAGE_QUOTA` (5): the quota, images for each caller; 0 means no quota.
     pub daily_images: u32,
-    /// `DAILY_BUDGET_USD` (20): for the whole app, in millionths of a US dollar; 0 is without a limit.
+    /// `DAILY_BUDGET_USD` (20): the app's budget, here in millionths of a US dollar; 0 means no budget.
     pub daily_budget: u64,
-    /// `IMAGE_PRICES` (none): prices that come before those in the source.
+    /// `IMAGE_PRICES` (none): prices by model, which replace the built-in prices.
     pub prices: BTreeMap<String, Price>,
 }
 
-/// What a model costs.
+/// The price of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(untagged)]
 pub enum Price {
-    /// By tokens.
+    /// The model is priced by tokens.
     Tokens(TokenPrice),
-    /// By image, in US dollars.
+    /// The model is priced by images.
     Image(ImagePrice),
 }
 
-/// US dollars for a million tokens, which is millionths of a dollar for one.
+/// Prices in US dollars for a million tokens, which equal millionths of a dollar for one token.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TokenPrice {
-    /// Of the prompt.
+    /// For the prompt's tokens.
     pub text_input: f64,
-    /// Of images that are sent along.
+    /// For the tokens of images in the request.
     pub image_input: f64,
-    /// Of the image.
+    /// For the tokens of the drawn image.
     pub image_output: f64,
 }
 
-/// US dollars for one image.
+/// The price of one image.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImagePrice {
-    /// Of any size and quality.
+    /// In US dollars, for any size and quality.
     pub image: f64,
 }
 
@@ -62,23 +62,23 @@ impl LimitsConfig {
 
 fn prices(text: &str) -> Result<BTreeMap<String, Price>, Error> {
     let prices: Option<BTreeMap<String, Price>> = serde_json::from_str(text).ok();
-    let sane = |price: &Price| {
+    let is_valid = |price: &Price| {
         let numbers = match price {
             Price::Tokens(price) => [price.text_input, price.image_input, price.image_output],
             Price::Image(price) => [price.image; 3],
         };
         numbers.iter().all(|number| (0.0..=10_000.0).contains(number))
     };
-    prices.filter(|prices| prices.values().all(sane)).ok_or(Error::Malformed {
+    prices.filter(|prices| prices.values().all(is_valid)).ok_or(Error::Malformed {
         name: "IMAGE_PRICES",
         expected: "JSON such as {\"MODEL\": {\"textInput\": 5, \"imageInput\": 8, \"imageOutput\": 30}} in US dollars for \
-                   a million tokens, or {\"MODEL\": {\"image\": 0.04}} for an image",
+                   a million tokens, or {\"MODEL\": {\"image\": 0.04}} in US dollars for an image",
     })
 }
 
-/// Millionths of a dollar, rounded up: a cost is never told as less than it is.
+/// Converts US dollars to millionths of a dollar, rounded up so that a cost is never too low.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "amounts are bounded and not negative")]
 pub(crate) fn micro_usd(usd: f64) -> u64 {
-    // What is a whole number but for the last bits is not rounded up.
+    // Floating-point errors must not round a whole number up to the next one.
     (usd * 1_000_000.0 - 1e-6).ceil().max(0.0) as u64
 }

@@ -1,25 +1,25 @@
-//! The tokens that are handed out.
+//! The settings of the SAS tokens for clients.
 
 use std::time::Duration;
 
 use super::{Error, Vars};
 
-/// The shared access signatures that leave this program.
+/// The shared access signatures (SAS) for clients.
 #[derive(Debug, Clone)]
 pub struct SasConfig {
-    /// `SAS_MINUTES` (30): how long a token from `generateSASToken` is good, and how long a link
-    /// from `getImages` is good at the least.
+    /// `SAS_MINUTES` (30): the lifetime of a token from `generateSASToken`, and the shortest lifetime
+    /// of a link from `getImages`.
     pub lifetime: Duration,
-    /// `SAS_PERMISSIONS` (`rcw`): what a token from `generateSASToken` allows.
+    /// `SAS_PERMISSIONS` (`rcw`): the permissions of a token from `generateSASToken`.
     pub permissions: SasPermissions,
 }
 
-/// What a container token allows: some of `racwdl`, in Azure's order.
+/// The permissions of a container token: some letters of `racwdl`, in Azure's order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SasPermissions(String);
 
 impl SasPermissions {
-    /// Azure's letters, in Azure's order
+    /// The permission letters in the order that Azure requires
     /// (<https://learn.microsoft.com/rest/api/storageservices/create-service-sas>).
     const LETTERS: &str = "racwdl";
 

@@ -1,4 +1,4 @@
-//! The storage account: from `accountName` and `accountKey`, or from a connection string.
+//! The settings of the storage account: `accountName` and `accountKey`, or a connection string.
 
 use std::collections::HashMap;
 
@@ -8,34 +8,34 @@ use secrecy::SecretString;
 
 use super::{Error, Vars, service_url};
 
-/// The account that images are kept in.
+/// The storage account and container of the images.
 #[derive(Debug, Clone)]
 pub struct StorageConfig {
     /// `accountName`, or `AccountName` of `AzureWebJobsStorage`.
     pub account: String,
-    /// `accountKey`, or `AccountKey` of `AzureWebJobsStorage`; checked to be base64.
+    /// `accountKey`, or `AccountKey` of `AzureWebJobsStorage`; valid base64.
     pub key: SecretString,
     /// The account's blob endpoint, without a trailing slash.
     pub blob_endpoint: Url,
-    /// `IMAGE_CONTAINER` (`images`): created, private, when it is missing.
+    /// `IMAGE_CONTAINER` (`images`): the container. The app creates it, private, when it is missing.
     pub container: String,
 }
 
-/// One more service of a storage account: its queues or its tables.
+/// The Queue or Table service of a storage account.
 #[derive(Debug, Clone)]
 pub struct ServiceConfig {
     /// The account's name.
     pub account: String,
-    /// The account's key; checked to be base64.
+    /// The account's key; valid base64.
     pub key: SecretString,
     /// The service's endpoint, without a trailing slash.
     pub endpoint: Url,
 }
 
-/// The setting that holds the connection string; the Functions host itself uses it too.
+/// The setting with the connection string. The Functions host uses it, too.
 const CONNECTION_STRING: &str = "AzureWebJobsStorage";
 
-/// Azurite's account, the same everywhere
+/// The well-known account of Azurite, the storage emulator
 /// (<https://learn.microsoft.com/azure/storage/common/storage-connect-azurite>).
 const DEVELOPMENT_STORAGE: &str = "AccountName=devstoreaccount1;\
     AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;\
@@ -49,18 +49,20 @@ impl StorageConfig {
         if !is_container_name(&container) {
             return Err(Error::Malformed {
                 name: "IMAGE_CONTAINER",
-                expected: "3 to 63 lowercase letters, digits and single hyphens, as Azure wants container names",
+                expected: "a container name of 3 to 63 lowercase letters, digits and single hyphens",
             });
         }
         let connection_string = vars.get(CONNECTION_STRING)?;
         match (vars.get("accountName")?, vars.get("accountKey")?, connection_string) {
             (Some(name), Some(key), _) => Self::from_account(&name, key, container),
-            (Some(_), None, _) => {
-                Err(Error::Missing { name: "accountKey", hint: "accountName is set, so its key must be, too" })
-            }
-            (None, Some(_), _) => {
-                Err(Error::Missing { name: "accountName", hint: "accountKey is set, so its account must be, too" })
-            }
+            (Some(_), None, _) => Err(Error::Missing {
+                name: "accountKey",
+                hint: "set it to the account's key, because accountName is set",
+            }),
+            (None, Some(_), _) => Err(Error::Missing {
+                name: "accountName",
+                hint: "set it to the account's name, because accountKey is set",
+            }),
             (None, None, Some(text)) => Self::from_connection_string(&text, container),
             (None, None, None) => Err(Error::Missing {
                 name: CONNECTION_STRING,
@@ -86,14 +88,15 @@ impl StorageConfig {
 }
 
 impl ServiceConfig {
-    /// The queues that the Functions host listens to. `None` without a connection string that has the
-    /// account's key; where images are kept in another account nothing else needs it.
+    /// The Queue service of the account in `AzureWebJobsStorage`, whose queues trigger functions.
+    /// `None` if that setting is not a connection string with an account key: an app with
+    /// `accountName` and `accountKey` works without one, but has no jobs.
     pub(super) fn queue(vars: &Vars) -> Result<Option<Self>, Error> {
         Self::of_connection_string(vars, "queue")
     }
 
-    /// The tables of the account in `AzureWebJobsStorage`, or of the one that images are kept in: an
-    /// account for blobs alone has no tables.
+    /// The Table service of the account in `AzureWebJobsStorage`, or else of the images' account. That
+    /// order matters, because a blob-only storage account has no Table service.
     pub(super) fn table(vars: &Vars, storage: &StorageConfig) -> Result<Self, Error> {
         if let Some(config) = Self::of_connection_string(vars, "table")? {
             return Ok(config);
@@ -109,14 +112,15 @@ impl ServiceConfig {
         let endpoint = match parsed.endpoint(service) {
             Ok(endpoint) => endpoint,
             Err(error) if parsed.parts.contains_key(&format!("{service}endpoint")) => return Err(error),
-            // The others are named and are enough.
+            // There is no explicit endpoint, and the default one is not usable: it is not https.
             Err(_) => return Ok(None),
         };
         Ok(Some(Self { account: parsed.account, key: parsed.key, endpoint }))
     }
 }
 
-/// See <https://learn.microsoft.com/azure/storage/common/storage-configure-connection-string>.
+/// A connection string
+/// (<https://learn.microsoft.com/azure/storage/common/storage-configure-connection-string>).
 struct ConnectionString {
     account: String,
     key: SecretString,
@@ -141,7 +145,7 @@ impl ConnectionString {
         Ok(Self { account, key, parts })
     }
 
-    /// The one that is named, or Azure's.
+    /// A service's endpoint: the explicit one, or else Azure's default for the account.
     fn endpoint(&self, service: &str) -> Result<Url, Error> {
         let part = |name: &str| self.parts.get(name).map(String::as_str);
         if let Some(endpoint) = part(&format!("{service}endpoint")) {
@@ -153,7 +157,7 @@ impl ConnectionString {
     }
 }
 
-/// The pairs, names in lower case. `None` where a part has no `=`.
+/// The pairs of a connection string, with names in lower case; `None` if a part has no `=`.
 fn connection_string_parts(text: &str) -> Option<HashMap<String, String>> {
     text.split(';')
         .map(str::trim)
@@ -185,7 +189,8 @@ fn account_key(setting: &'static str, key: String) -> Result<SecretString, Error
     }
 }
 
-/// See <https://learn.microsoft.com/rest/api/storageservices/naming-and-referencing-containers--blobs--and-metadata>.
+/// Whether a name follows Azure's rules
+/// (<https://learn.microsoft.com/rest/api/storageservices/naming-and-referencing-containers--blobs--and-metadata>).
 fn is_container_name(name: &str) -> bool {
     (3..=63).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')

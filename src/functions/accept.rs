@@ -1,13 +1,14 @@
-//! Which form of an answer the caller reads (RFC 9110, 12.5.1).
+//! The media type of an answer, by the Accept header (RFC 9110, section 12.5.1).
 
 use axum::http::{HeaderMap, header};
 
-/// The two forms.
+/// The media type of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Accept {
-    /// `text/plain`, whenever it is acceptable: axios asks for JSON first and then trims a string.
+    /// `text/plain`, for all callers that accept it. Axios names `application/json` first, but its
+    /// users expect a string.
     Text,
-    /// JSON, for callers that name it and exclude text.
+    /// JSON, for callers that accept it and do not accept text.
     Json,
 }
 
@@ -17,7 +18,7 @@ impl Accept {
         if ranges.is_empty() || accepts(&ranges, "text", "plain") {
             return Self::Text;
         }
-        // Who watches events reads JSON inside of them.
+        // The events of a stream contain JSON, so a problem document fits, too.
         let json = wants_events(headers)
             || accepts(&ranges, "application", "json")
             || accepts(&ranges, "application", "problem+json");
@@ -25,12 +26,12 @@ impl Accept {
     }
 }
 
-/// Whether the caller names server-sent events.
+/// Whether the Accept header names server-sent events.
 pub(super) fn wants_events(headers: &HeaderMap) -> bool {
     ranges(headers).any(|range| !range.refused && range.kind == "text" && range.subtype == "event-stream")
 }
 
-/// Whether the caller names CSV and does not name JSON before it.
+/// Whether the Accept header names CSV, and does not name JSON before it.
 pub(super) fn prefers_csv(headers: &HeaderMap) -> bool {
     let mut named =
         ranges(headers).filter(|range| !range.refused && (range.subtype == "csv" || range.subtype == "json"));
@@ -59,7 +60,7 @@ impl Range {
     }
 }
 
-/// The most specific range that matches decides.
+/// Whether a type is accepted: the most specific range that matches it decides.
 fn accepts(ranges: &[Range], kind: &str, subtype: &str) -> bool {
     let named = |k: &str, s: &str| ranges.iter().find(|range| range.kind == k && range.subtype == s);
     let range = named(kind, subtype).or_else(|| named(kind, "*")).or_else(|| named("*", "*"));
@@ -71,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_wins_whenever_it_is_acceptable() {
+    fn text_is_chosen_whenever_it_is_accepted() {
         for (accept, wanted) in [
             (None, Accept::Text),
             (Some("*/*"), Accept::Text),

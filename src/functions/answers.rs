@@ -1,4 +1,4 @@
-//! How answers are written: texts, JSON, problem documents, images and jobs.
+//! Builds answers: text, JSON, problem documents, images and jobs.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -8,29 +8,30 @@ use serde_json::{Value, json};
 
 use super::accept::Accept;
 use crate::app::App;
-use crate::error::Problem;
+use crate::error::{Code, Problem};
 use crate::gallery::Stored;
 use crate::generation::{Address, Drawn, Ended, Phase, Progress};
 use crate::prompt::Prompt;
 
-/// The host's correlation id, on every answer.
+/// The host's id of the invocation; every answer has it.
 pub(super) const INVOCATION_ID: HeaderName = HeaderName::from_static("x-azure-functions-invocationid");
-/// The stable code of an error, beside its sentence.
+/// The stable error code.
 pub(super) const ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code");
-/// Where an image is going to be, percent-encoded: who reads text gets it, too.
+/// The percent-encoded blob name of an image that is not uploaded yet. A text answer has no other
+/// place for it.
 const IMAGE_NAME: HeaderName = HeaderName::from_static("x-image-name");
 const STORED_LATER: &str =
     "The image was drawn and is safe. It will appear in the gallery as soon as storage can be reached again.";
-/// In seconds: when another look at a job is worth it.
+/// `Retry-After` for polling a job, in seconds.
 pub(super) const LOOK_AGAIN_AFTER: HeaderValue = HeaderValue::from_static("2");
 
-/// An answer as text, which may not be kept.
+/// A text answer that must not be cached.
 pub(super) fn text(body: impl Into<Body>) -> Response {
     let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
     (headers, body.into()).into_response()
 }
 
-/// An answer as JSON, which may not be kept.
+/// A JSON answer that must not be cached.
 pub(super) fn json(body: &impl serde::Serialize) -> Response {
     match serde_json::to_string(body) {
         Ok(body) => {
@@ -41,12 +42,12 @@ pub(super) fn json(body: &impl serde::Serialize) -> Response {
     }
 }
 
-/// RFC 9457.
+/// The problem document (RFC 9457).
 pub(super) fn document(problem: &Problem, invocation_id: &str) -> Value {
     let mut body = json!({
         "type": "about:blank",
-        "title": problem.status.canonical_reason(),
-        "status": problem.status.as_u16(),
+        "title": problem.code.status().canonical_reason(),
+        "status": problem.code.status().as_u16(),
         "detail": problem.sentence,
         "code": problem.code,
         "invocationId": invocation_id,
@@ -57,7 +58,8 @@ pub(super) fn document(problem: &Problem, invocation_id: &str) -> Value {
     body
 }
 
-/// The host's id; in forwarding mode a client's own comes before it. Without a host, one is made.
+/// The invocation id: the last value of the host's header, because in forwarding mode a client's own
+/// value comes before it. Without a valid value, a random id.
 pub(super) fn invocation_id(headers: &HeaderMap) -> String {
     let id = headers.get_all(INVOCATION_ID).iter().next_back().and_then(|value| value.to_str().ok());
     match id {
@@ -68,29 +70,32 @@ pub(super) fn invocation_id(headers: &HeaderMap) -> String {
     }
 }
 
-/// What a caller is told of an image, as JSON.
+/// The JSON of an image, or the problem that there is none.
+///
+/// # Errors
+/// The generation failed, or the image's link cannot be signed.
 pub(super) async fn image(app: &App, prompt: &Prompt, ended: &Ended) -> Result<Value, Problem> {
     match &ended.result {
         Ok(Drawn::Stored(stored)) => {
             let url = app.gallery.link(&stored.name, (app.clock)()).await?;
             Ok(json!(Generated { url, prompt, stored }))
         }
-        Ok(Drawn::StoredLater { name }) => Ok(json!({"code": "stored_later", "name": name, "detail": STORED_LATER})),
+        Ok(Drawn::StoredLater { name }) => Ok(json!({"code": Code::StoredLater, "name": name, "detail": STORED_LATER})),
         Err(error) => Err(error.into()),
     }
 }
 
 #[derive(serde::Serialize)]
 struct Generated<'a> {
-    /// A read-only link.
+    /// The read-only link.
     url: String,
-    /// The prompt as typed.
+    /// The prompt as the user typed it.
     prompt: &'a Prompt,
     #[serde(flatten)]
     stored: &'a Stored,
 }
 
-/// The answer to a request for an image, in the form that the caller reads: its end; 202 until then.
+/// The answer to a request for an image: the outcome, or 202 while the generation is under way.
 pub(super) async fn of_progress(app: &App, accept: Accept, progress: &Progress) -> Response {
     let Some(ended) = &progress.ended else { return accepted(progress) };
     let body = match image(app, &progress.order.prompt, ended).await {
@@ -106,16 +111,16 @@ pub(super) async fn of_progress(app: &App, accept: Accept, progress: &Progress) 
         Accept::Text => text(if later.is_some() { STORED_LATER } else { "Image uploaded successfully" }),
     };
     if let Some(name) = later {
-        // Not an error, which would invite a second, paid try.
+        // 202 and not an error: after an error, many callers would try again and pay for a second image.
         *response.status_mut() = StatusCode::ACCEPTED;
         let name = utf8_percent_encode(name, NON_ALPHANUMERIC).to_string();
-        response.headers_mut().insert(ERROR_CODE, HeaderValue::from_static("stored_later"));
+        response.headers_mut().insert(ERROR_CODE, HeaderValue::from_static(Code::StoredLater.as_str()));
         response.headers_mut().extend(HeaderValue::from_str(&name).map(|name| (IMAGE_NAME, name)));
     }
     response
 }
 
-/// 202: the work goes on, and the answer is to be fetched.
+/// 202 with the job's URL: the generation is under way.
 fn accepted(progress: &Progress) -> Response {
     let address = &progress.order.address;
     let mut response = json(&json!({
@@ -132,12 +137,12 @@ fn accepted(progress: &Progress) -> Response {
     response
 }
 
-/// The address of a job.
+/// The path of a job.
 pub(super) fn job_path(address: &Address) -> String {
     format!("/api/generateImage/jobs/{address}")
 }
 
-/// How a job stands, in one word.
+/// The job's `status`.
 pub(super) fn status(progress: &Progress) -> &'static str {
     match progress.ended.as_ref().map(|ended| &ended.result) {
         Some(Ok(_)) => "done",

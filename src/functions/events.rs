@@ -1,6 +1,6 @@
 //! A generation as server-sent events
-//! (<https://html.spec.whatwg.org/multipage/server-sent-events.html>): `progress`, `accepted` once it
-//! is, `preview`, then `image` or `error`, then the end.
+//! (<https://html.spec.whatwg.org/multipage/server-sent-events.html>): `progress`, `accepted` and
+//! `preview`, then `image` or `error` as the last event.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -21,23 +21,24 @@ use crate::error::{self, Problem};
 use crate::gallery::Gallery;
 use crate::generation::{Order, Phase, Progress};
 
-/// Proxies close what is silent, the host after 240 s.
+/// The interval of comments that keep the connection open. Proxies close idle connections, the host
+/// after 240 s.
 const HEARTBEAT: Duration = Duration::from_secs(10);
-/// The host ends an invocation, and the whole process with it, after ten minutes: a client that
-/// wants more comes back.
+/// The longest stream. The host kills the process of an invocation that takes more than 10 minutes.
+/// The client can reconnect.
 const LONGEST: Duration = Duration::from_secs(9 * 60);
 
-/// Whether events reach the caller as they happen: not through a host in forwarding mode, which sends
-/// an answer once it is whole. In proxying mode it says the invocation's id twice.
+/// Whether the host streams answers. A host in forwarding mode buffers the whole answer; in proxying
+/// mode it streams, and sends the invocation id in two headers.
 pub(super) fn pass_through(headers: &HeaderMap) -> bool {
     let last = headers.get_all(INVOCATION_ID).iter().next_back();
     last.is_none() || last == headers.get("x-ms-invocation-id")
 }
 
-/// The events of a generation, until it has ended.
+/// Streams the events of a generation until it has ended.
 ///
-/// A generation that this process draws is told to its end, also when the server stops; one that is
-/// looked up is told of by another process then.
+/// When the server stops, the stream of a generation that this process draws continues until the
+/// generation ends. Other streams end at once; the client can reconnect to another process.
 pub(super) fn respond(
     app: &Arc<App>,
     progress: watch::Receiver<Progress>,
@@ -52,9 +53,9 @@ pub(super) fn respond(
         waiting: VecDeque::new(),
     };
     if is_drawn_here {
-        // It begins with that, however fast the rest is.
+        // Each stream begins with `queued`, even if the generation has already left that phase.
         let order = Arc::clone(&watcher.progress.borrow().order);
-        watcher.tell_phase(&order, Phase::Queued);
+        watcher.push_phase(&order, Phase::Queued);
     }
     let until = Instant::now() + LONGEST;
     let stopping = app.generations.stopping.clone();
@@ -71,7 +72,7 @@ pub(super) fn respond(
     response
 }
 
-/// What was told already.
+/// The events that were already sent.
 #[derive(Default)]
 struct Sent {
     accepted: bool,
@@ -85,6 +86,7 @@ struct Watcher {
     progress: watch::Receiver<Progress>,
     invocation_id: String,
     sent: Sent,
+    /// Events to send.
     waiting: VecDeque<Event>,
 }
 
@@ -97,16 +99,16 @@ impl Watcher {
             if self.sent.end {
                 return None;
             }
-            self.look().await;
+            self.push_new().await;
             if self.waiting.is_empty() && self.progress.changed().await.is_err() {
-                // Whoever told of it has gone; a client that wants more comes back.
+                // The sender of the progress has stopped. The client can reconnect.
                 return None;
             }
         }
     }
 
-    /// Finds out what is new.
-    async fn look(&mut self) {
+    /// Queues the events for all changes since the last call.
+    async fn push_new(&mut self) {
         let progress = self.progress.borrow_and_update().clone();
         let order = &progress.order;
         if let Some(accepted) = progress.accepted.as_ref().filter(|_| !self.sent.accepted) {
@@ -121,7 +123,7 @@ impl Watcher {
             self.waiting.push_back(event("accepted", &data));
         }
         if progress.ended.is_none() && self.sent.phase != Some(progress.phase) {
-            self.tell_phase(order, progress.phase);
+            self.push_phase(order, progress.phase);
         }
         if let Some(preview) = progress.preview.as_ref().filter(|preview| self.sent.preview != Some(preview.index)) {
             self.sent.preview = Some(preview.index);
@@ -136,7 +138,7 @@ impl Watcher {
         }
     }
 
-    fn tell_phase(&mut self, order: &Order, phase: Phase) {
+    fn push_phase(&mut self, order: &Order, phase: Phase) {
         self.sent.phase = Some(phase);
         let elapsed = ((self.app.clock)() - order.created_at).as_seconds_f64().max(0.0);
         let elapsed = (elapsed * 10.0).round() / 10.0;

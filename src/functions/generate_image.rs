@@ -1,8 +1,8 @@
 //! `POST /api/generateImage`:
 //! `{prompt, size?, quality?, style?, enhance?, background?, outputFormat?, partialImages?}`.
 //!
-//! The caller waits for the answer, watches events, or takes a job; it is one and the same generation,
-//! which is watched in the same way.
+//! The caller waits for the answer, reads server-sent events, or gets a job. All three are the same
+//! kind of generation and watch its progress in the same way.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,11 +26,12 @@ use crate::openai::{DALL_E_STYLES, ImageOptions};
 use crate::prompts::enhance::{self, EnhanceOptions};
 use crate::spending::{Day, QuotaStatus};
 
-/// For what an answer is better with, but not late: the platform's front end may be about to end it.
-const LOOK_WITHIN: Duration = Duration::from_secs(2);
-/// Unfinished images that are shown to who watches.
+/// The time for an optional read of the records before an answer. It is short because Azure's front
+/// end closes a request after 230 s.
+const READ_WITHIN: Duration = Duration::from_secs(2);
+/// The default number of partial images in an event stream.
 const PARTIAL_IMAGES: u8 = 2;
-/// The longest prompt of any model fits, in any script.
+/// In KiB. The longest prompt, 32,000 characters, fits if a character takes two bytes on average.
 const MAX_BODY_KIB: usize = 64;
 
 pub(super) async fn handle(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Response {
@@ -40,18 +41,18 @@ pub(super) async fn handle(State(app): State<Arc<App>>, headers: HeaderMap, body
         Err((problem, quota_status)) => (problem.into_response(), quota_status),
     };
     let now = (app.clock)();
-    // The day may have ended while the image was drawn.
+    // The quota status is of no use if its day ended while the image was drawn.
     let mut quota_status = quota_status.filter(|quota_status| quota_status.resets_in(now).is_some());
-    // Where the records could not be reached a moment ago, they are not asked again.
+    // After a 503, the records are probably still unreachable.
     if quota_status.is_none() && response.status() != StatusCode::SERVICE_UNAVAILABLE {
-        let look = tokio::time::timeout(LOOK_WITHIN, app.generations.quota_status(&caller, Day::of(now)));
-        quota_status = look.await.ok().and_then(Result::ok).flatten();
+        let read = tokio::time::timeout(READ_WITHIN, app.generations.quota_status(&caller, Day::of(now)));
+        quota_status = read.await.ok().and_then(Result::ok).flatten();
     }
     rate_limit::insert(response.headers_mut(), app.generations.daily_images(), quota_status, now);
     response
 }
 
-/// An answer, and how its caller stands, as far as that is known.
+/// An answer and the caller's quota status, if it is known.
 type Answered = (Response, Option<QuotaStatus>);
 
 async fn respond(
@@ -83,15 +84,15 @@ async fn respond(
         let ended = progress.wait_for(|progress| progress.ended.is_some());
         let limit = app.sync_limit.saturating_sub(began.elapsed());
         if tokio::time::timeout(limit, ended).await.is_err() {
-            // There is no job before it was accepted.
+            // Only an accepted generation can be handed over, because it has no record before.
             let _ = progress.wait_for(|progress| progress.accepted.is_some() || progress.ended.is_some()).await;
         }
     }
     let progress = progress.borrow().clone();
-    Ok((answers::of_progress(app, accept, &progress).await, standing_of(&progress)))
+    Ok((answers::of_progress(app, accept, &progress).await, quota_status_of(&progress)))
 }
 
-/// A job: its end, if it comes within the time that its caller waits; 202 until then.
+/// The answer to a request for a job: its outcome if it ends within `Prefer: wait`, else 202.
 async fn respond_async(
     app: &Arc<App>,
     accept: Accept,
@@ -111,16 +112,16 @@ async fn respond_async(
         let ended = progress.wait_for(|progress| progress.ended.is_some());
         tokio::select! {
             _ = tokio::time::timeout(wait, ended) => {}
-            // Another process tells the rest.
+            // This process stops, so the caller must poll another process.
             () = app.generations.stopping.cancelled() => {}
         }
-        let quota_status = known.as_ref().and_then(standing_of);
+        let quota_status = known.as_ref().and_then(quota_status_of);
         let progress = progress.borrow().clone();
         return applied(answers::of_progress(app, accept, &progress).await, quota_status, asynchronous);
     }
     match known.take() {
         Some(progress) => {
-            applied(answers::of_progress(app, accept, &progress).await, standing_of(&progress), asynchronous)
+            applied(answers::of_progress(app, accept, &progress).await, quota_status_of(&progress), asynchronous)
         }
         None => applied(Problem::from(&Error::NoRecord).into_response(), None, asynchronous),
     }
@@ -133,9 +134,9 @@ fn applied(mut response: Response, quota_status: Option<QuotaStatus>, asynchrono
     (response, quota_status)
 }
 
-/// The generation that an Idempotency-Key stands for.
+/// The progress of the generation that an Idempotency-Key belongs to.
 async fn watch(app: &Arc<App>, address: &Address) -> Result<watch::Receiver<Progress>, (Problem, Option<QuotaStatus>)> {
-    let found = tokio::time::timeout(LOOK_WITHIN, app.generations.watch(address)).await;
+    let found = tokio::time::timeout(READ_WITHIN, app.generations.watch(address)).await;
     found.ok().and_then(Result::ok).flatten().ok_or_else(|| refused(&Error::NoRecord))
 }
 
@@ -143,8 +144,8 @@ fn refused(error: &Error) -> (Problem, Option<QuotaStatus>) {
     (error.into(), error.quota_status())
 }
 
-/// How the caller stands once it has ended, or as it stood when it was accepted.
-fn standing_of(progress: &Progress) -> Option<QuotaStatus> {
+/// The caller's quota status after the end of a generation, or else after its acceptance.
+fn quota_status_of(progress: &Progress) -> Option<QuotaStatus> {
     match &progress.ended {
         Some(ended) if ended.result.is_err() || ended.quota_status.is_some() => ended.quota_status,
         _ => progress.accepted.as_ref().and_then(|accepted| accepted.quota_status),
@@ -177,7 +178,9 @@ async fn read(app: &App, headers: &HeaderMap, caller: &Caller, watched: bool, bo
     })
 }
 
-/// The draft's quoted string, or the same without quotes, as most clients send it.
+/// The Idempotency-Key: a quoted string
+/// (<https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/>), or the same without
+/// quotes, as most clients send it.
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let mut values = headers.get_all("idempotency-key").iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -187,23 +190,24 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
         Ok(Some(key))
     } else {
         Err(Problem::invalid_request(
-            "Idempotency-Key must be one text of 1 to 255 ASCII characters, a UUID for example.",
+            "Send one Idempotency-Key header of 1 to 255 ASCII characters, for example a UUID.",
         ))
     }
 }
 
-/// JSON whatever the Content-Type says: front ends send all sorts of it.
+/// Parses the body as JSON and ignores Content-Type, because many front ends send a wrong one.
 fn parse(body: &[u8]) -> Result<Map<String, Value>, Problem> {
     let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
     match serde_json::from_slice(body) {
         Ok(Value::Object(request)) => Ok(request),
         Ok(_) | Err(_) => Err(Problem::invalid_request(
-            "The request is not a JSON object. Send JSON such as {\"prompt\": \"a red fox\"}.",
+            "The request body is not a JSON object. Send JSON such as {\"prompt\": \"a red fox\"}.",
         )),
     }
 }
 
-/// `enhance`, and a preset in `style`; what else is in `style` is dall-e's own.
+/// Reads `enhance` and `style`. `style` names either a style preset or a style of dall-e, which is
+/// returned separately.
 fn enhance_options(app: &App, request: &Map<String, Value>) -> Result<(EnhanceOptions, Option<String>), Problem> {
     let style = option(request, "style")?;
     let preset = style.as_deref().and_then(enhance::named);
@@ -216,22 +220,24 @@ fn enhance_options(app: &App, request: &Map<String, Value>) -> Result<(EnhanceOp
         return Err(Problem::invalid_request(format!("style must be one of: {}.", names.join(", "))));
     }
     let enhancement = match option(request, "enhance")? {
-        Some(wished) => PromptEnhancement::named(&wished)
+        Some(name) => PromptEnhancement::named(&name)
             .ok_or_else(|| Problem::invalid_request("enhance must be one of: off, style, rewrite."))?,
-        // Who names a preset wishes it.
+        // A style preset has no effect without enhancement, so it implies `style`.
         None if preset.is_some() && app.enhancement == PromptEnhancement::Off => PromptEnhancement::Style,
         None => app.enhancement,
     };
     Ok((EnhanceOptions { enhancement, style: preset }, style))
 }
 
-/// Two where nothing is said.
+/// The field `partialImages`: 0 to 3, by default [`PARTIAL_IMAGES`].
 fn partial_images(request: &Map<String, Value>) -> Result<Option<u8>, Problem> {
     match request.get("partialImages") {
         None | Some(Value::Null) => Ok(Some(PARTIAL_IMAGES)),
         Some(count) => match count.as_u64().and_then(|count| u8::try_from(count).ok()).filter(|count| *count <= 3) {
             Some(count) => Ok(Some(count)),
-            None => Err(Problem::invalid_request("partialImages must be a number from 0 to 3, or left out.")),
+            None => {
+                Err(Problem::invalid_request("partialImages must be a whole number from 0 to 3. It can be omitted."))
+            }
         },
     }
 }
@@ -240,6 +246,6 @@ fn option(request: &Map<String, Value>, field: &str) -> Result<Option<String>, P
     match request.get(field) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(_) => Err(Problem::invalid_request(format!("{field} must be a string, or left out."))),
+        Some(_) => Err(Problem::invalid_request(format!("{field} must be a string. It can be omitted."))),
     }
 }

@@ -1,4 +1,4 @@
-//! `GET /api/generateSASToken`: a token for the container. The host asks for the function key first.
+//! `GET /api/generateSASToken`: a SAS token for the container. The host checks the function key first.
 
 use std::sync::Arc;
 

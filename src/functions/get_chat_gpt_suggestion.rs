@@ -1,4 +1,4 @@
-//! `GET /api/getChatGPTSuggestion?style=&about=`: an idea for a prompt, always.
+//! `GET /api/getChatGPTSuggestion?style=&about=`: a suggested prompt. It never fails.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub(super) async fn handle(
     State(app): State<Arc<App>>,
     query: Result<Query<HashMap<String, String>>, QueryRejection>,
 ) -> Response {
-    // Whatever is asked, the answer is a prompt.
+    // A query that cannot be parsed is ignored.
     let mut query = query.map(|Query(query)| query).unwrap_or_default();
     let topic = Topic { style: query.remove("style"), about: query.remove("about") };
     let suggestion = app.suggestions.suggest(&topic).await;

@@ -1,4 +1,4 @@
-//! `GET /api/getImages`: every image, newest first, with a link.
+//! `GET /api/getImages`: all images, newest first, each with a link.
 
 use std::sync::Arc;
 

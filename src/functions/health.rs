@@ -1,4 +1,4 @@
-//! `GET /api/health`: whether all is well, for everybody. `GET /api/status`: everything, for the
+//! `GET /api/health`: whether the app works, for everyone. `GET /api/status`: the details, for the
 //! operator.
 
 use std::sync::Arc;
@@ -32,13 +32,14 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
     }))
 }
 
-/// Anybody may ask, as often as they like: storage and the spool are looked at once in a while.
+/// How long a check of storage and the spool is reused. Anyone may request `/api/health` at any rate.
 const LOOKED_AGAIN_AFTER: Duration = Duration::from_secs(15);
 
-/// What is known at this moment.
+/// The current state of the app.
 struct Health {
     storage: bool,
     provider: bool,
+    /// The images in the spool; `None` if it cannot be read.
     waiting: Option<usize>,
     models: Vec<KnownModel>,
 }
@@ -61,7 +62,8 @@ impl Health {
     }
 
     fn word(&self) -> &'static str {
-        // A fallback that is gone is a warning; so is a text model, which the built-in list stands in for.
+        // Only OPENAI_IMAGE_MODEL degrades the app. The app draws without a fallback, and built-in
+        // suggestions replace the text model.
         let draws = self.models.iter().filter(|known| known.setting != "OPENAI_TEXT_MODEL");
         let gone = draws.clone().next().is_some_and(|known| known.state == ModelState::Gone);
         let spooled = self.waiting.is_none_or(|waiting| waiting > 0);

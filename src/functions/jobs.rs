@@ -1,17 +1,17 @@
-//! `GET` and `DELETE /api/generateImage/jobs/{id}`: how a job stands, its events, and its end before
-//! its time.
+//! `GET /api/generateImage/jobs/{id}`: a job's state, as JSON or as server-sent events. `DELETE`:
+//! cancels a job.
 
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::json;
 use time::format_description::well_known::Rfc3339;
 
 use super::{accept, answers, events};
 use crate::app::App;
-use crate::error::Problem;
+use crate::error::{Code, Problem};
 use crate::generation::{Address, Advanced, Error, Progress};
 
 pub(super) async fn look(State(app): State<Arc<App>>, headers: HeaderMap, Path(id): Path<String>) -> Response {
@@ -34,21 +34,19 @@ pub(super) async fn cancel(State(app): State<Arc<App>>, headers: HeaderMap, Path
         Ok(Advanced::Done(cancelled)) => {
             view(&app, &Progress::of_record(&cancelled), &answers::invocation_id(&headers)).await
         }
-        Ok(Advanced::Refused(..)) => Problem::new(
-            StatusCode::CONFLICT,
-            "job_has_begun",
-            "This job has begun or ended, so it cannot be cancelled.",
-        )
-        .into_response(),
+        Ok(Advanced::Refused(..)) => {
+            Problem::new(Code::JobHasBegun, "This job has already begun or ended, so it cannot be cancelled.")
+                .into_response()
+        }
         Ok(Advanced::Unknown) => unknown().into_response(),
         Err(error) => Problem::from(error).into_response(),
     }
 }
 
-/// How a job stands.
+/// The state of a job as JSON.
 async fn view(app: &App, progress: &Progress, invocation_id: &str) -> Response {
     let order = &progress.order;
-    // As fine as an image's own.
+    // Milliseconds, as in an image's `createdAt`.
     let created_at = order.created_at.replace_millisecond(order.created_at.millisecond()).unwrap_or(order.created_at);
     let mut body = json!({
         "id": order.address,
@@ -74,5 +72,5 @@ async fn view(app: &App, progress: &Progress, invocation_id: &str) -> Response {
 }
 
 fn unknown() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "not_found", "There is no such job. Jobs are kept for 24 hours.")
+    Problem::new(Code::NotFound, "This job does not exist. Jobs are kept for 24 hours.")
 }

@@ -1,21 +1,21 @@
-//! How the caller would like to wait (RFC 7240).
+//! The Prefer header (RFC 7240): whether the caller asks for a job, and how long it waits.
 
 use std::time::Duration;
 
 use axum::http::HeaderMap;
 
-/// Azure's front end ends requests without an answer after 230 s.
+/// The longest wait, in seconds. Azure's front end closes requests without an answer after 230 s.
 const LONGEST_WAIT: u64 = 200;
 
-/// A wish for a job.
+/// The caller asks for a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Asynchronous {
-    /// So long the caller waits for the end before it takes a job instead.
+    /// How long the caller waits for the outcome before it gets a job; `None` if it does not wait.
     pub(super) wait: Option<Duration>,
 }
 
 impl Asynchronous {
-    /// `respond-async`, `wait=SECONDS`, or both; other preferences are none of ours.
+    /// Reads `respond-async` and `wait=SECONDS`; other preferences are ignored. `None` without either.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let values: Vec<&str> = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok()).collect();
         let preferences = || {
@@ -32,7 +32,7 @@ impl Asynchronous {
         (respond || wait.is_some()).then_some(Self { wait })
     }
 
-    /// For `Preference-Applied`.
+    /// The value of the `Preference-Applied` header.
     pub(super) fn applied(self) -> String {
         self.wait.map_or_else(|| "respond-async".to_owned(), |wait| format!("wait={}", wait.as_secs()))
     }
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn preferences_are_read_as_rfc_7240_writes_them() {
+    fn preferences_are_read_as_rfc_7240_defines_them() {
         let wait = |seconds| Some(Asynchronous { wait: Some(Duration::from_secs(seconds)) });
         for (values, wanted) in [
             (vec![], None),

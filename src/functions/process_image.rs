@@ -1,6 +1,6 @@
-//! `POST /processImage` and `/processImagePoison`: what the queue triggers. The host sends its
-//! envelope, `{"Data": {"job": MESSAGE}, "Metadata": {…}}`, and the message as JSON once or twice
-//! encoded (<https://learn.microsoft.com/azure/azure-functions/functions-custom-handlers>).
+//! `POST /processImage` and `/processImagePoison`: the queue-triggered functions. The host sends
+//! `{"Data": {"job": MESSAGE}, "Metadata": {…}}`, in which the message is a JSON string, encoded once
+//! or twice (<https://learn.microsoft.com/azure/azure-functions/functions-custom-handlers>).
 
 use std::sync::Arc;
 
@@ -16,9 +16,10 @@ use crate::generation::{Message, NotDelivered};
 
 /// The queue that `processImage/function.json` listens to.
 pub(super) const QUEUE: &str = crate::generation::QUEUE;
-/// Where the host puts what was delivered in vain.
+/// The queue to which the host moves a message after five failed deliveries.
 pub(super) const POISON_QUEUE: &str = "visionary-jobs-poison";
 
+/// In bytes. A queue message has 64 KiB at most.
 const MAX_ENVELOPE: usize = 1024 * 1024;
 
 pub(super) async fn deliver(State(app): State<Arc<App>>, body: Body) -> Response {
@@ -35,12 +36,12 @@ pub(super) async fn give_up(State(app): State<Arc<App>>, body: Body) -> Response
     }
 }
 
-/// What a message says. One that is not ours is dropped: no number of deliveries makes it so.
+/// Parses a message. A malformed message is dropped, because another delivery cannot repair it.
 async fn message(body: Body) -> Option<Message> {
     let bytes = to_bytes(body, MAX_ENVELOPE).await.unwrap_or_default();
     let envelope: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let mut message = envelope["Data"]["job"].clone();
-    // Twice by the host's source, once by its documentation.
+    // The host's documentation says that the message is encoded once; its source encodes it twice.
     for _ in 0..3 {
         if let Value::String(text) = &message {
             message = serde_json::from_str(text).unwrap_or_default();
@@ -48,12 +49,12 @@ async fn message(body: Body) -> Option<Message> {
     }
     let message = serde_json::from_value(message).ok();
     if message.is_none() {
-        tracing::warn!("a message in the queue is not ours; it is dropped");
+        tracing::warn!(event = "message_malformed", "a queue message was not written by this app; it is dropped");
     }
     message
 }
 
-/// An empty answer would have the host wait until the function's time is up.
+/// Always JSON: after an empty answer, the host would wait until the function times out.
 fn answer(delivered: Result<(), NotDelivered>) -> Response {
     match delivered {
         Ok(()) => answers::json(&json!({})),

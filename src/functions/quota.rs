@@ -1,4 +1,4 @@
-//! `GET /api/quota`: what the caller may still have drawn today.
+//! `GET /api/quota`: the caller's quota status for the current UTC day.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::spending::Day;
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Answer {
-    /// `null` without a quota, as the rest then is.
+    /// Images for each caller and day. All fields are `null` if there is no quota.
     limit: Option<u32>,
     used: Option<u32>,
     remaining: Option<u32>,

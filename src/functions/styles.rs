@@ -1,4 +1,4 @@
-//! `GET /api/styles`: the presets that a request's `style` can name.
+//! `GET /api/styles`: the style presets that generateImage's `style` can name.
 
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
@@ -7,7 +7,7 @@ use serde_json::json;
 use super::answers;
 use crate::prompts::enhance::STYLES;
 
-/// They change with a release.
+/// The presets change only with a release.
 const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("public, max-age=3600");
 
 pub(super) async fn handle() -> Response {

@@ -1,4 +1,4 @@
-//! `GET /api/usage?days=30`: what was drawn and spent, by day and model, as JSON or CSV.
+//! `GET /api/usage?days=30`: images, failures, tokens and dollars by day and model, as JSON or CSV.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -24,11 +24,11 @@ pub(super) async fn handle(
     query: Result<Query<HashMap<String, String>>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let Query(query) = query.map_err(|_| Problem::invalid_request("The query cannot be read."))?;
+    let Query(query) = query.map_err(|_| Problem::invalid_request("The query string cannot be parsed."))?;
     let days = match query.get("days").map(|days| days.parse()) {
         None => USUAL_DAYS,
         Some(Ok(days)) if (1..=MAX_DAYS).contains(&days) => days,
-        Some(_) => return Err(Problem::invalid_request(format!("days must be a whole number, 1 to {MAX_DAYS}."))),
+        Some(_) => return Err(Problem::invalid_request(format!("days must be a whole number from 1 to {MAX_DAYS}."))),
     };
     let usage = app.generations.usage(days).await.map_err(|error| Problem::records_unavailable(&error))?;
     if !accept::prefers_csv(&headers) {
@@ -71,7 +71,7 @@ fn day((date, day): &(Day, DayTotals)) -> Value {
     })
 }
 
-/// RFC 4180.
+/// The usage as CSV (RFC 4180).
 fn csv(usage: &[(Day, DayTotals)]) -> String {
     let mut text = CSV_HEADER.to_owned();
     for (date, day) in usage {
@@ -89,7 +89,8 @@ fn csv(usage: &[(Day, DayTotals)]) -> String {
     text
 }
 
-/// A model's name is the operator's own, and may hold anything.
+/// Quotes a CSV field if needed. The operator chooses the models' names, so they may contain any
+/// character.
 fn quoted(field: &str) -> String {
     if field.contains([',', '"', '\r', '\n']) {
         format!("\"{}\"", field.replace('"', "\"\""))

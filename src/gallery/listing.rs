@@ -1,7 +1,7 @@
-//! Lists the container: a list token, plain HTTP, and an XML reader that streams.
+//! Lists the container with a list token, plain HTTP and a streaming XML parser.
 //!
-//! Written here because the SDK's listing fails a whole page for one blob that it finds odd, does
-//! not decode `Encoded` names, and takes twice the time. The format:
+//! The SDK's listing is not used: it fails a whole page for one unexpected blob, does not decode `Encoded`
+//! names, and takes twice the time. API reference:
 //! <https://learn.microsoft.com/rest/api/storageservices/list-blobs>.
 
 use std::time::Duration;
@@ -15,13 +15,14 @@ use time::format_description::well_known::Rfc2822;
 
 use crate::azure::Error;
 
-/// The service version that pages are asked in.
+/// The version of the service, sent as `x-ms-version`.
 const VERSION: &str = "2022-11-02";
-/// A page holds 5,000 blobs at most; an hour-long listing helps nobody.
+/// The most pages that are read. A page holds at most 5,000 blobs.
 const MAX_PAGES: usize = 1_000;
+/// Limit for one request.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A blob as it is listed.
+/// A blob in a listing.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) name: String,
@@ -35,8 +36,11 @@ struct Page {
     next_marker: Option<String>,
 }
 
-/// All blobs of the container, or those whose names begin with a prefix, in Azure's order. A container
-/// that is not there has none.
+/// Lists all blobs of the container, or those whose names begin with `prefix`, in the order of the service. A
+/// missing container has no blobs.
+///
+/// # Errors
+/// A page could not be read, or there are more than [`MAX_PAGES`] pages (`Malformed`).
 pub(super) async fn list(
     http: &reqwest::Client,
     container: &Url,
@@ -66,7 +70,7 @@ async fn fetch(http: &reqwest::Client, mut url: Url, marker: Option<&str>) -> Re
     if let Some(marker) = marker {
         url.query_pairs_mut().append_pair("marker", marker);
     }
-    // A listing changes nothing, so a broken connection is worth a second try.
+    // Listing changes nothing, so a 5xx or a broken connection is tried once more.
     let send = || http.get(url.clone()).header("x-ms-version", VERSION).timeout(PAGE_TIMEOUT).send();
     let response = match send().await {
         Ok(response) if response.status().is_server_error() => send().await,
@@ -95,7 +99,7 @@ async fn fetch(http: &reqwest::Client, mut url: Url, marker: Option<&str>) -> Re
     if is_xml { read(xml).map(Some) } else { Err(Error::Malformed) }
 }
 
-/// Reads a page. Elements that are not known, in whatever number or order, are passed over.
+/// Parses a page. Unknown elements are skipped.
 fn read(xml: &str) -> Result<Page, Error> {
     let mut reader = Reader::from_str(xml.trim_start_matches('\u{FEFF}'));
     let mut page = Page::default();
@@ -139,7 +143,7 @@ fn read(xml: &str) -> Result<Page, Error> {
     if path.is_empty() { Ok(page) } else { Err(Error::Malformed) }
 }
 
-/// What is known of the blob whose element is being read.
+/// The blob whose element is being parsed.
 #[derive(Default)]
 struct Blob {
     name: Option<String>,
@@ -160,7 +164,7 @@ impl Blob {
     }
 }
 
-/// Names that XML cannot hold come percent-encoded, since version 2021-02-12.
+/// Whether a name is percent-encoded. Since version 2021-02-12, the service encodes names that XML cannot hold.
 fn is_encoded(element: &BytesStart<'_>) -> bool {
     element
         .attributes()
@@ -184,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn an_odd_blob_does_not_fail_its_page() {
+    fn an_unexpected_blob_does_not_fail_its_page() {
         let xml = r#"<?xml version="1.0"?><EnumerationResults><Blobs>
             <Blob><Name>no properties</Name></Blob>
             <Blob><Name Encoded="true">a%EF%BF%BEb</Name><Properties><AccessTier>Polar</AccessTier></Properties></Blob>
@@ -197,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_was_cut_off_is_an_error_and_not_a_short_page() {
+    fn a_truncated_page_is_an_error_and_not_a_short_page() {
         let whole = "<EnumerationResults><Blobs><Blob><Name>a</Name></Blob></Blobs><NextMarker/></EnumerationResults>";
         assert_eq!(names(whole), ["a"]);
         assert!(read(&whole[..60]).is_err());

@@ -1,4 +1,4 @@
-//! What is done before a generation begins: everything that can refuse a request.
+//! Acceptance of a request: every check that can refuse it before the provider is called.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,25 +22,25 @@ use crate::prompt::Prompt;
 use crate::prompts::enhance::{self, EnhanceOptions};
 use crate::spending::{Day, QuotaStatus};
 
-/// How long an answer waits for what is withdrawn.
+/// The longest time that an answer waits for a withdrawal.
 const WITHDRAWN_WITHIN: Duration = Duration::from_secs(5);
 
-/// What a caller asks for.
+/// The request of a caller for one image.
 #[derive(Debug)]
 pub(crate) struct Request {
-    /// As typed.
+    /// The prompt as the caller typed it.
     pub(crate) prompt: String,
-    /// What else is wished.
+    /// Size, quality and the other image options.
     pub(crate) options: ImageOptions,
-    /// How the prompt is to be enhanced.
+    /// How to enhance the prompt.
     pub(crate) enhance_options: EnhanceOptions,
-    /// Who asks.
+    /// The caller.
     pub(crate) caller: Caller,
-    /// How to know the request again, if it has an Idempotency-Key.
+    /// The idempotency key, if the request has an Idempotency-Key header.
     pub(crate) key: Option<IdempotencyKey>,
 }
 
-/// A request that may be drawn.
+/// A request whose prompt and image options are valid.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) order: Arc<Order>,
@@ -49,16 +49,16 @@ pub(crate) struct Plan {
     pub(crate) key: Option<IdempotencyKey>,
 }
 
-/// What becomes of a request.
+/// The result of accepting a request.
 #[derive(Debug)]
 pub(crate) enum Accepted<T> {
-    /// It is a new one.
+    /// The request starts a new generation.
     New(T),
-    /// Its key stands for this generation.
+    /// The idempotency key leads to this earlier generation.
     Before(Address),
 }
 
-/// A request that may be drawn here, and its place among those that wait.
+/// A request that this process may draw, with its permits.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     pub(crate) plan: Plan,
@@ -67,10 +67,11 @@ pub(crate) struct Admitted {
 }
 
 impl Generations {
-    /// Looks at a request that an open connection waits for. Nothing is written.
+    /// Checks a request with an open connection: permits, idempotency key, quota, budget and moderation.
+    /// No reservation is made yet.
     ///
     /// # Errors
-    /// It is not drawn.
+    /// Why the request is refused.
     pub(crate) async fn admit(&self, request: Request) -> Result<Accepted<Box<Admitted>>, Error> {
         let request_permit = self.admission.acquire_request_permit()?;
         let plan = self.plan(request, Via::Request)?;
@@ -82,11 +83,11 @@ impl Generations {
         Ok(Accepted::New(Box::new(Admitted { plan, queue_permit, request_permit })))
     }
 
-    /// Accepts a request as a job, or finds the one that its key stands for. Goes on when the caller
-    /// leaves.
+    /// Accepts a request as a job, or finds the generation of its idempotency key. The work goes on if the
+    /// caller disconnects.
     ///
     /// # Errors
-    /// There is no job.
+    /// Why no job was accepted.
     pub(crate) async fn accept_job(self: &Arc<Self>, request: Request) -> Result<Accepted<Progress>, Error> {
         let accepting = Arc::clone(self);
         let accepting = async move { accepting.accept_job_once(request).await };
@@ -94,14 +95,14 @@ impl Generations {
     }
 
     async fn accept_job_once(self: Arc<Self>, request: Request) -> Result<Accepted<Progress>, Error> {
-        let _entry = self.admission.acquire_request_permit()?;
+        let _request_permit = self.admission.acquire_request_permit()?;
         let plan = self.plan(request, Via::Queue)?;
         if let Some(address) = self.look(&plan).await? {
             return Ok(Accepted::Before(address));
         }
         self.moderate(&plan.order.prompt).await?;
         let queue = self.queue.as_ref().ok_or(Error::NoQueue)?;
-        // First, so that no record is without a message. One without a record ends by itself.
+        // The message comes first, so that each record has one. A message without a record is dropped later.
         let message = Message::new(&plan.order.address, self.now());
         queue.put(&message.text(), Duration::ZERO).await.map_err(Error::QueueUnavailable)?;
         let generation = Generation { order: (*plan.order).clone(), state: State::Queued };
@@ -114,7 +115,7 @@ impl Generations {
                 let withdraw = async move { withdrawing.withdraw(&generation).await };
                 let withdrawn = self.tasks.spawn(withdraw.in_current_span());
                 match tokio::time::timeout(WITHDRAWN_WITHIN, withdrawn).await {
-                    // It was accepted, and a delivery has begun.
+                    // The job was accepted after all, and a delivery has begun.
                     Ok(Ok(Some(found))) if !found.is_void() => Ok(Accepted::New(Progress::of_record(&found))),
                     _ => Err(error),
                 }
@@ -122,17 +123,22 @@ impl Generations {
         }
     }
 
-    /// Ends a generation of which nobody knows whether it was accepted, however long that takes. What
-    /// it is then; `None` where the process is to end before that is known.
+    /// Ends a generation whose acceptance has an unknown result, without a time limit. Returns the
+    /// generation as it is then; `None` if the withdrawal failed.
     pub(super) async fn withdraw(&self, generation: &Generation) -> Option<Generation> {
         let withdrawn = self.records.withdraw(generation).await;
         if let Err(error) = &withdrawn {
-            tracing::error!(cause = chain(error), "an accepted generation could not be withdrawn");
+            tracing::error!(
+                event = "generation_not_withdrawn",
+                cause = chain(error),
+                image.id = generation.order.image_id,
+                "a generation could not be withdrawn; if it was accepted, a delivery draws it or a sweep ends it"
+            );
         }
         withdrawn.ok()
     }
 
-    /// Writes the record of a new generation. How its caller stands then.
+    /// Writes the record of a new generation. Returns the caller's quota status.
     pub(super) async fn accept(
         &self,
         generation: &Generation,
@@ -150,7 +156,7 @@ impl Generations {
             }
             Ok(Err(NotAccepted::KeyUsed(found))) => {
                 let (row, found) = *found;
-                // Another process was faster.
+                // Another request with this key was accepted first.
                 let fingerprint = key.map(|key| key.fingerprint.as_str()).unwrap_or_default();
                 match answer_of_key(fingerprint, &row, &found) {
                     Ok(()) => Err(NotBegun::Before(Box::new(found))),
@@ -165,7 +171,7 @@ impl Generations {
         }
     }
 
-    /// Puts together what the provider will be asked for, without asking anybody.
+    /// Validates a request and builds its order and its provider request. Sends nothing.
     fn plan(&self, request: Request, via: Via) -> Result<Plan, Error> {
         let Request { prompt, options, enhance_options, caller, key } = request;
         let prompt = Prompt::parse(&prompt)?;
@@ -192,8 +198,8 @@ impl Generations {
         Ok(Plan { order: Arc::new(order), image_request, enhance_options, key })
     }
 
-    /// The generation that a request's key stands for; else whether its caller may have one more, by
-    /// what is there now.
+    /// Finds the generation of the request's idempotency key. Without one, checks the provider's state,
+    /// quota and budget.
     async fn look(&self, plan: &Plan) -> Result<Option<Address>, Error> {
         if let Some(key) = &plan.key {
             let found = self.records.find_key(key, self.now()).await;
@@ -206,7 +212,7 @@ impl Generations {
                 }
             }
         }
-        // A refused key or an empty account is told at once while it is remembered.
+        // A recently refused API key or an empty account fails at once, without another call.
         if plan.order.via == Via::Request {
             self.openai.check()?;
         }
@@ -219,8 +225,8 @@ impl Generations {
         }
     }
 
-    /// Asks whether the prompt is one that the provider would rather not have. Without a verdict the
-    /// request goes on: the provider looks again when it draws.
+    /// Asks the provider's moderation about the prompt. Without a verdict the request goes on, because the
+    /// provider checks the prompt again when it draws.
     async fn moderate(&self, prompt: &Prompt) -> Result<(), Error> {
         if !self.moderation {
             return Ok(());
@@ -229,21 +235,25 @@ impl Generations {
             Ok(None) => Ok(()),
             Ok(Some(categories)) => Err(Error::Flagged(categories)),
             Err(error) => {
-                tracing::warn!(cause = chain(&error), "the prompt could not be moderated; the request goes on");
+                tracing::warn!(
+                    event = "moderation_failed",
+                    cause = chain(&error),
+                    "the prompt could not be moderated; the request goes on"
+                );
                 Ok(())
             }
         }
     }
 }
 
-/// A generation that was not accepted.
+/// Why a generation does not begin.
 #[derive(Debug)]
 pub(super) enum NotBegun {
-    /// Its key stands for this one.
+    /// The idempotency key leads to this earlier generation.
     Before(Box<Generation>),
-    /// It is refused.
+    /// The request is refused.
     Error(Error),
-    /// Nobody knows whether it was accepted; it is to be withdrawn.
+    /// The record may have been written. The generation must be withdrawn.
     Unknown(Error),
 }
 
@@ -253,12 +263,12 @@ impl From<Error> for NotBegun {
     }
 }
 
-/// Whether a key that is in use may be answered with the generation that it stands for.
+/// Checks whether a request may be answered with the earlier generation of its idempotency key.
 fn answer_of_key(fingerprint: &str, row: &KeyRow, found: &Generation) -> Result<(), Error> {
     if row.fingerprint != fingerprint {
         return Err(Error::KeyReused);
     }
-    // A job can be watched by anybody; a request that is being answered cannot.
+    // A job can be watched. A request in progress is answered on its own connection.
     if found.order.via == Via::Request && found.outcome().is_none() {
         return Err(Error::KeyInProgress);
     }

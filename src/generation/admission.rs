@@ -1,77 +1,86 @@
-//! Admission: at most `MAX_CONCURRENT_GENERATIONS` draw in this process, four times as many wait for a
-//! turn, and none waits for long.
+//! Admission of this process: with N = `MAX_CONCURRENT_GENERATIONS`, at most N generations draw and 4 N
+//! requests wait for a draw permit. Each wait has a time limit.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Requests that are looked at at the same time: they wait for the table, which may take seconds.
+/// The largest number of requests in checks at the same time. A check may wait seconds for the table.
 const MAX_REQUESTS: usize = 1_000;
-/// For each generation that draws, so many wait.
+/// Waiting requests for each drawing generation.
 const WAITING_PER_GENERATION: usize = 4;
 
-/// Hands out turns, in the order in which they were asked for.
+/// The permits of this process. Draw permits are given in the order of the requests.
 #[derive(Debug)]
 pub(crate) struct Admission {
     requests: Arc<Semaphore>,
     drawing: Arc<Semaphore>,
-    inside: Arc<Semaphore>,
+    drawing_or_waiting: Arc<Semaphore>,
 }
 
-/// Room for one request while it is looked at.
+/// A request permit: the right to check one request.
 #[derive(Debug)]
 pub(crate) struct RequestPermit {
     _request: OwnedSemaphorePermit,
 }
 
-/// A place among those who draw and those who wait.
+/// A queue permit: the right to draw or to wait for a draw permit.
 #[derive(Debug)]
 pub(crate) struct QueuePermit {
-    _inside: OwnedSemaphorePermit,
+    _drawing_or_waiting: OwnedSemaphorePermit,
 }
 
-/// The right to ask the provider.
+/// A draw permit: the right to call the provider.
 #[derive(Debug)]
 pub(crate) struct DrawPermit {
     _drawing: OwnedSemaphorePermit,
 }
 
-/// No turn is free, and none will be soon.
+/// No permit is free, or the wait for one took too long.
 #[derive(Debug, thiserror::Error)]
-#[error("as many generations are under way and waiting as this process takes")]
+#[error("this process has no free permit for another generation")]
 pub struct Busy;
 
 impl Admission {
-    pub(crate) fn new(at_a_time: usize) -> Self {
+    pub(crate) fn new(max_drawing: usize) -> Self {
         Self {
             requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
-            drawing: Arc::new(Semaphore::new(at_a_time)),
-            inside: Arc::new(Semaphore::new(at_a_time.saturating_mul(1 + WAITING_PER_GENERATION))),
+            drawing: Arc::new(Semaphore::new(max_drawing)),
+            drawing_or_waiting: Arc::new(Semaphore::new(max_drawing.saturating_mul(1 + WAITING_PER_GENERATION))),
         }
     }
 
-    /// Hands out no more turns, and sends away who waits for one.
+    /// Refuses further draw permits, also to the waiting requests.
     pub(crate) fn close(&self) {
         self.drawing.close();
     }
 
-    /// Lets a request be looked at.
+    /// Takes a request permit.
+    ///
+    /// # Errors
+    /// [`Busy`] if none is free.
     pub(crate) fn acquire_request_permit(&self) -> Result<RequestPermit, Busy> {
         let request = Arc::clone(&self.requests).try_acquire_owned();
         Ok(RequestPermit { _request: request.map_err(|_| Busy)? })
     }
 
-    /// Takes a place, if there is one. Whoever has it may wait for a turn.
+    /// Takes a queue permit, which allows to wait for a draw permit.
+    ///
+    /// # Errors
+    /// [`Busy`] if none is free or the process stops.
     pub(crate) fn acquire_queue_permit(&self) -> Result<QueuePermit, Busy> {
         if self.drawing.is_closed() {
             return Err(Busy);
         }
-        let inside = Arc::clone(&self.inside).try_acquire_owned();
-        Ok(QueuePermit { _inside: inside.map_err(|_| Busy)? })
+        let permit = Arc::clone(&self.drawing_or_waiting).try_acquire_owned();
+        Ok(QueuePermit { _drawing_or_waiting: permit.map_err(|_| Busy)? })
     }
 
-    /// Waits for a turn, for so long at most. It lasts until it is dropped.
+    /// Waits at most `longest_wait` for a draw permit, which is valid until it is dropped.
+    ///
+    /// # Errors
+    /// [`Busy`] if the wait takes too long or the process stops.
     pub(crate) async fn acquire_draw_permit(&self, longest_wait: Duration) -> Result<DrawPermit, Busy> {
         match tokio::time::timeout(longest_wait, Arc::clone(&self.drawing).acquire_owned()).await {
             Ok(Ok(drawing)) => Ok(DrawPermit { _drawing: drawing }),
@@ -89,12 +98,12 @@ mod tests {
     const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
     #[tokio::test(start_paused = true)]
-    async fn the_queue_has_an_end_in_number_and_in_time() {
+    async fn waiting_is_limited_in_number_and_in_time() {
         let admission = Admission::new(1);
-        let places: Vec<_> =
+        let queue_permits: Vec<_> =
             (0..=WAITING_PER_GENERATION).map(|_| admission.acquire_queue_permit().expect("there is room")).collect();
         assert!(admission.acquire_queue_permit().is_err(), "the queue is full");
-        let first = admission.acquire_draw_permit(LONGEST_WAIT).await.expect("it is free");
+        let first = admission.acquire_draw_permit(LONGEST_WAIT).await.expect("a draw permit is free");
         let began = Instant::now();
         let waited = futures_util::future::join_all(
             (0..WAITING_PER_GENERATION).map(|_| admission.acquire_draw_permit(LONGEST_WAIT)),
@@ -102,7 +111,7 @@ mod tests {
         .await;
         assert!(waited.iter().all(Result::is_err));
         assert_eq!(began.elapsed(), LONGEST_WAIT);
-        drop((first, places));
+        drop((first, queue_permits));
         assert!(admission.acquire_draw_permit(LONGEST_WAIT).await.is_ok() && admission.acquire_queue_permit().is_ok());
         admission.close();
         assert!(
@@ -111,12 +120,12 @@ mod tests {
     }
 
     #[test]
-    fn no_more_are_let_in_than_the_process_holds() {
+    fn the_number_of_requests_in_checks_is_limited() {
         let admission = Admission::new(1);
-        let mut entries: Vec<_> =
+        let mut request_permits: Vec<_> =
             (0..MAX_REQUESTS).map(|_| admission.acquire_request_permit().expect("there is room")).collect();
         assert!(admission.acquire_request_permit().is_err());
-        entries.pop();
+        request_permits.pop();
         assert!(admission.acquire_request_permit().is_ok());
     }
 }

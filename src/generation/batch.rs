@@ -1,4 +1,4 @@
-//! Composes steps into one transaction.
+//! Batches: composes several steps into one transaction.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -9,18 +9,22 @@ use super::rows::{Row, RowKey};
 use super::view::{Known, View};
 use crate::azure::{self, Change, Columns, Operation};
 
-/// Azure takes 100 operations and 4 MiB in a transaction.
+/// Azure allows 100 operations and 4 MiB in a transaction
+/// (<https://learn.microsoft.com/rest/api/storageservices/performing-entity-group-transactions>).
 pub(super) const MAX_ROWS: usize = 100;
 const MAX_BYTES: usize = 3 * 1024 * 1024;
-/// A step that meets so many conflicts outside the day's row is written alone.
+/// After this number of conflicts outside the day's row, a step gets a transaction of its own.
 const CONFLICTS_UNTIL_ALONE: u32 = 2;
 
-/// A step that is to be written.
+/// A step that waits to be written.
 pub(super) struct Pending {
     pub(super) run: Box<dyn FnMut(&mut View<'_>) + Send>,
+    /// When the step was submitted.
     pub(super) since: Instant,
     pub(super) deadline: Option<Instant>,
+    /// Conflicts so far on rows that the step reads, without those on the day's row.
     pub(super) conflicts: u32,
+    /// Whether an earlier transaction with this step has an unknown result.
     pub(super) may_be_written: bool,
     pub(super) done: oneshot::Sender<Result<(), GaveUp>>,
 }
@@ -31,18 +35,18 @@ impl std::fmt::Debug for Pending {
     }
 }
 
-/// A step was not written in its time.
+/// The committer stopped trying to write a step.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("a step could not be written in time")]
+#[error("a step could not be written to the state table")]
 pub(crate) struct GaveUp {
-    /// Whether it may have been, or may yet be.
+    /// Whether a transaction with the step may still be written, or already was.
     pub(crate) may_be_written: bool,
-    /// What came in between last.
+    /// The last error.
     #[source]
     pub(crate) cause: azure::Error,
 }
 
-/// Steps that go into one transaction, and what it changes.
+/// The steps of one transaction, and its changes.
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) steps: Vec<(Pending, BTreeSet<RowKey>)>,
@@ -51,14 +55,15 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// Reports success to the submitter of each step.
     pub(super) fn finish(self) {
         for (pending, _) in self.steps {
-            // Nobody may wait any more.
+            // The submitter may have stopped waiting.
             let _ = pending.done.send(Ok(()));
         }
     }
 
-    /// Puts the steps back in front, in their order.
+    /// Puts the steps back at the front of the queue, in their order.
     pub(super) fn put_back(self, steps: &mut VecDeque<Pending>, note: impl Fn(&mut Pending, &BTreeSet<RowKey>)) {
         for (mut pending, read) in self.steps.into_iter().rev() {
             note(&mut pending, &read);
@@ -67,8 +72,10 @@ impl Batch {
     }
 }
 
-/// Takes as many steps as fit into one transaction, at most `limit`; or says which rows have to be
-/// read first.
+/// Takes as many steps as fit into one transaction, at most `limit`.
+///
+/// # Errors
+/// The rows that must be read first. All steps are back in `steps` then.
 pub(super) fn compose(
     steps: &mut VecDeque<Pending>,
     rows: &HashMap<RowKey, Known>,
@@ -110,7 +117,8 @@ pub(super) fn compose(
     }
     left.append(steps);
     *steps = left;
-    // What these steps read must have been read since they came, or be written here.
+    // A step that refuses or only reads needs rows that were read after it was submitted, or that this
+    // transaction compares.
     for (since, read) in must_be_current {
         let is_stale =
             |key: &&RowKey| !batch.changed.contains_key(key) && rows.get(key).is_none_or(|known| known.at < since);
@@ -124,12 +132,12 @@ pub(super) fn compose(
     Ok(batch)
 }
 
-/// The change from what is known of a row. Where several steps have changed it back to what it was, its
-/// version is checked all the same.
+/// The operation that turns a row as it is known into its new contents. An unchanged row is written,
+/// too, because that compares its version.
 fn operation(key: &RowKey, row: &Row, known: Option<&Known>) -> (RowKey, Operation, Columns) {
     let columns = row.columns();
     let change = match known.and_then(|known| Some((&known.columns, known.version.clone()?))) {
-        // Nobody but its process writes it.
+        // Only the process itself writes its row.
         _ if matches!(key, RowKey::Process(_)) => Change::Upsert(columns.clone()),
         None => Change::Insert(columns.clone()),
         Some((old, version)) if old.keys().all(|name| columns.contains_key(name)) => {
@@ -141,7 +149,7 @@ fn operation(key: &RowKey, row: &Row, known: Option<&Known>) -> (RowKey, Operati
     (key.clone(), Operation { row: key.text(), change }, columns)
 }
 
-/// In bytes, as it is sent: what is not ASCII is escaped.
+/// The upper bound of a row's size in the request, in bytes. JSON escapes characters outside ASCII.
 fn size(columns: &Columns) -> usize {
     const OVERHEAD: usize = 600;
     columns.values().flat_map(|text| text.chars()).map(|c| if c.is_ascii() { 1 } else { 12 }).sum::<usize>() + OVERHEAD

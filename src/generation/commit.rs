@@ -1,9 +1,9 @@
-//! Writes steps together: one transaction at a time for each process.
+//! The committer: writes the steps of a process in batches, one transaction at a time.
 //!
-//! A step is a function on rows. Steps that come while a transaction is under way are composed into
-//! the next one, each on what those before it have left. What is not a clean success is unknown: the
-//! rows are read again, and each step runs again on what is there. So a step must find out from the
-//! rows whether it was written already.
+//! A step is a function on rows. Steps that arrive during a transaction are composed into the next one;
+//! each step sees the changes of the steps before it. Without a clean success, the result of a
+//! transaction is unknown: the committer reads the rows again and runs each step again. So a step must
+//! detect from the rows that it was written before.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -22,31 +22,32 @@ use super::view::{Known, View};
 use crate::azure::{self, Columns, Failed, Operation, Table, Version};
 use crate::lock::locked;
 
-/// Where processes fight over a row, each pauses for a random part of a window before it writes, and
-/// gathers steps meanwhile. A conflict makes the window larger, a success smaller.
+/// The conflict window: a process pauses for a random part of it before it writes, and collects more
+/// steps meanwhile. A conflict enlarges the window, a success shrinks it.
 const FIRST_WINDOW: Duration = Duration::from_millis(30);
 const LONGEST_WINDOW: Duration = Duration::from_secs(1);
 const WINDOW_AFTER_CONFLICT: f64 = 1.5;
 const WINDOW_AFTER_SUCCESS: f64 = 0.7;
-/// A step that has waited for long pauses for at most this part of the time that it has left.
-const PART_OF_TIME_LEFT: u32 = 4;
-/// An end has no deadline, and hurries as if it had this; it has it when the process is to end.
-const ENDS_WITHIN: Duration = Duration::from_secs(10);
-/// Between tries while the table fails: a random part of this, doubled with each try.
+/// A pause takes at most a quarter of the time that is left until the earliest deadline.
+const TIME_LEFT_DIVISOR: u32 = 4;
+/// A step with [`Patience::Endless`] pauses as if it had this deadline. The deadline takes effect when
+/// the process stops.
+const ENDLESS_DEADLINE: Duration = Duration::from_secs(10);
+/// The pause between tries while the table fails: a random part of this, which doubles with each try.
 const FIRST_PAUSE: Duration = Duration::from_millis(30);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// Callers' rows that are remembered.
-const MAX_CALLERS: usize = 1_000;
-/// The service is obeyed when it wants to be left alone, for so long.
+/// Above this number of cached rows, the rows of callers and days are dropped.
+const MAX_CACHED_ROWS: usize = 1_000;
+/// The longest `Retry-After` of the table service that is respected.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(10);
-/// Of a row's key: enough to find it.
+/// The number of characters of a row key in a log line.
 const LOGGED_CHARACTERS: usize = 32;
 
-/// Where rows are.
+/// A table of rows. Production uses [`Table`]; tests use a table in memory.
 pub(crate) trait Store: Send + Sync + 'static {
-    /// Reads a row; `None` where there is none.
+    /// Reads a row; `None` if it does not exist.
     fn get(&self, row: &str) -> impl Future<Output = Result<Option<(Columns, Version)>, azure::Error>> + Send;
-    /// Changes several rows, each once, or none.
+    /// Applies all operations in one transaction, or none of them. Each row may occur once.
     fn transact(&self, operations: &[Operation]) -> impl Future<Output = Result<Vec<Version>, Failed>> + Send;
 }
 
@@ -60,7 +61,7 @@ impl Store for Table {
     }
 }
 
-/// Writes the steps of one process.
+/// Writes the steps of one process. Clones share the same queue.
 #[derive(Debug)]
 pub(crate) struct Committer<S>(Arc<Inner<S>>);
 
@@ -73,31 +74,31 @@ impl<S> Clone for Committer<S> {
 #[derive(Debug)]
 struct Inner<S> {
     store: S,
-    /// This process, whose own drawing generations are remembered.
+    /// The id of this process. The records that it draws stay cached.
     process: String,
     tasks: TaskTracker,
-    /// Cancelled when the process is to end: then nothing is written with endless patience any more.
+    /// Cancelled when the process stops. Then steps with endless patience get a deadline, too.
     stopping: CancellationToken,
     queue: Mutex<Queue>,
-    /// Rows as they were last seen, while nobody writes.
+    /// The cached rows. The writer takes them while it runs.
     rows: Mutex<HashMap<RowKey, Known>>,
-    /// How long the pauses before a write are at the most, likewise.
+    /// The conflict window. The writer takes it while it runs.
     window: Mutex<Duration>,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<Pending>,
-    /// Whether somebody writes them.
-    is_written: bool,
+    /// Whether a writer task runs.
+    has_writer: bool,
 }
 
-/// How long a step is tried.
+/// How long the committer tries to write a step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Patience {
-    /// Somebody waits.
+    /// Until this time has passed, because a caller waits.
     For(Duration),
-    /// It must be written, as long as the process lives.
+    /// Until the step is written, or the process stops.
     Endless,
 }
 
@@ -118,26 +119,26 @@ impl<S: Store> Committer<S> {
         &self.0.store
     }
 
-    /// This process's id.
+    /// The id of this process.
     pub(crate) fn process(&self) -> &str {
         &self.0.process
     }
 
-    /// Writes a step, and gives back what it said when it was written. It is written, or given up,
-    /// also when nobody waits for it any more.
+    /// Writes a step and returns the result of the run that was written. The work goes on if this
+    /// future is dropped.
     ///
     /// # Errors
-    /// It was not written in its time.
+    /// [`GaveUp`] if the step was not written in time, a row is malformed, or the writer panicked.
     pub(crate) async fn step<R: Send + 'static>(
         &self,
         patience: Patience,
         mut step: impl FnMut(&mut View<'_>) -> R + Send + 'static,
     ) -> Result<R, GaveUp> {
-        let said = Arc::new(Mutex::new(None));
+        let result = Arc::new(Mutex::new(None));
         let (done, written) = oneshot::channel();
         let run = {
-            let said = Arc::clone(&said);
-            Box::new(move |view: &mut View<'_>| *locked(&said) = Some(step(view)))
+            let result = Arc::clone(&result);
+            Box::new(move |view: &mut View<'_>| *locked(&result) = Some(step(view)))
         };
         let since = Instant::now();
         let deadline = match patience {
@@ -145,15 +146,15 @@ impl<S: Store> Committer<S> {
             Patience::Endless => None,
         };
         self.submit(Pending { run, since, deadline, conflicts: 0, may_be_written: false, done });
-        let gone = GaveUp { may_be_written: true, cause: azure::Error::Unreachable };
-        written.await.unwrap_or(Err(gone.clone()))?;
-        locked(&said).take().ok_or(gone)
+        let writer_gone = GaveUp { may_be_written: true, cause: azure::Error::Unreachable };
+        written.await.unwrap_or(Err(writer_gone.clone()))?;
+        locked(&result).take().ok_or(writer_gone)
     }
 
     fn submit(&self, pending: Pending) {
         let mut queue = locked(&self.0.queue);
         queue.waiting.push_back(pending);
-        if !std::mem::replace(&mut queue.is_written, true) {
+        if !std::mem::replace(&mut queue.has_writer, true) {
             let inner = Arc::clone(&self.0);
             self.0.tasks.spawn(async move { inner.write_all().await });
         }
@@ -161,9 +162,9 @@ impl<S: Store> Committer<S> {
 }
 
 impl<S: Store> Inner<S> {
-    /// Writes until nothing waits.
+    /// Writes until no step waits.
     async fn write_all(&self) {
-        let _writing = Writing(&self.queue);
+        let _guard = WriterGuard(&self.queue);
         let mut rows = std::mem::take(&mut *locked(&self.rows));
         let mut window = std::mem::take(&mut *locked(&self.window));
         let (mut failures, mut limit) = (0, MAX_ROWS);
@@ -174,7 +175,7 @@ impl<S: Store> Inner<S> {
                 let mut queue = locked(&self.queue);
                 steps.append(&mut queue.waiting);
                 if steps.is_empty() {
-                    queue.is_written = false;
+                    queue.has_writer = false;
                     (*locked(&self.rows), *locked(&self.window)) = (rows, window);
                     return;
                 }
@@ -182,10 +183,10 @@ impl<S: Store> Inner<S> {
             if !window.is_zero() {
                 tokio::time::sleep(pause_in(window, &steps)).await;
                 steps.append(&mut locked(&self.queue).waiting);
-                // What others fight over has changed meanwhile.
+                // Other processes have probably changed the day's row during the pause.
                 rows.retain(|key, _| !matches!(key, RowKey::Day(_)));
             }
-            give_up_late(&mut steps, &cause, self.stopping.is_cancelled());
+            give_up_overdue(&mut steps, &cause, self.stopping.is_cancelled());
             match self.round(&mut steps, &mut rows, limit).await {
                 Round::Done => {
                     (failures, limit) = (0, MAX_ROWS);
@@ -213,7 +214,7 @@ impl<S: Store> Inner<S> {
         }
     }
 
-    /// Composes what fits into one transaction and writes it. What was not written stays in `steps`.
+    /// Composes as many steps as fit into one transaction and writes it. Unwritten steps stay in `steps`.
     async fn round(&self, steps: &mut VecDeque<Pending>, rows: &mut HashMap<RowKey, Known>, limit: usize) -> Round {
         let batch = loop {
             match compose(steps, rows, limit) {
@@ -228,7 +229,7 @@ impl<S: Store> Inner<S> {
                             Ok(known) => drop(rows.insert(key, known)),
                             Err(azure::Error::Malformed) => {
                                 rows.remove(&key);
-                                give_up_on(&key, steps, rows);
+                                give_up_on_malformed(&key, steps, rows);
                             }
                             Err(error) => return Round::Failed(error, None),
                         }
@@ -238,11 +239,12 @@ impl<S: Store> Inner<S> {
         };
         if batch.operations.is_empty() {
             batch.finish();
-            self.forget(rows);
+            self.evict(rows);
             return Round::Done;
         }
         let operations: Vec<Operation> = batch.operations.iter().map(|(_, operation, _)| operation.clone()).collect();
-        // Others may change what is written before its answer is here.
+        // The age of the rows counts from before the call: another process may change them before the
+        // answer arrives.
         let at = Instant::now();
         match self.store.transact(&operations).await {
             Ok(versions) => {
@@ -252,14 +254,15 @@ impl<S: Store> Inner<S> {
                     rows.insert(key.clone(), Known { row, columns: columns.clone(), version: Some(version), at });
                 }
                 batch.finish();
-                self.forget(rows);
+                self.evict(rows);
                 Round::Done
             }
             Err(Failed::Conflict(index)) => {
                 let key = batch.operations.get(index).map(|(key, ..)| key.clone());
                 let key = key.filter(|key| !matches!(key, RowKey::Day(_)));
                 rows.retain(|known, _| !matches!(known, RowKey::Day(_)) && Some(known) != key.as_ref());
-                // Who is late at one of them is late at most: others draw for the same callers.
+                // A stale caller row suggests that the others are stale, too: other processes serve the same
+                // callers. Dropping all of them avoids one conflict for each.
                 let read = batch.steps.iter().flat_map(|(_, read)| read);
                 for caller in read.filter(|read| key.is_some() && matches!(read, RowKey::Caller(..))) {
                     rows.remove(caller);
@@ -267,7 +270,7 @@ impl<S: Store> Inner<S> {
                 batch.put_back(steps, |pending, read| {
                     pending.conflicts += u32::from(key.as_ref().is_some_and(|key| read.contains(key)));
                 });
-                // A row that was taken for new is there: what the step wrote before, perhaps.
+                // An inserted row may exist already, perhaps from an earlier write of the same step.
                 if let Some(key) = key
                     && let Ok(known) = self.read(&key).await
                 {
@@ -305,9 +308,9 @@ impl<S: Store> Inner<S> {
         })
     }
 
-    /// Remembers what is written often by this process, and nothing else: a row that is not
-    /// remembered is read before the next step on it.
-    fn forget(&self, rows: &mut HashMap<RowKey, Known>) {
+    /// Keeps only the rows in the cache that this process writes often. A row outside the cache is read
+    /// before the next step that needs it.
+    fn evict(&self, rows: &mut HashMap<RowKey, Known>) {
         rows.retain(|key, known| match (key, &known.row) {
             (RowKey::Day(_) | RowKey::Caller(..), _) => true,
             (RowKey::Generation(_), Some(Row::Generation(generation))) => {
@@ -315,17 +318,16 @@ impl<S: Store> Inner<S> {
             }
             _ => false,
         });
-        if rows.len() > MAX_CALLERS {
+        if rows.len() > MAX_CACHED_ROWS {
             rows.retain(|key, _| !matches!(key, RowKey::Caller(..) | RowKey::Day(_)));
         }
     }
 }
 
-/// While somebody writes. A step that panics takes those with it that wait, but not those that come
-/// later.
-struct Writing<'a>(&'a Mutex<Queue>);
+/// Held by the writer. If a step panics, the waiting steps fail, and the next step starts a new writer.
+struct WriterGuard<'a>(&'a Mutex<Queue>);
 
-impl Drop for Writing<'_> {
+impl Drop for WriterGuard<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             *locked(self.0) = Queue::default();
@@ -333,20 +335,24 @@ impl Drop for Writing<'_> {
     }
 }
 
-/// What came of a round.
+/// The result of a round.
 enum Round {
     Done,
     Conflict,
     Failed(azure::Error, Option<Duration>),
-    /// With so many steps.
+    /// The service rejected a transaction of this many steps.
     TooLarge(usize),
 }
 
-/// Gives up the steps that need a row which cannot be read: that does not pass by itself.
-fn give_up_on(row: &RowKey, steps: &mut VecDeque<Pending>, rows: &HashMap<RowKey, Known>) {
-    // Who knows a record's whole address may watch it.
+/// Gives up the steps that need a malformed row: a retry would fail again.
+fn give_up_on_malformed(row: &RowKey, steps: &mut VecDeque<Pending>, rows: &HashMap<RowKey, Known>) {
+    // A whole record address would let readers of the log watch the job.
     let begins_with: String = row.text().chars().take(LOGGED_CHARACTERS).collect();
-    tracing::error!(row.begins_with = begins_with, "a row of the table is not as this program writes it");
+    tracing::error!(
+        event = "row_malformed",
+        row.begins_with = begins_with,
+        "a row of the state table is malformed; the steps that need it are given up"
+    );
     let nothing = BTreeMap::new();
     for mut step in std::mem::take(steps) {
         let mut view = View::new(rows, &nothing, step.may_be_written);
@@ -360,24 +366,26 @@ fn give_up_on(row: &RowKey, steps: &mut VecDeque<Pending>, rows: &HashMap<RowKey
     }
 }
 
-fn give_up_late(steps: &mut VecDeque<Pending>, cause: &azure::Error, is_stopping: bool) {
+/// Gives up the steps whose deadline has passed.
+fn give_up_overdue(steps: &mut VecDeque<Pending>, cause: &azure::Error, is_stopping: bool) {
     let now = Instant::now();
-    let is_late = |step: &Pending| match step.deadline {
+    let is_overdue = |step: &Pending| match step.deadline {
         Some(at) => at <= now,
-        // What it was to write is in the spool, or is found out by whoever sweeps.
-        None => is_stopping && step.since + ENDS_WITHIN <= now,
+        // The spool has the outcome, or a sweep finds it.
+        None => is_stopping && step.since + ENDLESS_DEADLINE <= now,
     };
-    let (late, rest): (VecDeque<Pending>, VecDeque<Pending>) = std::mem::take(steps).into_iter().partition(is_late);
+    let (overdue, rest): (VecDeque<Pending>, VecDeque<Pending>) =
+        std::mem::take(steps).into_iter().partition(is_overdue);
     *steps = rest;
-    for Pending { done, may_be_written, .. } in late {
+    for Pending { done, may_be_written, .. } in overdue {
         let _ = done.send(Err(GaveUp { may_be_written, cause: cause.clone() }));
     }
 }
 
-/// A random part of the window, shorter where a step has waited for long.
+/// A random part of the window, limited by the earliest deadline of the steps.
 fn pause_in(window: Duration, steps: &VecDeque<Pending>) -> Duration {
     let now = Instant::now();
-    let deadlines = steps.iter().map(|step| step.deadline.unwrap_or(step.since + ENDS_WITHIN));
+    let deadlines = steps.iter().map(|step| step.deadline.unwrap_or(step.since + ENDLESS_DEADLINE));
     let left = deadlines.min().map_or(window, |deadline| deadline.saturating_duration_since(now));
-    window.mul_f64(fastrand::f64()).min(left / PART_OF_TIME_LEFT)
+    window.mul_f64(fastrand::f64()).min(left / TIME_LEFT_DIVISOR)
 }

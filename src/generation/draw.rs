@@ -1,5 +1,6 @@
-//! Has an image drawn and stored. It is paid from the moment the provider is asked, so from there on
-//! everything goes on when the caller has left.
+//! Draws and stores the image of an accepted request.
+//!
+//! The app pays from the call to the provider on. So the work goes on if the caller disconnects.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use super::generations::Generations;
 use super::outcome::Outcome;
 use super::progress::{Phase, Progress, Reporter};
 use super::record::{Attempt, Generation, Order, State};
+use super::recover::log_loss;
 use super::spool::{SpooledEnd, SpooledImage};
 use crate::config::PromptEnhancement;
 use crate::gallery::{Details, Gallery};
@@ -24,15 +26,15 @@ use crate::openai::{self, ImageRequest};
 use crate::prompts::enhance::{self, EnhanceOptions, EnhancedPrompt};
 use crate::spending::QuotaStatus;
 
-/// A request that waits longer for its turn is refused.
+/// A request that waits longer for its draw permit is refused.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
-/// Between tries to save an image that could not be put into the spool.
-const UNSAFE_PAUSES_SECONDS: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
-/// An answer that is better with its end written waits so long for that; an end that takes longer is
-/// kept in the spool, too.
-const END_WITHIN: Duration = Duration::from_secs(5);
+/// Pauses between the tries to save an image that is neither in the spool nor in the gallery.
+const UNSAVED_PAUSES_SECONDS: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
+/// The longest time that an answer waits until the outcome is recorded. An outcome that takes longer
+/// goes into the spool, too.
+const RECORDED_WITHIN: Duration = Duration::from_secs(5);
 
-/// What the provider is asked for.
+/// The input for one call to the provider.
 pub(super) struct Work<'a> {
     pub(super) order: &'a Order,
     pub(super) image_request: &'a ImageRequest,
@@ -40,13 +42,13 @@ pub(super) struct Work<'a> {
 }
 
 impl Generations {
-    /// Has an admitted request drawn. Goes on to its end when nobody watches.
+    /// Starts to draw an admitted request in the background. The task goes on without watchers.
     pub(crate) fn start(self: &Arc<Self>, admitted: Admitted) -> watch::Receiver<Progress> {
-        let (reporter, here) = self.hold(Progress::new(Arc::clone(&admitted.plan.order)));
+        let (reporter, held) = self.hold(Progress::new(Arc::clone(&admitted.plan.order)));
         let progress = reporter.watch();
         let running = Arc::clone(self);
         let run = async move {
-            let _here = here;
+            let _held = held;
             running.run(admitted, &reporter).await;
         };
         self.tasks.spawn(run.in_current_span());
@@ -67,7 +69,7 @@ impl Generations {
         };
         let attempt = self.records.new_attempt();
         let generation = Generation { order: (*order).clone(), state: State::Drawing(attempt.clone()) };
-        // Without a limit nothing can refuse it, so the provider does not wait for the table.
+        // Without quota, budget and key, nothing can refuse the request. The draw starts without the table.
         if order.in_quota || order.in_budget || key.is_some() {
             match self.accept(&generation, key.as_ref()).await {
                 Ok(quota_status) => reporter.accepted(quota_status),
@@ -85,7 +87,7 @@ impl Generations {
             }
         } else {
             let (accepting, generation, reporter) = (Arc::clone(self), generation.clone(), reporter.clone());
-            // Its end inserts the record where this does not.
+            // If this fails, `end` inserts the record.
             let accept = async move {
                 if accepting.records.accept(&generation, None, accepting.now(), Patience::Endless).await.is_ok() {
                     reporter.accepted(None);
@@ -99,8 +101,8 @@ impl Generations {
         self.conclude(&generation, &attempt, result, key.is_some(), reporter).await;
     }
 
-    /// Writes how a generation ended, and says it: at once where an image is stored, unless the next
-    /// request with the same key should find it.
+    /// Records the outcome of a generation and reports it to the watchers. A stored image without an
+    /// idempotency key is reported first; with a key, the next request must find the record.
     pub(super) async fn conclude(
         self: &Arc<Self>,
         generation: &Generation,
@@ -114,7 +116,7 @@ impl Generations {
         let mut end = Box::pin(self.end(generation, attempt, outcome));
         let mut quota_status = None;
         let mut is_written = false;
-        if !answers_at_once && let Ok(written) = tokio::time::timeout(END_WITHIN, &mut end).await {
+        if !answers_at_once && let Ok(written) = tokio::time::timeout(RECORDED_WITHIN, &mut end).await {
             (quota_status, is_written) = (written, true);
         }
         reporter.ended(Ended::of_result(result, quota_status));
@@ -123,8 +125,9 @@ impl Generations {
         }
     }
 
-    /// Writes how a generation ended that this process has drawn, however long that takes. What should
-    /// outlive the process meanwhile is in the spool.
+    /// Records the outcome of a generation that this process has drawn, without a time limit. After
+    /// [`RECORDED_WITHIN`] the spool keeps the outcome, in case the process dies first. Returns the
+    /// caller's quota status.
     pub(super) async fn end(
         &self,
         generation: &Generation,
@@ -134,24 +137,41 @@ impl Generations {
         let (id, address) = (&generation.order.image_id, &generation.order.address);
         let (is_stored, is_later) =
             (matches!(outcome, Outcome::Stored { .. }), matches!(outcome, Outcome::StoredLater { .. }));
+        if matches!(outcome, Outcome::Lost(_)) {
+            log_loss(id);
+        }
         let mut end = Box::pin(self.records.end(generation, attempt, outcome.clone()));
-        let mut is_kept = false;
-        let ended = match tokio::time::timeout(END_WITHIN, &mut end).await {
+        let mut is_spooled = false;
+        let ended = match tokio::time::timeout(RECORDED_WITHIN, &mut end).await {
             Ok(ended) => ended,
             Err(_) => {
-                // An image that is to be stored is in the spool, with its end.
+                // `StoredLater` needs no file of its own: its image is in the spool.
                 if !is_later {
                     let entry = SpooledEnd { address: address.clone(), attempt: attempt.clone(), outcome };
-                    is_kept = self.spool.put_end(id, &entry).await.is_ok();
+                    let put = self.spool.put_end(id, &entry).await;
+                    if let Err(error) = &put {
+                        tracing::error!(
+                            event = "outcome_not_spooled",
+                            cause = chain(error),
+                            image.id = id,
+                            "an outcome could not be put into the spool; only this process has it until it is recorded"
+                        );
+                    }
+                    is_spooled = put.is_ok();
                 }
                 end.await
             }
         };
         if let Err(error) = &ended {
-            tracing::error!(cause = chain(error), image.id = id, "the end of a generation could not be recorded");
+            tracing::error!(
+                event = "outcome_not_recorded",
+                cause = chain(error),
+                image.id = id,
+                "the outcome of a generation could not be recorded; recovery or a sweep records it later"
+            );
             return None;
         }
-        let removed = if is_kept {
+        let removed = if is_spooled {
             self.spool.remove_end(id).await
         } else if is_stored {
             self.spool.remove(id).await
@@ -159,28 +179,33 @@ impl Generations {
             Ok(())
         };
         if let Err(error) = removed {
-            tracing::error!(cause = chain(&error), image.id = id, "an entry of the spool cannot be removed");
+            tracing::error!(
+                event = "spool_entry_not_removed",
+                cause = chain(&error),
+                image.id = id,
+                "a spool entry could not be removed; the next process that uses this folder removes it"
+            );
         }
         ended.ok().flatten()
     }
 
-    /// The prompt to be sent, if there is room for what comes back.
+    /// Checks that the spool has room, then enhances the prompt.
     pub(super) async fn enhance(&self, work: &Work<'_>) -> Result<EnhancedPrompt, Error> {
         self.spool.check_room().await?;
         let limit = work.image_request.prompt_limit();
         Ok(enhance::enhance(&self.openai, &work.order.prompt, work.enhance_options, limit, self.moderation).await)
     }
 
-    /// Draws and stores. A panic must not leave a generation without an end.
+    /// Draws and stores an image, and turns a panic into [`Error::Panicked`], so that each generation ends.
     pub(super) async fn draw_safely(
         &self,
         work: &Work<'_>,
         enhanced: EnhancedPrompt,
         reporter: &Reporter,
     ) -> Result<Outcome, Error> {
-        let image_request = AssertUnwindSafe(self.draw_and_store(work, enhanced, reporter)).catch_unwind().await;
-        image_request.unwrap_or_else(|_| {
-            // An image that reached the spool is recovered from there.
+        let drawn = AssertUnwindSafe(self.draw_and_store(work, enhanced, reporter)).catch_unwind().await;
+        drawn.unwrap_or_else(|_| {
+            // The image may be in the spool; recovery uploads it from there.
             self.leave_behind(&work.order.image_id);
             Err(Error::Panicked)
         })
@@ -198,13 +223,14 @@ impl Generations {
         let show = |index, image| reporter.preview(index, image);
         let mut drawn = self.openai.draw(&image_request.with_prompt(&enhanced.prompt), &show).await;
         if matches!(drawn, Err(openai::Error::PromptRefused(_))) && enhanced.enhancement == PromptEnhancement::Rewrite {
-            // The user did not write what was refused. A refusal is not billed.
+            // The provider may have refused the rewritten prompt only. A refusal costs nothing, so the draw
+            // is repeated with the caller's prompt and the style's keywords.
             enhanced = enhance::styled(&order.prompt, *enhance_options, image_request.prompt_limit());
             drawn = self.openai.draw(&image_request.with_prompt(&enhanced.prompt), &show).await;
         }
         let drawn = drawn?;
         reporter.phase(Phase::Saving);
-        if let Some(spec) = image_request.specs().next() {
+        if let Some(spec) = image_request.spec(&drawn.model) {
             self.estimates.note(spec.model, spec.size, started.elapsed());
         }
         let cost = self.cost(order, image_request, &drawn.model, drawn.usage);
@@ -217,7 +243,7 @@ impl Generations {
             model: drawn.model,
             size: drawn.size,
             quality: drawn.quality,
-            // The time of the image and not of the request, so that the newest image is listed first.
+            // The time of the image, not of the request: the gallery lists the newest image first.
             created_at: self.now(),
             caller: order.caller.clone(),
             cost,
@@ -225,21 +251,26 @@ impl Generations {
         self.store(&drawn.image, SpooledImage { address: order.address.clone(), details }).await
     }
 
-    /// Puts an image into the spool, then into the gallery.
+    /// Puts an image into the spool, then uploads it to the gallery.
     async fn store(&self, image: &crate::image::Image, entry: SpooledImage) -> Result<Outcome, Error> {
         let details = &entry.details;
-        let mut safe = self.spool.put(image, &entry).await;
-        if let Err(error) = &safe {
-            tracing::error!(cause = chain(error), "an image could not be put into the spool; it is uploaded without");
+        let mut spooled = self.spool.put(image, &entry).await;
+        if let Err(error) = &spooled {
+            tracing::error!(
+                event = "image_not_spooled",
+                cause = chain(error),
+                image.id = details.id,
+                "a drawn image could not be put into the spool; it is uploaded directly"
+            );
         }
         let mut stored = self.gallery.store(image, details).await;
-        for seconds in UNSAFE_PAUSES_SECONDS {
-            if safe.is_ok() || stored.is_ok() {
+        for seconds in UNSAVED_PAUSES_SECONDS {
+            if spooled.is_ok() || stored.is_ok() {
                 break;
             }
-            // It is nowhere but in this process, so waiting is worth it.
+            // Only this process has the image, so a wait is better than a loss.
             tokio::time::sleep(Duration::from_secs(seconds)).await;
-            safe = self.spool.put(image, &entry).await;
+            spooled = self.spool.put(image, &entry).await;
             stored = self.gallery.store(image, details).await;
         }
         match stored {
@@ -247,11 +278,12 @@ impl Generations {
                 self.spool.stored(&details.id);
                 Ok(Outcome::Stored { stored: Box::new(stored), cost: details.cost.clone() })
             }
-            Err(error) if safe.is_ok() => {
+            Err(error) if spooled.is_ok() => {
                 tracing::error!(
+                    event = "image_not_uploaded",
                     cause = chain(&error),
                     image.id = details.id,
-                    "an image could not be stored; it is tried again"
+                    "a drawn image could not be uploaded; recovery retries the upload from the spool"
                 );
                 self.leave_behind(&details.id);
                 let cost = details.cost.clone();
@@ -261,14 +293,14 @@ impl Generations {
         }
     }
 
-    /// Lets go of an image in the spool, which is recovered then.
+    /// Releases an image in the spool to recovery, and wakes recovery.
     pub(super) fn leave_behind(&self, id: &str) {
         self.spool.leave(id);
         self.left_behind.notify_one();
     }
 }
 
-/// What a record says of that end; `None` where no generation was begun.
+/// The outcome to record for a result; `None` for an error before the generation began.
 fn outcome_of(result: &Result<Outcome, Error>) -> Option<Outcome> {
     match result {
         Ok(outcome) => Some(outcome.clone()),

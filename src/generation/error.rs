@@ -1,4 +1,4 @@
-//! How a request ends.
+//! The errors and results of a request for an image.
 
 use std::time::Duration;
 
@@ -11,87 +11,87 @@ use crate::openai::{self, InvalidOption};
 use crate::prompt;
 use crate::spending::{QuotaStatus, Refusal};
 
-/// There is no image for a request.
+/// Why a request gets no image. `crate::error` maps each variant to an HTTP answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The prompt is none.
+    /// The prompt is empty, too long or otherwise invalid.
     #[error(transparent)]
     Prompt(#[from] prompt::Error),
-    /// The model cannot do what is wished.
+    /// The configured model does not support an image option.
     #[error(transparent)]
     InvalidOption(#[from] InvalidOption),
-    /// The provider's moderation flagged the prompt, for these categories.
+    /// The provider's moderation flagged the prompt for these categories.
     #[error("the provider's moderation flagged the prompt")]
     Flagged(Vec<String>),
-    /// A limit is reached, for so long.
+    /// The quota or the budget is used up. A retry may succeed after this duration.
     #[error("{0}")]
     Refused(Refusal, Duration),
-    /// The first request with this Idempotency-Key has no answer yet.
-    #[error("a request with this Idempotency-Key is under way")]
+    /// The first request with this Idempotency-Key has not ended yet.
+    #[error("a request with this Idempotency-Key is in progress")]
     KeyInProgress,
-    /// The Idempotency-Key was used with another body.
-    #[error("the Idempotency-Key was used for another request")]
+    /// An earlier request used this Idempotency-Key with another body.
+    #[error("another request has used this Idempotency-Key")]
     KeyReused,
-    /// What an Idempotency-Key stands for cannot be read.
-    #[error("the records of Idempotency-Keys cannot be reached")]
+    /// The generation of an Idempotency-Key cannot be read.
+    #[error("the table row of an Idempotency-Key cannot be read")]
     KeyUnknown(#[source] azure::Error),
-    /// The records cannot be read or written.
-    #[error("the records of generations cannot be reached")]
+    /// The table of the records cannot be read or written.
+    #[error("the table of generation records cannot be read or written")]
     RecordsUnavailable(#[source] azure::Error),
-    /// The queue or the record of a job cannot be reached.
-    #[error("a job could not be queued")]
+    /// The message of a job could not be put into the queue.
+    #[error("the message of a job could not be put into the queue")]
     QueueUnavailable(#[source] azure::Error),
-    /// The record of a generation that was accepted cannot be read at the moment.
-    #[error("the record of a generation cannot be read")]
+    /// The record of an accepted generation cannot be read.
+    #[error("the record of an accepted generation cannot be read")]
     NoRecord,
-    /// There is no queue.
-    #[error("there is no queue for jobs")]
+    /// No queue for jobs is configured.
+    #[error("no queue for jobs is configured")]
     NoQueue,
-    /// No turn is free. The provider was not asked.
+    /// No permit is free. The provider was not called.
     #[error(transparent)]
     Busy(#[from] Busy),
-    /// No image can be kept safe. The provider was not asked.
+    /// The spool cannot take another image. The provider was not called.
     #[error(transparent)]
     Spool(#[from] spool::Error),
-    /// The provider gave no image.
+    /// The provider returned no image.
     #[error(transparent)]
     Provider(#[from] openai::Error),
-    /// There is an image, and it could not be stored.
+    /// The image was drawn and could neither be spooled nor uploaded.
     #[error(transparent)]
     Storage(#[from] gallery::Error),
     /// The generation panicked.
     #[error("the generation panicked")]
     Panicked,
-    /// As the record of the generation says.
-    #[error("the generation ended without an image: {0:?}")]
+    /// The record says that the generation has failed.
+    #[error("the record says that the generation has failed: {0:?}")]
     Recorded(Failure),
     /// The job was cancelled.
     #[error("the job was cancelled")]
     Cancelled,
 }
 
-/// An image that was drawn, and is safe.
+/// A drawn image that is in the gallery or in the spool.
 #[derive(Debug, Clone)]
 pub(crate) enum Drawn {
-    /// It is in the gallery.
+    /// The image is in the gallery.
     Stored(Box<Stored>),
-    /// It will be in the gallery under this name.
+    /// The image is in the spool; recovery uploads it to the gallery.
     StoredLater {
-        /// The blob's name.
+        /// The name that the blob will have.
         name: String,
     },
 }
 
-/// How a generation ended, for whoever watches it.
+/// The end of a generation, as its watchers receive it.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) result: Result<Drawn, Error>,
-    /// How the caller stands then, as far as that was found out.
+    /// The caller's quota status after the end, if it is known.
     pub(crate) quota_status: Option<QuotaStatus>,
 }
 
 impl Error {
-    /// What a record says of a generation that ended like this; `None` where none was begun.
+    /// The failure to record; `None` for errors before a generation begins and for a cancelled job.
     pub(crate) fn failure(&self) -> Option<Failure> {
         Some(match self {
             Self::Provider(error) => Failure::from(error),
@@ -115,7 +115,7 @@ impl Error {
         })
     }
 
-    /// How the caller stands, as far as the error says.
+    /// The caller's quota status, if the error contains it.
     pub(crate) fn quota_status(&self) -> Option<QuotaStatus> {
         match self {
             Self::Refused(Refusal::QuotaExceeded(quota_status), _) => Some(*quota_status),
@@ -123,7 +123,7 @@ impl Error {
         }
     }
 
-    /// Whether another try may do better, later: nothing was drawn.
+    /// Whether a later attempt may succeed. No image was drawn.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             Self::Provider(error) => error.is_passing(),
@@ -134,7 +134,7 @@ impl Error {
 }
 
 impl Ended {
-    /// As this process knows.
+    /// From the result of a generation that this process has drawn.
     pub(crate) fn of_result(result: Result<Outcome, Error>, quota_status: Option<QuotaStatus>) -> Self {
         match result {
             Ok(outcome) => Self { quota_status, ..Self::of_record(&outcome) },
@@ -142,7 +142,7 @@ impl Ended {
         }
     }
 
-    /// As a record says.
+    /// From the outcome in a record, which has no quota status.
     pub(crate) fn of_record(outcome: &Outcome) -> Self {
         let result = match outcome {
             Outcome::Stored { stored, .. } => Ok(Drawn::Stored(stored.clone())),

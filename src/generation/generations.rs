@@ -1,4 +1,4 @@
-//! What every generation works with.
+//! The services, limits and background tasks that all generations of a process share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,45 +27,45 @@ use crate::prompt::Prompt;
 use crate::prompts::enhance;
 use crate::spending::{Cost, Day, Limits, Prices, QuotaStatus, Usage};
 
-/// The queue that `processImage/function.json` listens to.
+/// The queue whose messages trigger `processImage/function.json`.
 pub(crate) const QUEUE: &str = "visionary-jobs";
 
-/// Tells the time. Only the edge asks it; below, a time is an argument.
+/// Returns the current time. Only entry points call it; pure functions take the time as an argument.
 pub type Clock = Arc<dyn Fn() -> OffsetDateTime + Send + Sync>;
 
-/// The services that generations use, and their records.
+/// All generations of this process: the services that they use, and their records.
 pub(crate) struct Generations {
     pub(crate) openai: OpenAi,
     pub(crate) gallery: Gallery,
     pub(crate) records: Records<Table>,
     pub(crate) spool: Spool,
-    /// `None` where there is no queue for jobs.
+    /// `None` if no queue for jobs is configured.
     pub(crate) queue: Option<Queue>,
     pub(crate) admission: Admission,
     pub(crate) watches: Watches,
     pub(crate) estimates: Estimates,
     pub(crate) prices: Prices,
-    /// Whether prompts are moderated before anything is paid.
+    /// Whether the provider's moderation checks each prompt before the generation is accepted.
     pub(crate) moderation: bool,
     pub(crate) digests: Digests,
     pub(crate) clock: Clock,
-    /// Told when something was left in the spool.
+    /// Notified when an image is left in the spool; wakes [`Self::keep_recovering`].
     pub(crate) left_behind: Notify,
-    /// Told when a record was added.
+    /// Notified when a record is added; wakes the deletion of expired rows.
     pub(crate) added: Notify,
-    /// Whether a record was added since the last sweep.
+    /// Whether this process has added a record since its last sweep.
     pub(super) has_added: AtomicBool,
-    /// What goes on when its caller has left. The server waits for it.
+    /// Tasks that go on after the caller has disconnected. The server waits for them before it exits.
     pub(crate) tasks: TaskTracker,
-    /// Cancelled when the server stops taking requests.
+    /// Cancelled when the server stops accepting requests.
     pub(crate) stopping: CancellationToken,
 }
 
 impl Generations {
-    /// Connects nothing yet.
+    /// Creates the clients and the spool folder. No connection is opened yet.
     ///
     /// # Errors
-    /// If the spool's folder cannot be made.
+    /// [`spool::Error::Io`] if the spool folder cannot be created.
     pub(crate) fn new(
         config: &Config,
         clock: Clock,
@@ -77,12 +77,12 @@ impl Generations {
         let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
         let prices = Prices::new(&config.limits);
         let added = enhance::added_bytes(config.enhancement);
-        let usual =
+        let default_request =
             Prompt::parse("an image").ok().and_then(|prompt| openai.plan(&prompt, &ImageOptions::default()).ok());
         let limits = Limits {
             daily_images: config.limits.daily_images,
             daily_budget: config.limits.daily_budget,
-            usual_cost: usual.map_or(0, |image_request| most_cost(&prices, &image_request, added)),
+            usual_cost: default_request.map_or(0, |image_request| most_cost(&prices, &image_request, added)),
         };
         let table = Table::new(&config.state, &config.storage.container, http.clone());
         let process = format!("{:032x}", fastrand::u128(..));
@@ -107,50 +107,52 @@ impl Generations {
         })
     }
 
-    /// The table of the records.
+    /// The table that holds the records.
     pub(crate) fn table(&self) -> &Table {
         self.records.table()
     }
 
-    /// How a caller stands; `None` without a quota.
+    /// Reads the quota status of a caller; `None` if there is no quota.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The table cannot be read.
     pub(crate) async fn quota_status(&self, caller: &Caller, day: Day) -> Result<Option<QuotaStatus>, azure::Error> {
         self.records.quota_status(caller, day).await
     }
 
-    /// The images that a caller may have in a day; `None` without a quota.
+    /// The number of images that a caller may draw in a UTC day; `None` if there is no quota.
     pub(crate) fn daily_images(&self) -> Option<u32> {
         Some(self.records.limits().daily_images).filter(|limit| *limit > 0)
     }
 
-    /// Whether there is a queue for jobs.
+    /// Whether a queue for jobs is configured.
     pub(crate) fn can_queue(&self) -> bool {
         self.queue.is_some()
     }
 
-    /// How many images wait in the spool, if that can be read.
+    /// The number of images in the spool that wait for recovery; `None` if the folder cannot be read.
     pub(crate) async fn waiting_in_spool(&self) -> Option<usize> {
         self.spool.left_behind().await.ok().map(|ids| ids.len())
     }
 
-    /// The time.
+    /// The current time.
     pub(crate) fn now(&self) -> OffsetDateTime {
         (self.clock)()
     }
 
-    /// Where the record of an image is: nobody without the account's key can tell it.
+    /// The address of an image's record. Only a holder of the storage account's key can compute it.
     pub(crate) fn address(&self, image_id: &str, now: OffsetDateTime) -> Address {
         Address::new(Day::of(now), self.digests.of(&[b"generation", image_id.as_bytes()]))
     }
 
-    /// The most that a drawing can cost whose prompt may become so many bytes longer.
+    /// The highest cost that drawing may have, in millionths of a US dollar, if enhancement adds up to
+    /// `added_bytes` to the prompt.
     pub(crate) fn most_cost(&self, image_request: &ImageRequest, added_bytes: usize) -> u64 {
         most_cost(&self.prices, image_request, added_bytes)
     }
 
-    /// What an image did cost that this model drew.
+    /// The cost of an image that `model` drew. If the request does not name that model, the cost is the
+    /// reserved amount.
     pub(crate) fn cost(&self, order: &Order, image_request: &ImageRequest, model: &str, usage: Option<Usage>) -> Cost {
         match image_request.spec(model) {
             Some(spec) => self.prices.actual_cost(spec, usage, order.most_cost),
@@ -158,19 +160,19 @@ impl Generations {
         }
     }
 
-    /// Says that a record was added: somebody should look after it, and delete what is past.
+    /// Reports a new record, so that the next sweep runs and expired rows are deleted.
     pub(super) fn note_added(&self) {
         self.has_added.store(true, Ordering::Relaxed);
         self.added.notify_one();
     }
 
-    /// How long such images took lately.
+    /// The expected drawing time: the median of recent images of the same model and size.
     pub(crate) fn estimate(&self, image_request: &ImageRequest) -> Option<Duration> {
         let spec = image_request.specs().next()?;
         self.estimates.of(spec.model, spec.size)
     }
 
-    /// An Idempotency-Key with its caller and the body of its request.
+    /// Builds the idempotency key of a request from its Idempotency-Key header, caller and body.
     pub(crate) fn key(&self, key: &str, caller: &Caller, body: &[u8]) -> IdempotencyKey {
         IdempotencyKey {
             digest: self.digests.of(&[b"idempotency key", caller.as_str().as_bytes(), key.as_bytes()]),
@@ -178,12 +180,12 @@ impl Generations {
         }
     }
 
-    /// Whether the generation of this address is under way in this process.
+    /// Whether this process draws the generation of this address.
     pub(crate) fn is_drawn_here(&self, address: &Address) -> bool {
         self.watches.is_drawn_here(address)
     }
 
-    /// Takes no more generations, and lets streams end.
+    /// Refuses new generations, and signals pollers and event streams to end.
     pub(crate) fn stop(&self) {
         self.admission.close();
         self.stopping.cancel();

@@ -1,4 +1,5 @@
-//! The message of a job in the queue. `docs/compatibility.md` says what a later version must still read.
+//! The queue message of a job. `docs/compatibility.md` lists the format that later versions must still
+//! read.
 
 use std::time::Duration;
 
@@ -7,18 +8,18 @@ use time::OffsetDateTime;
 
 use super::record::Address;
 
-/// Between tries of a job that something is in the way of: doubled each time.
+/// The delay of a job after a temporary failure; it doubles with each try.
 const FIRST_DELAY: Duration = Duration::from_secs(10);
 const LONGEST_DELAY: Duration = Duration::from_secs(5 * 60);
 
-/// A message of the queue: one more try of a job.
+/// A queue message: one more try of a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Message {
     pub(super) job: Address,
     /// When the job was accepted.
     #[serde(with = "time::serde::rfc3339")]
     pub(super) accepted_at: OffsetDateTime,
-    /// How often something was in the way.
+    /// The number of tries that ended with a temporary failure.
     #[serde(default)]
     pub(super) tries: u32,
 }
@@ -28,12 +29,12 @@ impl Message {
         Self { job: job.clone(), accepted_at, tries: 0 }
     }
 
-    /// As it is in the queue.
+    /// The message as JSON.
     pub(crate) fn text(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// How long the next try is put off.
+    /// The delay until the next try.
     pub(super) fn delay(&self) -> Duration {
         FIRST_DELAY.saturating_mul(2_u32.saturating_pow(self.tries)).min(LONGEST_DELAY)
     }
@@ -47,7 +48,7 @@ mod tests {
     use crate::spending::Day;
 
     #[test]
-    fn a_job_is_put_off_for_longer_each_time_up_to_five_minutes() {
+    fn the_delay_of_a_job_doubles_up_to_five_minutes() {
         let now = datetime!(2026-11-21 12:00 UTC);
         let mut message = Message::new(&Address::new(Day::of(now), "a".repeat(64)), now);
         let mut delays = Vec::new();

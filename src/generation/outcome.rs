@@ -1,4 +1,4 @@
-//! How a generation ends. Nothing here knows HTTP: `error.rs` alone makes answers of it.
+//! The outcome of a generation, as its record stores it. `crate::error` maps failures to HTTP answers.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,74 +12,74 @@ use crate::spending::Cost;
 pub(crate) enum Outcome {
     /// The image is in the gallery.
     Stored {
-        /// What is kept of it.
+        /// The image's name and metadata in the gallery.
         stored: Box<Stored>,
-        /// What it did cost.
+        /// The cost of the image.
         cost: Cost,
     },
-    /// The image is in a spool, and will be in the gallery under this name.
+    /// The image is in a spool; recovery uploads it to the gallery.
     StoredLater {
-        /// The blob's name.
+        /// The name that the blob will have.
         name: String,
-        /// The model that drew it.
+        /// The model that drew the image.
         model: String,
-        /// What it did cost.
+        /// The cost of the image.
         cost: Cost,
     },
     /// No image was drawn.
     NotDrawn(Failure),
-    /// An image may have been drawn and billed, and is lost.
+    /// An image may have been drawn and billed, and the app does not have it.
     Lost(Failure),
-    /// The caller did not want it any more.
+    /// The caller cancelled the job before it was drawn.
     Cancelled,
 }
 
-/// Why there is no image.
+/// Why a generation has no image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Failure {
     /// The provider refused the prompt.
     PromptRefused,
-    /// The provider does not take the wish in this field of a request.
+    /// The provider refused the value of this request field.
     OptionRefused(String),
-    /// The provider limits the rate.
+    /// The provider answered with a rate limit.
     RateLimited,
     /// The provider did not answer in time.
     Timeout,
-    /// The provider's answer was lost.
+    /// The connection broke, or a gateway timed out, before the answer arrived.
     AnswerLost,
-    /// The provider denied access.
+    /// The provider refused the API key or its permissions.
     Denied,
-    /// The provider does not have the model.
+    /// The provider does not have the model any more.
     ModelGone,
     /// The provider's account is out of credit.
     OutOfCredit,
-    /// The provider did not take the request.
+    /// The provider rejected the request as malformed.
     BadRequest,
-    /// The provider failed.
+    /// The provider was unreachable or failed.
     ProviderFailed,
-    /// The provider's answer was of no use.
+    /// The provider's answer contains no usable image.
     BadAnswer,
-    /// The image could neither be stored nor kept.
+    /// The image could neither be uploaded nor put into the spool.
     NotSaved,
-    /// No image can be kept safe at the moment.
+    /// The spool cannot take another image.
     SpoolFull,
-    /// All turns are taken.
+    /// No permit was free.
     Busy,
-    /// The image would cost more than what was reserved for it.
+    /// The settings have changed: the options are invalid now, or the cost may exceed the reservation.
     Outdated,
-    /// Its deliveries have all failed.
+    /// All deliveries of the job have failed.
     GivenUp,
-    /// It has waited for too long.
+    /// The job has waited too long in the queue.
     TooOld,
-    /// It could not be accepted.
+    /// The generation was refused or withdrawn before the provider was called.
     NotAccepted,
     /// The generation panicked.
     Panicked,
 }
 
 impl Failure {
-    /// Whether an image may have been drawn and billed all the same.
+    /// Whether the provider may have drawn and billed an image.
     pub(crate) fn is_loss(&self) -> bool {
         match self {
             Self::Timeout | Self::AnswerLost | Self::BadAnswer | Self::NotSaved | Self::Panicked => true,
@@ -100,7 +100,7 @@ impl Failure {
         }
     }
 
-    /// Whether the provider was asked and failed, in another way than by a refusal of the prompt.
+    /// Whether the failure counts as a failure of the provider. A refused prompt counts as a refusal.
     pub(crate) fn is_of_provider(&self) -> bool {
         match self {
             Self::OptionRefused(_)
@@ -125,7 +125,7 @@ impl Failure {
         }
     }
 
-    /// The end of a generation that failed like this.
+    /// The outcome of a generation with this failure.
     pub(crate) fn into_outcome(self) -> Outcome {
         if self.is_loss() { Outcome::Lost(self) } else { Outcome::NotDrawn(self) }
     }

@@ -1,4 +1,4 @@
-//! Previews: images made small enough to be sent while the real one is being drawn.
+//! Previews: partial images, made small enough to send to watchers.
 
 use std::io::Cursor;
 
@@ -9,17 +9,18 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 
 use crate::image::Image;
 
-/// A file that is not larger is sent as it is; in base64 it is a third larger.
+/// A file up to this size is sent unchanged. Base64 adds a third.
 const MAX_BYTES: usize = 96 * 1024;
-/// Else it is made to fit into a square of so many pixels; the last is small enough for any image.
+/// A larger file is scaled down to fit into a square of this side, in pixels. The first side whose JPEG
+/// fits is taken; at the last side, every image fits.
 const SIDES: [u32; 3] = [512, 384, 192];
 const JPEG_QUALITY: u8 = 70;
-/// What decodes to more is no preview.
+/// Images above these limits are not decoded.
 const MAX_SIDE: u32 = 4_096;
 const MAX_MEMORY: u64 = 64 * 1024 * 1024;
 
-/// As a `data:` URL (RFC 2397) of at most 128 KiB; `None` where the image cannot be decoded. Takes
-/// some hundredths of a second of a processor where it has to be made smaller.
+/// The preview as a `data:` URL (RFC 2397) of at most 128 KiB; `None` if the image cannot be decoded.
+/// Scaling an image down takes tens of milliseconds of CPU time.
 pub(crate) fn data_url(image: &Image) -> Option<String> {
     if image.bytes().len() <= MAX_BYTES {
         return Some(url(image.format().content_type(), image.bytes()));
@@ -30,22 +31,22 @@ pub(crate) fn data_url(image: &Image) -> Option<String> {
     limits.max_image_height = Some(MAX_SIDE);
     limits.max_alloc = Some(MAX_MEMORY);
     reader.limits(limits);
-    // JPEG has no transparency.
+    // JPEG does not support transparency.
     let whole = reader.decode().ok()?.into_rgb8();
     SIDES
         .into_iter()
-        .map(|side| smaller(&whole, side))
+        .map(|side| scaled_down(&whole, side))
         .find(|file| file.len() <= MAX_BYTES)
         .map(|file| url("image/jpeg", &file))
 }
 
-/// As a JPEG that fits into a square of so many pixels.
-fn smaller(whole: &RgbImage, fits: u32) -> Vec<u8> {
+/// Scales an image down to fit into a square with this side, as a JPEG.
+fn scaled_down(whole: &RgbImage, fits: u32) -> Vec<u8> {
     let longest = whole.width().max(whole.height()).max(1);
     let side = |side: u32| (side * fits.min(longest) / longest).max(1);
     let small = thumbnail(whole, side(whole.width()), side(whole.height()));
     let mut file = Vec::new();
-    // Memory takes what is written to it.
+    // Writing to memory cannot fail.
     let _ = small.write_with_encoder(JpegEncoder::new_with_quality(&mut file, JPEG_QUALITY));
     file
 }
@@ -60,7 +61,7 @@ mod tests {
 
     use super::*;
 
-    /// Of noise, which nothing compresses.
+    /// An image of noise, which does not compress.
     fn noise(width: u32, height: u32, format: ImageFormat) -> Image {
         let mut random = fastrand::Rng::with_seed(7);
         let image =
@@ -71,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_image_is_sent_as_it_is_and_a_large_one_made_smaller() {
+    fn a_small_image_is_sent_unchanged_and_a_large_one_is_scaled_down() {
         let small = noise(64, 64, ImageFormat::Png);
         let url = data_url(&small).expect("a preview");
         assert_eq!(url, format!("data:image/png;base64,{}", BASE64_STANDARD.encode(small.bytes())));
@@ -88,17 +89,17 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_in_a_image_its_preview_is_of_bounded_size() {
+    fn the_preview_of_any_image_has_a_bounded_size() {
         let worst = noise(512, 512, ImageFormat::Png);
         let url = data_url(&worst).expect("a preview");
         assert!(url.len() <= 128 * 1024 + 32, "{} bytes", url.len());
     }
 
     #[test]
-    fn what_cannot_be_decoded_or_would_be_huge_is_no_preview() {
+    fn a_broken_or_huge_image_has_no_preview() {
         let broken = [noise(1_024, 1_024, ImageFormat::Png).bytes()[..200_000].to_vec(), vec![0; 10]].concat();
         assert_eq!(data_url(&Image::recognise(broken.into()).expect("it begins like one")), None);
-        // A header that promises 60,000 x 60,000 pixels.
+        // A header that claims 60,000 x 60,000 pixels.
         let mut bomb = noise(1_024, 1_024, ImageFormat::Png).bytes().to_vec();
         bomb[16..24].copy_from_slice(&[0, 0, 0xEA, 0x60, 0, 0, 0xEA, 0x60]);
         assert_eq!(data_url(&Image::recognise(bomb.into()).expect("it begins like one")), None);

@@ -1,7 +1,7 @@
-//! How far a generation has come, for whoever wants to watch.
+//! The progress of a generation, for its watchers.
 //!
-//! Only the latest state is kept, so that one who watches slowly, or has left, costs nothing: of two
-//! previews in a row such a one may miss the first.
+//! A channel keeps only the latest progress, so a slow watcher needs no buffer. Such a watcher may miss
+//! the first of two previews.
 
 use std::sync::{Arc, Mutex};
 
@@ -15,72 +15,72 @@ use crate::image::Image;
 use crate::lock::locked;
 use crate::spending::QuotaStatus;
 
-/// What a generation is doing.
+/// The phase of a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Phase {
-    /// It waits for a turn, or for its prompt to be enhanced.
+    /// The generation waits for a permit or for the enhanced prompt.
     Queued,
-    /// The provider is asked.
+    /// The provider draws.
     Drawing,
-    /// The image has come, and is stored.
+    /// The image has arrived and is being stored.
     Saving,
 }
 
-/// A generation that was let in.
+/// The acceptance of a generation.
 #[derive(Debug, Clone)]
 pub(crate) struct Acceptance {
-    /// How its caller stands, if that is known.
+    /// The caller's quota status, if it is known.
     pub(crate) quota_status: Option<QuotaStatus>,
 }
 
-/// An image that is not finished.
+/// A preview: a partial image that the provider sends while it draws.
 #[derive(Debug, Clone)]
 pub(crate) struct Preview {
-    /// Counted from 0.
+    /// The number of the partial image, from 0.
     pub(crate) index: u64,
-    /// Of bounded size.
+    /// A `data:` URL (RFC 2397) of at most 128 KiB.
     pub(crate) data_url: Arc<str>,
 }
 
-/// How far a generation has come.
+/// The progress of a generation.
 #[derive(Debug, Clone)]
 pub(crate) struct Progress {
-    /// What was asked for.
+    /// The order of the generation.
     pub(crate) order: Arc<Order>,
-    /// Once it was accepted.
+    /// `None` until the generation is accepted.
     pub(crate) accepted: Option<Acceptance>,
-    /// What it is doing.
+    /// The current phase.
     pub(crate) phase: Phase,
-    /// The last that has come.
+    /// The latest preview.
     pub(crate) preview: Option<Preview>,
-    /// How it ended.
+    /// The end; `None` while the generation is in progress.
     pub(crate) ended: Option<Arc<Ended>>,
 }
 
-/// One at a time in a process: each takes memory for a whole image.
-static MAKING: Semaphore = Semaphore::const_new(1);
+/// Limits the process to one preview conversion at a time, because each needs memory for a decoded image.
+static CONVERSION: Semaphore = Semaphore::const_new(1);
 
-/// Tells whoever watches.
+/// Reports the progress of a generation to its watchers.
 #[derive(Debug, Clone)]
 pub(crate) struct Reporter {
     progress: watch::Sender<Progress>,
-    /// The newest that is to be made a preview of, with its number.
+    /// The newest partial image that waits for conversion, with its number.
     waiting: Arc<Mutex<Option<(u64, Image)>>>,
 }
 
 impl Progress {
-    /// Of a request that is not accepted yet.
+    /// The progress of a request that is not accepted yet.
     pub(crate) fn new(order: Arc<Order>) -> Self {
         Self { order, accepted: None, phase: Phase::Queued, preview: None, ended: None }
     }
 
-    /// Of a job that was accepted.
+    /// The progress of an accepted job.
     pub(crate) fn queued(order: Arc<Order>, quota_status: Option<QuotaStatus>) -> Self {
         Self { accepted: Some(Acceptance { quota_status }), ..Self::new(order) }
     }
 
-    /// As a record says.
+    /// The progress according to a record.
     pub(crate) fn of_record(generation: &Generation) -> Self {
         Self {
             order: Arc::new(generation.order.clone()),
@@ -97,11 +97,12 @@ impl Reporter {
         Self { progress, waiting: Arc::default() }
     }
 
+    /// Reports the acceptance.
     pub(crate) fn accepted(&self, quota_status: Option<QuotaStatus>) {
         self.progress.send_modify(|progress| progress.accepted = Some(Acceptance { quota_status }));
     }
 
-    /// Says how it ended; nothing comes after that. What gave an image was accepted.
+    /// Reports the end. No report may follow. A generation with an image also counts as accepted.
     pub(crate) fn ended(&self, ended: Ended) {
         self.progress.send_modify(|progress| {
             if ended.result.is_ok() {
@@ -111,20 +112,21 @@ impl Reporter {
         });
     }
 
+    /// Reports a phase.
     pub(crate) fn phase(&self, phase: Phase) {
         self.progress.send_modify(|progress| progress.phase = phase);
     }
 
-    /// Shows an image that is not finished; in the background, because nobody waits for it.
+    /// Reports a partial image. The conversion to a preview runs in the background.
     pub(crate) fn preview(&self, index: u64, image: Image) {
         let next = locked(&self.waiting).replace((index, image));
         if next.is_some() {
-            // An older one waited for its turn, which is this one's now.
+            // The task of the replaced image is still waiting and converts this image instead.
             return;
         }
         let Self { progress, waiting } = self.clone();
         tokio::spawn(async move {
-            let Ok(_turn) = MAKING.acquire().await else { return };
+            let Ok(_permit) = CONVERSION.acquire().await else { return };
             let next = locked(&waiting).take();
             let Some((index, image)) = next.filter(|_| !progress.is_closed()) else { return };
             let made = tokio::task::spawn_blocking(move || preview::data_url(&image)).await;
@@ -134,7 +136,7 @@ impl Reporter {
         });
     }
 
-    /// Follows what is told.
+    /// Subscribes to the progress.
     pub(crate) fn watch(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
     }

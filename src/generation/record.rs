@@ -1,8 +1,8 @@
-//! The record of a generation: what is known of it, its states, and what it counts for.
+//! The record of a generation: its order, its state machine, and its share of quota and budget.
 //!
-//! [`Generation::advance`] is the only way from one state to another, and
-//! [`Generation::contribution`] the only source of the day's and the caller's sums. Both are pure: no
-//! clock, no I/O. The table of the transitions is in this file's tests.
+//! [`Generation::advance`] makes every state transition. [`Generation::contribution`] is the only source
+//! of the sums of a day and of a caller. Both are pure functions: no clock, no I/O. The tests in this
+//! file contain the transition table.
 
 use std::fmt;
 
@@ -16,8 +16,8 @@ use crate::openai::ImageOptions;
 use crate::prompt::Prompt;
 use crate::spending::{Contribution, Day, ModelTotals};
 
-/// Where a record is: the UTC day that its generation counts on, and a digest of the image's id, which
-/// is readable in blobs.
+/// The address of a record: the UTC day that the generation counts on, and a keyed digest of the image's
+/// id. The digest hides the id, which blob metadata shows.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Address {
@@ -25,119 +25,123 @@ pub struct Address {
     digest: String,
 }
 
-/// One generation: what was asked for, and how far it has come.
+/// One generation: its order and its state.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Generation {
     pub(crate) order: Order,
     pub(crate) state: State,
 }
 
-/// What was asked for. It never changes.
+/// The request for one image, as accepted. An order never changes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Order {
-    /// The id of the image that is to come.
+    /// The id of the image to draw.
     pub(crate) image_id: String,
     pub(crate) address: Address,
     pub(crate) caller: Caller,
     pub(crate) prompt: Prompt,
     pub(crate) options: ImageOptions,
     pub(crate) enhancement: PromptEnhancement,
-    /// The name of a preset.
+    /// The name of a style preset.
     pub(crate) style: Option<String>,
-    /// The model that is asked first.
+    /// The first model to ask; fallbacks may draw instead.
     pub(crate) model: String,
-    /// The most that the image can cost, in millionths of a US dollar.
+    /// The highest cost that the image may have, in millionths of a US dollar.
     pub(crate) most_cost: u64,
-    /// Whether that is held of a budget.
+    /// Whether `most_cost` is reserved in the budget.
     pub(crate) in_budget: bool,
-    /// Whether it counts against a quota.
+    /// Whether the image counts against the caller's quota.
     pub(crate) in_quota: bool,
     pub(crate) via: Via,
     #[serde(with = "time::serde::rfc3339")]
     pub(crate) created_at: OffsetDateTime,
-    /// How long it may take, in seconds.
+    /// The expected drawing time, in seconds.
     pub(crate) estimate: Option<u64>,
 }
 
-/// How the caller waits for it.
+/// How the caller waits for the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Via {
-    /// With an open request, which is drawn by the process that has it.
+    /// With an open HTTP request. The process that has the request draws.
     Request,
-    /// As a job, which the queue delivers to any process.
+    /// As a job. The queue delivers it to any process.
     Queue,
 }
 
-/// How far a generation has come.
+/// The state of a generation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum State {
-    /// It waits for a delivery.
+    /// The job waits for a delivery.
     Queued,
-    /// The provider is, or was, asked by this attempt.
+    /// This attempt may call the provider.
     Drawing(Attempt),
-    /// It has ended.
+    /// The generation has ended.
     Ended {
         outcome: Outcome,
-        /// The attempt that asked the provider, if there was one.
+        /// The attempt that called the provider, if any.
         attempt: Option<Attempt>,
-        /// Whether the end is a presumption, because the attempt's process has died.
+        /// Whether another process wrote the end because the attempt's process has died. A later event of
+        /// the attempt replaces a presumed end.
         presumed: bool,
     },
 }
 
-/// One try of one process.
+/// One attempt of one process to draw.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Attempt {
-    /// The process.
+    /// The id of the process.
     pub(crate) process: String,
-    /// Names the try.
+    /// A random id of the attempt.
     pub(crate) id: String,
 }
 
-/// What may happen to a generation.
+/// An event that may change the state of a generation.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Event {
-    /// An attempt is about to ask the provider.
+    /// An attempt is about to call the provider.
     Begin(Attempt),
-    /// Nothing was drawn by the attempt, for a reason that passes: another delivery tries again.
+    /// The attempt drew nothing because of a temporary failure; another delivery tries again.
     PutBack(Attempt),
-    /// The attempt's own word on how it ended.
+    /// The attempt reports its own outcome.
     End(Attempt, Outcome),
-    /// The image is in the gallery, whoever brought it there.
+    /// The image was found in the gallery or was recovered into it.
     Found(Outcome),
-    /// The attempt's process has died, and neither a spool nor the gallery knows of an image.
+    /// The attempt's process has died, and neither the spool nor the gallery has the image.
     Died(Attempt),
-    /// The caller does not want it any more.
+    /// The caller cancels the job.
     Cancel,
-    /// Nobody will ask the provider.
+    /// The generation ends before any call to the provider.
     GiveUp(Failure),
 }
 
-/// An event that does not fit the state.
+/// An event is not valid in the current state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refused {
-    /// Another attempt asks the provider.
-    #[error("another attempt is under way")]
+    /// Another attempt is drawing.
+    #[error("another attempt is drawing")]
     UnderWay,
-    /// It has ended in another way.
-    #[error("the generation has ended")]
+    /// The generation has ended with another outcome.
+    #[error("the generation has ended with another outcome")]
     Ended,
     /// No attempt has begun.
-    #[error("the generation has not begun")]
+    #[error("no attempt has begun")]
     NotBegun,
 }
 
 impl Generation {
-    /// The generation after an event. After one that is there already it is as it was, so an event
-    /// whose write nobody knows of may come again.
+    /// The generation after an event. The same event applied twice changes nothing, so a write with an
+    /// unknown result can be repeated.
+    ///
+    /// # Errors
+    /// [`Refused`] if the event is not valid in the current state.
     pub(crate) fn advance(&self, event: &Event) -> Result<Self, Refused> {
         let ended = |outcome: &Outcome, attempt: Option<&Attempt>, presumed| {
             Ok(self.with(State::Ended { outcome: outcome.clone(), attempt: attempt.cloned(), presumed }))
         };
         match (&self.state, event) {
-            // The image is there: that beats every other end.
+            // An image in the gallery replaces every other outcome.
             (State::Ended { outcome: Outcome::Stored { .. }, .. }, Event::Found(_)) => Ok(self.clone()),
             (_, Event::Found(outcome)) => ended(outcome, self.attempt(), false),
 
@@ -157,7 +161,7 @@ impl Generation {
             }
             (State::Drawing(_), _) => Err(Refused::UnderWay),
 
-            // The attempt's own word replaces what was presumed of it.
+            // The attempt's own report replaces a presumed end.
             (State::Ended { attempt: Some(mine), presumed: true, .. }, Event::End(attempt, outcome))
                 if mine == attempt =>
             {
@@ -167,19 +171,20 @@ impl Generation {
                 Ok(self.with(State::Queued))
             }
             (State::Ended { outcome, attempt: mine, .. }, event) => {
-                let is_there = match event {
+                let is_repeated = match event {
                     Event::End(attempt, wanted) => mine.as_ref() == Some(attempt) && outcome == wanted,
                     Event::Died(attempt) => mine.as_ref() == Some(attempt),
                     Event::Cancel => *outcome == Outcome::Cancelled,
                     Event::GiveUp(failure) => *outcome == Outcome::NotDrawn(failure.clone()),
                     Event::Begin(_) | Event::PutBack(_) | Event::Found(_) => false,
                 };
-                if is_there { Ok(self.clone()) } else { Err(Refused::Ended) }
+                if is_repeated { Ok(self.clone()) } else { Err(Refused::Ended) }
             }
         }
     }
 
-    /// What the generation counts for.
+    /// The share of this generation in the sums of its day and its caller: reserved and spent budget, and
+    /// used quota.
     pub(crate) fn contribution(&self) -> Contribution {
         let Order { in_budget, in_quota, most_cost, model, .. } = &self.order;
         let mut contribution = Contribution { model: model.clone(), ..Contribution::default() };
@@ -216,7 +221,7 @@ impl Generation {
         contribution
     }
 
-    /// How it ended, if it has.
+    /// The outcome; `None` while the generation has not ended.
     pub(crate) fn outcome(&self) -> Option<&Outcome> {
         match &self.state {
             State::Ended { outcome, .. } => Some(outcome),
@@ -224,7 +229,7 @@ impl Generation {
         }
     }
 
-    /// Whether the key and the caller are free for another generation: nothing was drawn.
+    /// Whether the generation ended without drawing, so that its idempotency key and quota are free again.
     pub(crate) fn is_void(&self) -> bool {
         matches!(self.outcome(), Some(Outcome::NotDrawn(_) | Outcome::Cancelled))
     }
@@ -247,12 +252,12 @@ impl Address {
         Self { day, digest }
     }
 
-    /// The UTC day that its generation counts on.
+    /// The UTC day that the generation counts on.
     pub(crate) fn day(&self) -> Day {
         self.day
     }
 
-    /// The address that a text is, if it is one: a day, a hyphen, 64 hexadecimal digits.
+    /// Parses an address: a day, a hyphen, and 64 lowercase hexadecimal digits.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (day, digest) = (text.get(..10)?, text.get(10..)?.strip_prefix('-')?);
         let is_digest =
@@ -277,7 +282,7 @@ impl TryFrom<String> for Address {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        Self::parse(&text).ok_or("not the address of a generation")
+        Self::parse(&text).ok_or("an address is a day, a hyphen and 64 lowercase hexadecimal digits")
     }
 }
 
@@ -292,7 +297,7 @@ pub(crate) mod tests {
     pub(crate) const MOST: u64 = 200;
     pub(crate) const COST: u64 = 50;
 
-    /// A generation that was accepted as a job, with a quota and a budget.
+    /// A job in state `Queued`, with a quota and a budget.
     pub(crate) fn queued(image_id: &str, caller: &str, now: OffsetDateTime) -> Generation {
         let order = Order {
             image_id: image_id.to_owned(),
@@ -341,7 +346,7 @@ pub(crate) mod tests {
         Attempt { process: "process".to_owned(), id: id.to_owned() }
     }
 
-    /// In one word; `?` behind it where it is a presumption.
+    /// A short name of a state; a presumed end has a `?` at its end.
     fn word(state: &State) -> String {
         match state {
             State::Queued => "queued".to_owned(),
@@ -377,8 +382,8 @@ pub(crate) mod tests {
         ]
     }
 
-    /// Every state and every event: the state after it, `=` where that is the same, `-` where the
-    /// event is refused.
+    /// Every state with every event: the next state, `=` if the state is unchanged, `-` if the event is
+    /// refused.
     #[test]
     fn each_event_leads_where_the_table_says() {
         let mine = || attempt("mine");
@@ -421,7 +426,7 @@ pub(crate) mod tests {
                     Err(_) => "-".to_owned(),
                 };
                 assert_eq!(after, wanted, "{name}, {event:?}");
-                // An event that comes again changes nothing.
+                // A repeated event changes nothing.
                 if let Ok(after) = before.advance(event) {
                     assert_eq!(after.advance(event).as_ref(), Ok(&after), "{name}, {event:?}, again");
                 }
@@ -430,7 +435,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn each_state_counts_for_what_it_holds_or_has_spent() {
+    fn each_state_contributes_what_it_reserves_or_has_spent() {
         let generation = queued("a", "anna", datetime!(2026-11-21 12:00 UTC));
         let counts: Vec<_> = states()
             .into_iter()

@@ -1,5 +1,5 @@
-//! The steps that records take: each is one transaction, which moves a generation's state, its key,
-//! the caller's quota and the app's money together.
+//! The operations on records. Each one is a step of a transaction, which changes the generation's state,
+//! its idempotency key, the caller's quota and the app's budget together.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -18,27 +18,29 @@ use crate::caller::Caller;
 use crate::lock::locked;
 use crate::spending::{Day, DayTotals, Limits, QuotaStatus, Refusal};
 
-/// How long a caller is kept waiting for the table. (Four seconds were too few on a busy machine.)
+/// How long a caller waits for the table. Four seconds were too short on a busy machine.
 pub(crate) const ACCEPTED_WITHIN: Patience = Patience::For(Duration::from_secs(10));
-/// Callers that are remembered.
-const MAX_REMEMBERED: usize = 1_000;
-/// How long a process counts as alive that does not say so again, and how often it does.
+/// Callers whose remaining quota is remembered.
+const MAX_REMEMBERED_CALLERS: usize = 1_000;
+/// The duration of a process's lease. After the lease and [`CLOCK_SKEW`], the process counts as dead.
 pub(crate) const PROCESS_LEASE: Duration = Duration::from_secs(60);
+/// How often a drawing process renews its lease.
 pub(crate) const RENEWED_EVERY: Duration = Duration::from_secs(15);
-/// The clocks of two processes differ by less.
+/// The largest clock difference between two processes that is tolerated.
 const CLOCK_SKEW: Duration = Duration::from_secs(15);
 
-/// The records of an app, as one process writes them.
+/// The records of an app, and the writer of this process.
 #[derive(Debug)]
 pub(crate) struct Records<S = Table> {
     committer: Committer<S>,
     limits: Limits,
-    /// Until when this process has said that it is alive.
+    /// The end of this process's lease, as last written.
     alive_until: Arc<Mutex<OffsetDateTime>>,
-    /// The day whose budget has refused an image: it is looked at first from then on.
-    tight: Mutex<Option<Day>>,
-    /// Callers who had images left when they were last accepted, and on which day.
-    free: Mutex<HashMap<Caller, Day>>,
+    /// The day whose budget has refused an image. From then on, `check` reads that budget.
+    exhausted_day: Mutex<Option<Day>>,
+    /// Callers with quota left after their last acceptance, and the day of that. `check` reads the table
+    /// for all other callers.
+    callers_with_quota: Mutex<HashMap<Caller, Day>>,
 }
 
 impl<S: Store> Records<S> {
@@ -47,8 +49,8 @@ impl<S: Store> Records<S> {
             committer,
             limits,
             alive_until: Arc::new(Mutex::new(OffsetDateTime::UNIX_EPOCH)),
-            tight: Mutex::default(),
-            free: Mutex::default(),
+            exhausted_day: Mutex::default(),
+            callers_with_quota: Mutex::default(),
         }
     }
 
@@ -56,21 +58,21 @@ impl<S: Store> Records<S> {
         &self.limits
     }
 
-    /// This process's id.
+    /// The id of this process.
     pub(crate) fn process(&self) -> &str {
         self.committer.process()
     }
 
-    /// A new attempt of this process.
+    /// A new attempt of this process, with a random id.
     pub(crate) fn new_attempt(&self) -> Attempt {
         Attempt { process: self.process().to_owned(), id: format!("{:032x}", fastrand::u128(..)) }
     }
 
-    /// Accepts a generation: inserts its record, and holds what it may use of quota and budget. How
-    /// its caller stands then.
+    /// Accepts a generation: inserts its record and reserves its quota and budget. Returns the caller's
+    /// quota status, or why the generation is not accepted.
     ///
     /// # Errors
-    /// [`GaveUp`] where nobody knows; then [`Self::withdraw`] ends what may have been written.
+    /// [`GaveUp`]. If the record may be written, [`Self::withdraw`] must end it.
     pub(crate) async fn accept(
         &self,
         generation: &Generation,
@@ -78,7 +80,7 @@ impl<S: Store> Records<S> {
         now: OffsetDateTime,
         patience: Patience,
     ) -> Result<Result<Option<QuotaStatus>, NotAccepted>, GaveUp> {
-        let (limits, lease) = (self.limits, self.lease(now).filter(|_| is_drawing(generation)));
+        let (limits, lease) = (self.limits, self.due_lease(now).filter(|_| is_drawing(generation)));
         let (day, caller) = (generation.order.address.day(), generation.order.caller.clone());
         let (generation, key, renewed) = (generation.clone(), key.cloned(), lease.clone());
         let answer = self
@@ -99,7 +101,7 @@ impl<S: Store> Records<S> {
             Err((NotAccepted::Refused(Refusal::QuotaExceeded(quota_status)), _)) => {
                 self.remember(caller, day, Some(*quota_status));
             }
-            Err((NotAccepted::Refused(_), _)) => *locked(&self.tight) = Some(day),
+            Err((NotAccepted::Refused(_), _)) => *locked(&self.exhausted_day) = Some(day),
             Err((NotAccepted::KeyUsed(_) | NotAccepted::GivenUp, _)) => {}
         }
         let (answer, alert) = match answer {
@@ -112,31 +114,41 @@ impl<S: Store> Records<S> {
         Ok(answer)
     }
 
-    /// Whether a caller may have one more image. What is remembered may say yes, because accepting
-    /// looks again; only what is there now may say no.
+    /// Checks whether quota and budget allow one more image, which costs at most `most_cost` millionths of
+    /// a US dollar. Cached data may allow the image, because [`Self::accept`] checks again. Only a fresh
+    /// read refuses it.
+    ///
+    /// # Errors
+    /// The table cannot be read.
     pub(crate) async fn check(
         &self,
         caller: &Caller,
         most_cost: u64,
         day: Day,
     ) -> Result<Result<(), Refusal>, azure::Error> {
-        if self.limits.daily_images > 0 && locked(&self.free).get(caller) != Some(&day) {
+        if self.limits.daily_images > 0 && locked(&self.callers_with_quota).get(caller) != Some(&day) {
             let refused = self.limits.check_quota(self.used(caller, day).await?, day);
             if refused.is_err() {
                 return Ok(refused);
             }
         }
-        if *locked(&self.tight) != Some(day) {
+        if *locked(&self.exhausted_day) != Some(day) {
             return Ok(Ok(()));
         }
         let totals = match self.read(&RowKey::Day(day)).await? {
             Some(Row::Day(totals)) => totals,
             _ => DayTotals::default(),
         };
-        Ok(self.limits.check_budget(&totals, most_cost))
+        let checked = self.limits.check_budget(&totals, most_cost);
+        // A refusal with an alert is left to `accept`, which records and logs the alert once.
+        let has_alert = self.limits.alert(&totals, checked).is_some();
+        Ok(if has_alert { Ok(()) } else { checked })
     }
 
-    /// How a caller stands; `None` without a quota.
+    /// Reads the quota status of a caller; `None` if there is no quota.
+    ///
+    /// # Errors
+    /// The table cannot be read.
     pub(crate) async fn quota_status(&self, caller: &Caller, day: Day) -> Result<Option<QuotaStatus>, azure::Error> {
         if self.limits.daily_images == 0 {
             return Ok(None);
@@ -151,7 +163,10 @@ impl<S: Store> Records<S> {
         })
     }
 
-    /// The generation that a key stands for, unless the key is free.
+    /// Finds the generation of an idempotency key; `None` if the key is free.
+    ///
+    /// # Errors
+    /// The table cannot be read.
     pub(crate) async fn find_key(
         &self,
         key: &IdempotencyKey,
@@ -170,10 +185,10 @@ impl<S: Store> Records<S> {
         found.map(|(columns, _)| key.read(&columns)).transpose()
     }
 
-    /// Reads a record; `None` where there is none.
+    /// Reads a record; `None` if it does not exist.
     ///
     /// # Errors
-    /// It is not known.
+    /// The table cannot be read.
     pub(crate) async fn get(&self, address: &Address) -> Result<Option<Generation>, azure::Error> {
         match self.read(&RowKey::Generation(address.clone())).await? {
             Some(Row::Generation(generation)) => Ok(Some(*generation)),
@@ -181,14 +196,17 @@ impl<S: Store> Records<S> {
         }
     }
 
-    /// Says that an attempt is about to ask the provider.
+    /// Records that an attempt is about to call the provider.
+    ///
+    /// # Errors
+    /// [`GaveUp`]. If the event may be written, [`Event::PutBack`] must follow.
     pub(crate) async fn begin(
         &self,
         address: &Address,
         attempt: &Attempt,
         now: OffsetDateTime,
     ) -> Result<Advanced, GaveUp> {
-        let lease = self.lease(now);
+        let lease = self.due_lease(now);
         let renewed = lease.clone();
         let (address, event) = (address.clone(), Event::Begin(attempt.clone()));
         let advanced = self
@@ -207,10 +225,11 @@ impl<S: Store> Records<S> {
         Ok(advanced)
     }
 
-    /// Advances a record.
+    /// Applies an event to a record.
     ///
     /// # Errors
-    /// Not with endless patience.
+    /// [`GaveUp`]; with endless patience only if the process stops, a row is malformed or the writer
+    /// panics.
     pub(crate) async fn advance(
         &self,
         address: &Address,
@@ -221,8 +240,11 @@ impl<S: Store> Records<S> {
         self.committer.step(patience, move |view| advance(view, &address, &event)).await
     }
 
-    /// Ends a generation that this process has drawn; how its caller stands then. One that was never
-    /// accepted is inserted as it ended.
+    /// Ends a generation that this process has drawn, and returns the caller's quota status. A missing
+    /// record is inserted in its final state.
+    ///
+    /// # Errors
+    /// As for [`Self::advance`] with endless patience.
     pub(crate) async fn end(
         &self,
         drawing: &Generation,
@@ -244,9 +266,12 @@ impl<S: Store> Records<S> {
             .await
     }
 
-    /// Ends a generation that was given up before anybody was asked, whether its record was written,
-    /// is not there yet, or never will be: a transaction that lands late fails on what this leaves.
-    /// The generation as it is then: a job that a delivery has begun goes on.
+    /// Ends a generation whose acceptance has an unknown result and whose provider was not called. A
+    /// missing record gets a tombstone, on which a late transaction fails. A job that a delivery has
+    /// begun goes on. Returns the generation as it is then.
+    ///
+    /// # Errors
+    /// As for [`Self::advance`] with endless patience.
     pub(crate) async fn withdraw(&self, generation: &Generation) -> Result<Generation, GaveUp> {
         let generation = generation.clone();
         self.committer
@@ -263,7 +288,10 @@ impl<S: Store> Records<S> {
             .await
     }
 
-    /// Says that this process is alive.
+    /// Renews the lease of this process.
+    ///
+    /// # Errors
+    /// [`GaveUp`].
     pub(crate) async fn renew(&self, now: OffsetDateTime) -> Result<(), GaveUp> {
         let lease = LeaseRow { process: self.process().to_owned(), until: now + PROCESS_LEASE };
         let renewed = lease.clone();
@@ -272,7 +300,10 @@ impl<S: Store> Records<S> {
         Ok(())
     }
 
-    /// Whether a process has died: nothing was heard of it for so long that no clock explains it.
+    /// Whether a process has died: it has no lease, or its lease expired more than [`CLOCK_SKEW`] ago.
+    ///
+    /// # Errors
+    /// The table cannot be read.
     pub(crate) async fn is_dead(&self, process: &str, now: OffsetDateTime) -> Result<bool, azure::Error> {
         match self.read(&RowKey::Process(process.to_owned())).await? {
             Some(Row::Process(lease)) => Ok(lease.until + CLOCK_SKEW <= now),
@@ -280,8 +311,10 @@ impl<S: Store> Records<S> {
         }
     }
 
-    /// Makes this process the one that looks after what others left, unless another one is; whether
-    /// it is.
+    /// Takes the sweeper's lease unless another process holds it. Returns whether this process has it.
+    ///
+    /// # Errors
+    /// [`GaveUp`].
     pub(crate) async fn become_sweeper(&self, now: OffsetDateTime) -> Result<bool, GaveUp> {
         let mine = LeaseRow { process: self.process().to_owned(), until: now + 2 * PROCESS_LEASE };
         self.committer
@@ -295,24 +328,26 @@ impl<S: Store> Records<S> {
             .await
     }
 
+    /// Remembers whether a caller has quota left.
     fn remember(&self, caller: Caller, day: Day, quota_status: Option<QuotaStatus>) {
-        let mut free = locked(&self.free);
-        if free.len() >= MAX_REMEMBERED {
-            free.clear();
+        let mut callers = locked(&self.callers_with_quota);
+        if callers.len() >= MAX_REMEMBERED_CALLERS {
+            callers.clear();
         }
         if quota_status.is_some_and(|quota_status| quota_status.remaining() > 0) {
-            free.insert(caller, day);
+            callers.insert(caller, day);
         } else {
-            free.remove(&caller);
+            callers.remove(&caller);
         }
     }
 
-    /// What is written of this process's life along with its records, where it is time for that.
-    fn lease(&self, now: OffsetDateTime) -> Option<LeaseRow> {
+    /// The renewed lease of this process, to write along with a record; `None` if it is not due.
+    fn due_lease(&self, now: OffsetDateTime) -> Option<LeaseRow> {
         let is_due = *locked(&self.alive_until) < now + PROCESS_LEASE - RENEWED_EVERY;
         is_due.then(|| LeaseRow { process: self.process().to_owned(), until: now + PROCESS_LEASE })
     }
 
+    /// Remembers the end of a lease that was written.
     fn renewed(&self, lease: Option<LeaseRow>) {
         if let Some(lease) = lease {
             *locked(&self.alive_until) = lease.until;
@@ -321,7 +356,7 @@ impl<S: Store> Records<S> {
 }
 
 impl Records<Table> {
-    /// The table, for queries.
+    /// The table, for queries over several rows.
     pub(crate) fn table(&self) -> &Table {
         self.committer.store()
     }

@@ -1,5 +1,5 @@
-//! Brings what is in the spool to the gallery and into the records: what a process left behind that
-//! has died, and what could not be written when it happened.
+//! Recovery: uploads the images in the spool and records the outcomes in it. Such entries come from
+//! processes that have died, and from uploads and writes that have failed.
 
 use std::time::Duration;
 
@@ -13,20 +13,20 @@ use crate::azure;
 use crate::image::Image;
 use crate::logs::chain;
 
-/// Between tries while something is left; doubled each time.
+/// The pause between tries while entries are left; it doubles with each try.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const WRITTEN_WITHIN: Patience = Patience::For(Duration::from_secs(10));
 
 impl Generations {
-    /// Recovers until it is dropped.
+    /// Recovers entries until the future is dropped.
     pub(crate) async fn keep_recovering(&self) {
         let mut pause = FIRST_PAUSE;
         loop {
-            // Another process on the same folder may die at any time, so an empty one is looked at, too.
+            // An empty folder is checked again, too: another process that uses it may die at any time.
             let left = self.recover_all().await;
-            pause = if left { (pause * 2).min(LONGEST_PAUSE) } else { FIRST_PAUSE };
             let wait = if left { pause } else { LONGEST_PAUSE };
+            pause = if left { (pause * 2).min(LONGEST_PAUSE) } else { FIRST_PAUSE };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.left_behind.notified() => pause = FIRST_PAUSE,
@@ -34,12 +34,16 @@ impl Generations {
         }
     }
 
-    /// One try for each entry; whether any is left.
+    /// Tries once to recover each entry. Returns whether any entry is left.
     pub(crate) async fn recover_all(&self) -> bool {
         let (images, ends) = match tokio::join!(self.spool.left_behind(), self.spool.ends_left_behind()) {
             (Ok(images), Ok(ends)) => (images, ends),
             (Err(error), _) | (_, Err(error)) => {
-                tracing::error!(cause = chain(&error), "the spool cannot be read");
+                tracing::error!(
+                    event = "spool_unreadable",
+                    cause = chain(&error),
+                    "the spool folder could not be read; recovery tries again"
+                );
                 return true;
             }
         };
@@ -48,54 +52,79 @@ impl Generations {
             left |= self.recover(&id).await;
         }
         for id in ends {
-            left |= self.recover_end(&id).await;
+            left |= self.recover_outcome(&id).await;
         }
         left
     }
 
-    /// One try for one image; whether it is left.
+    /// Tries once to recover an image. Returns whether it is left.
     async fn recover(&self, id: &str) -> bool {
         let (image, entry) = match self.spool.get(id).await {
             Ok(Some(entry)) => entry,
-            // Another process was faster.
+            // Another process has recovered it.
             Ok(None) => return false,
             Err(error @ spool::Error::Damaged) => {
-                tracing::error!(cause = chain(&error), image.id = id, "a file in the spool is left where it is");
+                tracing::error!(
+                    event = "spool_file_damaged",
+                    cause = chain(&error),
+                    image.id = id,
+                    "a spool file is damaged; it is left where it is"
+                );
                 self.spool.pass_over(id);
                 return false;
             }
             Err(error) => {
-                tracing::error!(cause = chain(&error), image.id = id, "an image in the spool cannot be read");
+                tracing::error!(
+                    event = "spooled_image_unreadable",
+                    cause = chain(&error),
+                    image.id = id,
+                    "an image in the spool could not be read; recovery tries again"
+                );
                 return true;
             }
         };
-        if self.store_after_all(&image, &entry).await.is_none() {
+        if self.upload_and_record(&image, &entry).await.is_none() {
             return true;
         }
         if let Err(error) = self.spool.remove(id).await {
-            tracing::error!(cause = chain(&error), image.id = id, "a stored image cannot be removed from the spool");
+            tracing::error!(
+                event = "spool_entry_not_removed",
+                cause = chain(&error),
+                image.id = id,
+                "an uploaded image could not be removed from the spool; recovery tries again"
+            );
             return true;
         }
         false
     }
 
-    /// Stores an image and writes that into its record, if it has one; `None` where that is to be
-    /// tried again. Stored again by another process it is still one image: the gallery compares the id.
-    async fn store_after_all(&self, image: &Image, entry: &SpooledImage) -> Option<()> {
+    /// Uploads an image and records it, if its record exists; `None` if this must be tried again. Two
+    /// processes may upload the same image: the gallery compares the ids and keeps one.
+    async fn upload_and_record(&self, image: &Image, entry: &SpooledImage) -> Option<()> {
         let (details, id) = (&entry.details, &entry.details.id);
         let stored = match self.gallery.store(image, details).await {
             Ok(stored) => Box::new(stored),
             Err(error) => {
-                tracing::warn!(cause = chain(&error), image.id = id, "an image in the spool cannot be stored yet");
+                tracing::warn!(
+                    event = "spooled_image_not_uploaded",
+                    cause = chain(&error),
+                    image.id = id,
+                    "an image in the spool could not be uploaded; recovery tries again"
+                );
                 return None;
             }
         };
-        tracing::info!(image.id = id, "an image was stored after all");
+        tracing::info!(
+            event = "spooled_image_uploaded",
+            image.id = id,
+            "an image from the spool is in the gallery now"
+        );
         let found = Event::Found(Outcome::Stored { stored, cost: details.cost.clone() });
         match self.records.advance(&entry.address, found, WRITTEN_WITHIN).await {
             Ok(_) => Some(()),
             Err(error) => {
                 tracing::warn!(
+                    event = "recovered_image_not_recorded",
                     cause = chain(&error),
                     image.id = id,
                     "a recovered image could not be recorded; it is tried again"
@@ -105,13 +134,18 @@ impl Generations {
         }
     }
 
-    /// One try for one end; whether it is left.
-    async fn recover_end(&self, id: &str) -> bool {
+    /// Tries once to record an outcome. Returns whether it is left.
+    async fn recover_outcome(&self, id: &str) -> bool {
         let end = match self.spool.get_end(id).await {
             Ok(Some(end)) => end,
             Ok(None) => return false,
             Err(error) => {
-                tracing::error!(cause = chain(&error), image.id = id, "an end in the spool cannot be read");
+                tracing::error!(
+                    event = "spooled_outcome_unreadable",
+                    cause = chain(&error),
+                    image.id = id,
+                    "an outcome in the spool could not be read; recovery tries again unless the file is damaged"
+                );
                 let is_damaged = matches!(error, spool::Error::Damaged);
                 if is_damaged {
                     self.spool.pass_over(id);
@@ -121,16 +155,30 @@ impl Generations {
         };
         let event = Event::End(end.attempt, end.outcome);
         if let Err(error) = self.records.advance(&end.address, event, WRITTEN_WITHIN).await {
-            tracing::warn!(cause = chain(&error), image.id = id, "an end in the spool could not be recorded yet");
+            tracing::warn!(
+                event = "spooled_outcome_not_recorded",
+                cause = chain(&error),
+                image.id = id,
+                "an outcome in the spool could not be recorded; recovery tries again"
+            );
             return true;
         }
-        self.spool.remove_end(id).await.is_err()
+        if let Err(error) = self.spool.remove_end(id).await {
+            tracing::error!(
+                event = "spool_entry_not_removed",
+                cause = chain(&error),
+                image.id = id,
+                "a recorded outcome could not be removed from the spool; recovery tries again"
+            );
+            return true;
+        }
+        false
     }
 
-    /// A generation as it is once its process is known to live or to have died: then it has ended.
+    /// Ends a drawing generation if its process has died. Returns the generation as it is then.
     ///
     /// # Errors
-    /// It is not known, or not known what it left.
+    /// The table, the spool or the gallery cannot be read or written.
     pub(super) async fn end_if_process_died(&self, generation: Generation) -> Result<Generation, azure::Error> {
         let State::Drawing(attempt) = &generation.state else { return Ok(generation) };
         let is_dead = if attempt.process == self.records.process() {
@@ -141,15 +189,15 @@ impl Generations {
         if is_dead { self.end_of_dead_process(&generation).await } else { Ok(generation) }
     }
 
-    /// Ends a generation whose process has died while the provider was asked: by its image, if that is
-    /// in the spool here or in the gallery, else as lost.
+    /// Ends a generation whose process died while it drew: as stored if this spool or the gallery has the
+    /// image, otherwise as lost.
     async fn end_of_dead_process(&self, generation: &Generation) -> Result<Generation, azure::Error> {
         let State::Drawing(attempt) = &generation.state else { return Ok(generation.clone()) };
         let (id, address) = (&generation.order.image_id, &generation.order.address);
         match self.spool.get(id).await {
             Ok(Some((image, entry))) => {
-                self.store_after_all(&image, &entry).await.ok_or(azure::Error::Unreachable)?;
-                // Whoever recovers removes it.
+                self.upload_and_record(&image, &entry).await.ok_or(azure::Error::Unreachable)?;
+                // Recovery removes the file.
                 self.left_behind.notify_one();
                 return self.reread(generation).await;
             }
@@ -181,10 +229,11 @@ impl Generations {
     }
 }
 
-/// Says once which image is lost.
-fn log_loss(image_id: &str) {
+/// Logs a lost image, once for each image, because only the transition to lost calls this.
+pub(super) fn log_loss(image_id: &str) {
     tracing::error!(
+        event = "image_lost",
         image.id = image_id,
-        "an image may have been drawn and billed, and is lost: the provider's log may know of it"
+        "an image may have been drawn and billed and is lost; the provider's request log may know of it"
     );
 }

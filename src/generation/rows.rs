@@ -1,5 +1,6 @@
-//! The rows of the state table: their keys, what they hold, and how that is written in columns.
-//! `docs/compatibility.md` says what a later version must still read.
+//! The rows of the state table: their keys, their contents, and their columns.
+//!
+//! `docs/compatibility.md` lists the formats that later versions must still read.
 
 use std::time::Duration;
 
@@ -13,35 +14,36 @@ use crate::azure::{self, Columns};
 use crate::caller::Caller;
 use crate::spending::{CallerTotals, Day, DayTotals};
 
-/// A property holds 32 Ki UTF-16 units
-/// (<https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model>),
-/// and a character is two at the most.
+/// The length limit of a column. A property holds at most 32 Ki UTF-16 units, and a character takes one
+/// or two
+/// (<https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model>).
 const MAX_PART_CHARACTERS: usize = 16_000;
 
-/// How long an Idempotency-Key stands for its generation.
-const KEY_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
-/// Columns of a generation that queries select and filter by.
+/// How long an idempotency key leads to its generation.
+const KEY_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+/// Columns of a generation for queries.
 pub(crate) const STATUS: &str = "Status";
 pub(crate) const PROCESS: &str = "Process";
 pub(crate) const CREATED_AT: &str = "CreatedAt";
-/// The column by which keys and processes are found that are past.
+/// The column that finds expired keys and processes.
 pub(crate) const TIME: &str = "Time";
 
-/// Where a row is. The day's comes first in a transaction: it is the one that writers fight over.
+/// The key of a row. Operations in a transaction are sorted by it. The day comes first because most
+/// conflicts happen there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum RowKey {
     Day(Day),
     Caller(Day, Caller),
-    /// By the digest of the Idempotency-Key and its caller.
+    /// A digest of the Idempotency-Key header and its caller.
     Key(String),
     Generation(Address),
-    /// By the process's id.
+    /// The id of the process.
     Process(String),
-    /// The process that looks after what others left.
+    /// The lease of the process that sweeps.
     Sweeper,
 }
 
-/// What a row holds.
+/// The contents of a row.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Row {
     Day(DayTotals),
@@ -52,17 +54,17 @@ pub(crate) enum Row {
     Sweeper(LeaseRow),
 }
 
-/// The generation that an Idempotency-Key stands for.
+/// The row of an idempotency key: the generation that it leads to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct KeyRow {
     pub(crate) address: Address,
-    /// A digest of the request's body.
+    /// A keyed digest of the request's body.
     pub(crate) fingerprint: String,
     #[serde(with = "time::serde::rfc3339")]
     pub(crate) used_at: OffsetDateTime,
 }
 
-/// Something that a process says of itself, and that ends with it.
+/// A lease of a process, which expires unless the process renews it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct LeaseRow {
     pub(crate) process: String,
@@ -71,14 +73,14 @@ pub(crate) struct LeaseRow {
 }
 
 impl KeyRow {
-    /// Whether the key still stands for its generation.
+    /// Whether the key has not expired.
     pub(crate) fn is_current(&self, now: OffsetDateTime) -> bool {
-        self.used_at + KEY_KEPT > now
+        self.used_at + KEY_LIFETIME > now
     }
 }
 
 impl RowKey {
-    /// Digests, dates and words of this program: nothing that a caller wrote gets into a row key.
+    /// The row key in the table: digests, dates and constants, never a caller's text.
     pub(crate) fn text(&self) -> String {
         match self {
             Self::Day(day) => format!("day-{day}"),
@@ -90,7 +92,10 @@ impl RowKey {
         }
     }
 
-    /// Reads what [`Row::columns`] wrote.
+    /// Parses columns that [`Row::columns`] wrote.
+    ///
+    /// # Errors
+    /// [`azure::Error::Malformed`].
     pub(crate) fn read(&self, columns: &Columns) -> Result<Row, azure::Error> {
         Ok(match self {
             Self::Day(_) => Row::Day(parse(columns, "Data")?),
@@ -104,7 +109,7 @@ impl RowKey {
 }
 
 impl Row {
-    /// What is written of a row.
+    /// The columns to write.
     pub(crate) fn columns(&self) -> Columns {
         let mut columns = Columns::new();
         match self {
@@ -115,7 +120,7 @@ impl Row {
                 columns.insert(TIME.to_owned(), timestamp(key.used_at));
             }
             Self::Generation(generation) => {
-                // Apart, because the order may be long and never changes.
+                // Separate columns, so that a state change does not send the long order again.
                 write(&mut columns, "Order", &generation.order);
                 write(&mut columns, "State", &generation.state);
                 columns.insert(CREATED_AT.to_owned(), timestamp(generation.order.created_at));
@@ -136,25 +141,31 @@ impl Row {
     }
 }
 
-/// Reads a generation out of its row.
+/// Parses the columns of a generation.
+///
+/// # Errors
+/// [`azure::Error::Malformed`].
 pub(crate) fn read_generation(columns: &Columns) -> Result<Generation, azure::Error> {
     Ok(Generation { order: parse(columns, "Order")?, state: parse(columns, "State")? })
 }
 
-/// Reads a day out of its row.
+/// Parses the columns of a day.
+///
+/// # Errors
+/// [`azure::Error::Malformed`].
 pub(crate) fn read_day(columns: &Columns) -> Result<DayTotals, azure::Error> {
     parse(columns, "Data")
 }
 
-/// Texts that sort as the times do.
+/// A time as RFC 3339 in UTC with whole seconds; such texts sort by time.
 pub(crate) fn timestamp(at: OffsetDateTime) -> String {
     let at = at.to_offset(time::UtcOffset::UTC);
     at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_default()
 }
 
-/// A value as JSON, in as many columns as that takes: `Data00`, `Data01` and so on.
+/// Writes a value as JSON, split into numbered columns: `Data00`, `Data01` and so on.
 fn write(columns: &mut Columns, name: &str, value: &impl Serialize) {
-    // Everything here can be written as JSON.
+    // These types always serialize.
     let text = serde_json::to_string(value).unwrap_or_default();
     let mut rest = text.as_str();
     for number in 0.. {
@@ -179,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_text_takes_several_columns_and_comes_back_as_it_was() {
+    fn a_long_text_is_split_into_columns_and_read_back_unchanged() {
         let text = "\"🦊\" \\ Füchse\n".repeat(5_000);
         let mut columns = Columns::new();
         write(&mut columns, "Data", &text);

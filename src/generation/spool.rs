@@ -1,9 +1,9 @@
-//! The spool: a folder where a paid image is safe before any step that can fail.
+//! The spool: a folder that keeps each paid image until it is uploaded and recorded.
 //!
-//! An entry is one file, written beside the others under another name and then renamed, so that a
-//! SIGKILL at any instant leaves nothing or a whole entry. It is not synced to the disk: what has to
-//! be survived is the end of a process, which the host brings about without warning; an image
-//! costs milliseconds less that way. Several processes may share the folder.
+//! Each entry is one file. The file is written under a temporary name and then renamed, so a SIGKILL
+//! leaves either a complete entry or none. Files are not synced to disk: the spool protects against the
+//! end of the process, which the host may cause at any time, and a sync would cost milliseconds for each
+//! image. Several processes may share the folder.
 
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder};
@@ -22,38 +22,39 @@ use crate::gallery::Details;
 use crate::image::Image;
 use crate::lock::locked;
 
-/// A gallery that cannot be reached for long is not waited for with ever more money.
+/// The limit bounds the money that is spent while the gallery is unreachable.
 const MAX_ENTRIES: usize = 500;
 /// Temporary storage is 0.5 GB on the Consumption plan
 /// (<https://learn.microsoft.com/azure/azure-functions/functions-scale#service-limits>).
 const MAX_BYTES: u64 = 256 * 1024 * 1024;
-const ENDING: &str = "image";
-const END_ENDING: &str = "end";
-const UNFINISHED: &str = "unfinished";
-/// Nobody writes for so long: what is older was being written when its process was killed.
-const UNFINISHED_FOR: Duration = Duration::from_secs(60 * 60);
+const IMAGE_EXTENSION: &str = "image";
+const OUTCOME_EXTENSION: &str = "end";
+const UNFINISHED_EXTENSION: &str = "unfinished";
+/// An unfinished file of this age is left over from a killed process, because no write takes this long.
+const UNFINISHED_MAX_AGE: Duration = Duration::from_secs(60 * 60);
 
-/// The folder.
+/// The spool folder.
 #[derive(Debug, Clone)]
 pub(crate) struct Spool {
     folder: Arc<Path>,
-    /// What this process is still uploading, or has passed over: nothing to recover.
-    in_hand: Arc<Mutex<HashSet<String>>>,
-    /// Of these, what is in the gallery, and here until everybody was told of it.
+    /// The ids that recovery skips: this process still works on them, or their files are damaged.
+    claimed: Arc<Mutex<HashSet<String>>>,
+    /// The ids whose image is in the gallery and whose outcome is not recorded yet. Such files do not
+    /// count against the limits.
     stored: Arc<Mutex<HashSet<String>>>,
 }
 
-/// What is kept with an image.
+/// The metadata of an image in the spool.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct SpooledImage {
-    /// The record of its generation.
+    /// The address of the generation's record.
     pub(crate) address: Address,
-    /// What the gallery keeps of it.
+    /// The metadata for the gallery.
     #[serde(flatten)]
     pub(crate) details: Details,
 }
 
-/// The end of a generation, until its record says so.
+/// The outcome of a generation, kept until it is recorded.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct SpooledEnd {
     pub(crate) address: Address,
@@ -61,28 +62,34 @@ pub(crate) struct SpooledEnd {
     pub(crate) outcome: Outcome,
 }
 
-/// The spool cannot take an image.
+/// The spool cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// As much waits to be uploaded as may wait.
-    #[error("the spool in SPOOL_DIR is full: images wait there to be uploaded")]
+    /// The spool has reached its limits. Images in it wait for upload.
+    #[error("the spool in SPOOL_DIR is full: its images wait for upload")]
     Full,
-    /// A file is not as this program writes them.
-    #[error("a file in SPOOL_DIR is damaged or not ours")]
+    /// A file does not have the format of a spool entry.
+    #[error("a file in SPOOL_DIR is damaged or does not belong to this app")]
     Damaged,
-    /// The folder cannot be used.
-    #[error("the spool in SPOOL_DIR cannot be used")]
+    /// A file operation failed.
+    #[error("the spool in SPOOL_DIR cannot be read or written")]
     Io(#[from] io::Error),
 }
 
 impl Spool {
-    /// Makes the folder, for this user alone.
+    /// Opens the folder, and creates it if it is missing. Only this user may access a new folder.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
     pub(crate) fn open(folder: &Path) -> Result<Self, Error> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        Ok(Self { folder: folder.into(), in_hand: Arc::default(), stored: Arc::default() })
+        Ok(Self { folder: folder.into(), claimed: Arc::default(), stored: Arc::default() })
     }
 
-    /// Whether one more image may come, asked before it is paid.
+    /// Checks that the spool has room for one more image. Called before the app pays for the image.
+    ///
+    /// # Errors
+    /// [`Error::Full`] or [`Error::Io`].
     pub(crate) async fn check_room(&self) -> Result<(), Error> {
         let (folder, stored) = (Arc::clone(&self.folder), locked(&self.stored).clone());
         let (entries, bytes) = blocking(move || {
@@ -92,11 +99,11 @@ impl Spool {
                 if file.path().file_stem().and_then(|id| id.to_str()).is_some_and(|id| stored.contains(id)) {
                     continue;
                 }
-                // A file may go while the folder is read.
+                // Another process may remove the file at the same time.
                 let length = file.metadata().map_or(0, |metadata| metadata.len());
-                // A table that is away does not keep images from being drawn.
-                let is_end = file.path().extension().is_some_and(|ending| ending == END_ENDING);
-                sizes = (sizes.0 + usize::from(!is_end), sizes.1 + length);
+                // Outcomes do not count as entries, so that an unreachable table does not stop drawing.
+                let is_outcome = file.path().extension().is_some_and(|extension| extension == OUTCOME_EXTENSION);
+                sizes = (sizes.0 + usize::from(!is_outcome), sizes.1 + length);
             }
             Ok(sizes)
         })
@@ -104,45 +111,57 @@ impl Spool {
         if entries < MAX_ENTRIES && bytes < MAX_BYTES { Ok(()) } else { Err(Error::Full) }
     }
 
-    /// Keeps an image; once this returns, it is safe from the end of the process.
+    /// Writes an image. From then on the image survives the end of the process.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
     pub(crate) async fn put(&self, image: &Image, entry: &SpooledImage) -> Result<(), Error> {
         let id = &entry.details.id;
         let mut header = serde_json::to_vec(entry).map_err(io::Error::from)?;
         header.push(b'\n');
-        locked(&self.in_hand).insert(id.clone());
-        let written = self.write(id, ENDING, header, image.bytes().clone()).await;
+        locked(&self.claimed).insert(id.clone());
+        let written = self.write(id, IMAGE_EXTENSION, header, image.bytes().clone()).await;
         if written.is_err() {
             self.leave(id);
         }
         written
     }
 
-    /// Keeps the end of a generation that needs no image here, in place of one that is there, for
-    /// whoever starts on this folder after this process.
+    /// Writes the outcome of a generation and removes its image, which is not needed any more. If this
+    /// process ends first, the next process that uses this folder records the outcome.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
     pub(crate) async fn put_end(&self, id: &str, end: &SpooledEnd) -> Result<(), Error> {
         let text = serde_json::to_vec(end).map_err(io::Error::from)?;
-        locked(&self.in_hand).insert(id.to_owned());
-        self.write(id, END_ENDING, text, Bytes::new()).await?;
-        remove(self.path(id, ENDING)).await?;
+        locked(&self.claimed).insert(id.to_owned());
+        self.write(id, OUTCOME_EXTENSION, text, Bytes::new()).await?;
+        remove(self.path(id, IMAGE_EXTENSION)).await?;
         locked(&self.stored).remove(id);
         Ok(())
     }
 
-    /// An end that was kept; `None` where there is none any more.
+    /// Reads an outcome; `None` if it was removed.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] or [`Error::Io`].
     pub(crate) async fn get_end(&self, id: &str) -> Result<Option<SpooledEnd>, Error> {
-        let bytes = read(self.path(id, END_ENDING)).await?;
+        let bytes = read(self.path(id, OUTCOME_EXTENSION)).await?;
         bytes.map(|bytes| serde_json::from_slice(&bytes).map_err(|_| Error::Damaged)).transpose()
     }
 
-    /// Forgets an end that its record says.
+    /// Removes an outcome that is recorded.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
     pub(crate) async fn remove_end(&self, id: &str) -> Result<(), Error> {
-        remove(self.path(id, END_ENDING)).await?;
+        remove(self.path(id, OUTCOME_EXTENSION)).await?;
         self.leave(id);
         Ok(())
     }
 
-    async fn write(&self, id: &str, ending: &str, header: Vec<u8>, bytes: Bytes) -> Result<(), Error> {
-        let (unfinished, whole) = (self.path(id, UNFINISHED), self.path(id, ending));
+    async fn write(&self, id: &str, extension: &str, header: Vec<u8>, bytes: Bytes) -> Result<(), Error> {
+        let (unfinished, whole) = (self.path(id, UNFINISHED_EXTENSION), self.path(id, extension));
         let written = blocking(move || {
             let written = fs::File::create(&unfinished).and_then(|mut file| {
                 io::Write::write_all(&mut file, &header)?;
@@ -150,7 +169,7 @@ impl Spool {
                 fs::rename(&unfinished, &whole)
             });
             if written.is_err() {
-                // Half an image must not take up the room that was too little for it.
+                // A partial file would take up space.
                 let _ = fs::remove_file(&unfinished);
             }
             written
@@ -158,76 +177,88 @@ impl Spool {
         Ok(written.await?)
     }
 
-    /// An image is in the gallery, and waits for nothing here but for others to be told.
+    /// Marks an image as uploaded. The file stays until the outcome is recorded.
     pub(crate) fn stored(&self, id: &str) {
         locked(&self.stored).insert(id.to_owned());
     }
 
-    /// Lets go of an image that this process no longer uploads itself: it is to be recovered.
+    /// Releases an entry, so that recovery handles it.
     pub(crate) fn leave(&self, id: &str) {
-        locked(&self.in_hand).remove(id);
+        locked(&self.claimed).remove(id);
         locked(&self.stored).remove(id);
     }
 
-    /// Forgets an image that is in the gallery.
+    /// Removes an image that is in the gallery.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
     pub(crate) async fn remove(&self, id: &str) -> Result<(), Error> {
-        remove(self.path(id, ENDING)).await?;
+        remove(self.path(id, IMAGE_EXTENSION)).await?;
         self.leave(id);
         Ok(())
     }
 
-    /// The ids of what was left behind, by this process or another; remains of what was never whole
-    /// are removed.
+    /// The ids of the images to recover, from this process and from others. Old unfinished files are
+    /// removed.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
     pub(crate) async fn left_behind(&self) -> Result<Vec<String>, Error> {
-        self.ids(ENDING).await
+        self.ids(IMAGE_EXTENSION).await
     }
 
-    /// The same for ends.
+    /// The ids of the outcomes to recover, as in [`Self::left_behind`].
+    ///
+    /// # Errors
+    /// [`Error::Io`].
     pub(crate) async fn ends_left_behind(&self) -> Result<Vec<String>, Error> {
-        self.ids(END_ENDING).await
+        self.ids(OUTCOME_EXTENSION).await
     }
 
-    async fn ids(&self, ending: &'static str) -> Result<Vec<String>, Error> {
+    async fn ids(&self, extension: &'static str) -> Result<Vec<String>, Error> {
         let folder = Arc::clone(&self.folder);
         let mut ids = blocking(move || {
             let mut ids = Vec::new();
             for file in fs::read_dir(&folder)? {
                 let path = file?.path();
-                let ends_with = |wanted: &str| path.extension().is_some_and(|ending| ending == wanted);
+                let has_extension = |wanted: &str| path.extension().is_some_and(|found| found == wanted);
                 let age = fs::metadata(&path).and_then(|file| file.modified()).ok().and_then(|at| at.elapsed().ok());
-                if ends_with(UNFINISHED) && age.is_some_and(|age| age > UNFINISHED_FOR) {
-                    // Another process may have been faster.
+                if has_extension(UNFINISHED_EXTENSION) && age.is_some_and(|age| age > UNFINISHED_MAX_AGE) {
+                    // Another process may have removed the file.
                     let _ = fs::remove_file(&path);
                 }
-                if ends_with(ending) {
+                if has_extension(extension) {
                     ids.extend(path.file_stem().and_then(|id| id.to_str()).map(str::to_owned));
                 }
             }
             Ok(ids)
         })
         .await?;
-        let in_hand = locked(&self.in_hand);
-        ids.retain(|id| !in_hand.contains(id));
+        let claimed = locked(&self.claimed);
+        ids.retain(|id| !claimed.contains(id));
         Ok(ids)
     }
 
-    /// Leaves an entry where it is and does not look at it again.
+    /// Excludes an entry from recovery in this process. The file stays.
     pub(crate) fn pass_over(&self, id: &str) {
-        locked(&self.in_hand).insert(id.to_owned());
+        locked(&self.claimed).insert(id.to_owned());
     }
 
-    /// An entry; `None` where there is none any more.
+    /// Reads an image; `None` if it was removed.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] or [`Error::Io`].
     pub(crate) async fn get(&self, id: &str) -> Result<Option<(Image, SpooledImage)>, Error> {
-        let bytes = read(self.path(id, ENDING)).await?;
+        let bytes = read(self.path(id, IMAGE_EXTENSION)).await?;
         bytes.map(|bytes| parse(bytes).ok_or(Error::Damaged)).transpose()
     }
 
-    fn path(&self, id: &str, ending: &str) -> PathBuf {
-        self.folder.join(format!("{id}.{ending}"))
+    fn path(&self, id: &str, extension: &str) -> PathBuf {
+        self.folder.join(format!("{id}.{extension}"))
     }
 }
 
-/// A line of JSON, then the image.
+/// Parses an image file: a line of JSON, then the bytes of the image.
 fn parse(file: Bytes) -> Option<(Image, SpooledImage)> {
     let end = file.iter().position(|byte| *byte == b'\n')?;
     let entry = serde_json::from_slice(&file[..end]).ok()?;
@@ -235,7 +266,7 @@ fn parse(file: Bytes) -> Option<(Image, SpooledImage)> {
     Some((image, entry))
 }
 
-/// A file's bytes; `None` where there is none.
+/// Reads a file; `None` if it does not exist.
 async fn read(path: PathBuf) -> io::Result<Option<Bytes>> {
     let read = blocking(move || match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes.into())),
@@ -245,7 +276,7 @@ async fn read(path: PathBuf) -> io::Result<Option<Bytes>> {
     read.await
 }
 
-/// Removes a file, unless another process was faster.
+/// Removes a file. A missing file is a success, because another process may have removed it.
 async fn remove(path: PathBuf) -> io::Result<()> {
     let removed = blocking(move || match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -254,6 +285,9 @@ async fn remove(path: PathBuf) -> io::Result<()> {
     removed.await
 }
 
+/// Runs file operations on a thread for blocking work.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(io::Error::other("the task ended early")))
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|_| Err(io::Error::other("a task with file operations panicked")))
 }

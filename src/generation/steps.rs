@@ -1,4 +1,4 @@
-//! The steps themselves: pure functions on a view of the rows.
+//! The steps of a generation, as pure functions on a view of the rows.
 
 use time::OffsetDateTime;
 
@@ -8,44 +8,46 @@ use super::rows::KeyRow;
 use super::view::View;
 use crate::spending::{BudgetAlert, DayTotals, Limits, QuotaStatus, Refusal};
 
-/// An Idempotency-Key with its request.
+/// The idempotency key of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
-    /// Of the key and its caller.
+    /// A keyed digest of the Idempotency-Key header and its caller.
     pub(crate) digest: String,
-    /// Of the body.
+    /// A keyed digest of the request's body.
     pub(crate) fingerprint: String,
 }
 
 /// Why a generation was not accepted.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum NotAccepted {
-    /// A limit is reached.
+    /// The quota or the budget is used up.
     #[error(transparent)]
     Refused(Refusal),
-    /// Its key stands for another generation.
-    #[error("the Idempotency-Key stands for another generation")]
+    /// The idempotency key leads to another generation.
+    #[error("the idempotency key leads to another generation")]
     KeyUsed(Box<(KeyRow, Generation)>),
-    /// It was refused a moment ago, and would not be now.
-    #[error("the generation was refused")]
+    /// An earlier run of this step refused the generation and wrote a tombstone. Now the limits would
+    /// allow it, but the tombstone stays.
+    #[error("an earlier try has refused the generation")]
     GivenUp,
 }
 
-/// What came of an event.
+/// The result of applying an event to a record.
 #[derive(Debug, Clone)]
 pub(crate) enum Advanced {
     /// The generation as it is now.
     Done(Box<Generation>),
-    /// The event does not fit the generation as it is.
+    /// The event is not valid in the current state; the generation as it is now.
     Refused(Box<Generation>),
-    /// There is no record.
+    /// The record does not exist.
     Unknown,
 }
 
-/// What the operator should be told.
+/// A budget alert to log for the operator, if one is due.
 pub(super) type Alert = Option<BudgetAlert>;
 
-/// Accepts a generation, with what the operator should be told.
+/// Accepts a generation: checks its idempotency key, quota and budget, and writes its record. Returns
+/// the caller's quota status and a budget alert.
 pub(super) fn accept(
     view: &mut View<'_>,
     generation: &Generation,
@@ -60,7 +62,7 @@ pub(super) fn accept(
     let totals = if order.in_budget { Some(view.day(day)) } else { None };
     let was_refused = match &found {
         Some(found) if found.outcome() == Some(&Outcome::NotDrawn(Failure::NotAccepted)) => true,
-        // Written already, and the answer was lost.
+        // An earlier run of this step was written, but its answer was lost.
         Some(_) => return Ok((limits.quota_status(used, day), None)),
         None => false,
     };
@@ -105,18 +107,20 @@ pub(super) fn accept(
     }
 }
 
-/// The generation that a key stands for: not one whose time is over, and not one that came to nothing.
+/// The generation of an idempotency key; `None` if the key has expired or its generation drew nothing.
 fn find_key(view: &mut View<'_>, digest: &str, now: OffsetDateTime) -> Option<(KeyRow, Generation)> {
     let row = view.key(digest).filter(|row| row.is_current(now))?;
     let generation = view.generation(&row.address).filter(|generation| !generation.is_void())?;
     Some((row, generation))
 }
 
+/// Applies an event to a record.
 pub(super) fn advance(view: &mut View<'_>, address: &Address, event: &Event) -> Advanced {
     let Some(old) = view.generation(address) else { return Advanced::Unknown };
     match old.advance(event) {
         Ok(new) => {
-            // A put-back is written in any case: a beginning that lands late must find another version.
+            // `PutBack` always writes, because a late `Begin` of the same attempt must find a new version
+            // and fail.
             if old != new || matches!(event, Event::PutBack(_)) {
                 view.record(Some(&old), &new);
             }
@@ -126,9 +130,10 @@ pub(super) fn advance(view: &mut View<'_>, address: &Address, event: &Event) -> 
     }
 }
 
-/// Where something of a refused generation is under way, its record says that it was refused: the
-/// message of a job, whose delivery would wait for a record that never comes; a transaction that may
-/// land late, and must fail then.
+/// Writes a tombstone for a refused generation: a record that has ended as not accepted.
+///
+/// A job needs it because its message is in the queue already, and the delivery waits for a record. A
+/// step that may have been written needs it because a late transaction must fail on it.
 fn leave_tombstone(view: &mut View<'_>, refused: &Generation) {
     view.refuses = true;
     if refused.order.via == Via::Queue || view.may_be_written {
@@ -136,12 +141,13 @@ fn leave_tombstone(view: &mut View<'_>, refused: &Generation) {
     }
 }
 
-/// What is left of a generation that is not accepted.
+/// The tombstone of a generation that is not accepted.
 pub(super) fn withdrawn(generation: &Generation) -> Generation {
-    // Nothing is refused of a generation that has not ended.
+    // The event is always valid for a generation that has not ended.
     generation.advance(&withdrawal(generation)).unwrap_or_else(|_| generation.clone())
 }
 
+/// The event that ends a generation as not accepted.
 pub(super) fn withdrawal(generation: &Generation) -> Event {
     match &generation.state {
         State::Drawing(attempt) => Event::End(attempt.clone(), Outcome::NotDrawn(Failure::NotAccepted)),

@@ -1,5 +1,5 @@
-//! Looks after what nobody holds: says that this process is alive while it draws, and, in one process
-//! at a time, ends generations whose process has died and jobs that are too old.
+//! The sweep: ends generations whose process has died, and jobs that are too old. One process at a time
+//! sweeps. Each drawing process renews a lease, which shows that the process is alive.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -16,31 +16,36 @@ use crate::azure::{self, Query};
 use crate::logs::chain;
 use crate::spending::Day;
 
-/// Between two sweeps.
+/// The pause between two sweeps.
 const SWEPT_EVERY: Duration = Duration::from_secs(60);
-/// Generations of earlier days have gone.
-const DAYS: u16 = 2;
+/// A sweep reads the generations of today and of this number of earlier days. Older rows are deleted.
+const EARLIER_DAYS: u16 = 2;
 const WRITTEN_WITHIN: Patience = Patience::For(Duration::from_secs(10));
 
 impl Generations {
-    /// Looks after things until it is dropped. An app that nobody uses asks storage for nothing.
+    /// Renews the lease and sweeps until the future is dropped. An idle app makes no storage calls.
     pub(crate) async fn keep_sweeping(&self) {
-        // Beside each other, because a sweep may take longer than this process counts as alive.
-        tokio::join!(self.keep_renewing(), self.keep_ending());
+        // Two concurrent loops, because a sweep may take longer than the lease lasts.
+        tokio::join!(self.renew_while_drawing(), self.sweep_while_needed());
     }
 
-    async fn keep_renewing(&self) {
+    async fn renew_while_drawing(&self) {
         loop {
             if self.watches.is_drawing_any()
                 && let Err(error) = self.records.renew(self.now()).await
             {
-                tracing::warn!(cause = chain(&error), "this process could not say that it is alive");
+                tracing::warn!(
+                    event = "lease_not_renewed",
+                    cause = chain(&error),
+                    delay_s = RENEWED_EVERY.as_secs(),
+                    "this process could not renew its lease; it tries again after the delay"
+                );
             }
             tokio::time::sleep(RENEWED_EVERY).await;
         }
     }
 
-    async fn keep_ending(&self) {
+    async fn sweep_while_needed(&self) {
         let mut is_needed = true;
         loop {
             is_needed |= self.watches.is_drawing_any() || self.has_added.swap(false, Ordering::Relaxed);
@@ -48,7 +53,12 @@ impl Generations {
                 is_needed = match self.sweep().await {
                     Ok(open) => open > 0,
                     Err(error) => {
-                        tracing::warn!(cause = chain(&error), "open generations cannot be looked after yet");
+                        tracing::warn!(
+                            event = "sweep_failed",
+                            cause = chain(&error),
+                            delay_s = SWEPT_EVERY.as_secs(),
+                            "the sweep of open generations failed; the next one follows after the delay"
+                        );
                         true
                     }
                 };
@@ -57,10 +67,10 @@ impl Generations {
         }
     }
 
-    /// One look at every open generation; how many there were.
+    /// Checks each open generation once. Returns the number of open generations.
     async fn sweep(&self) -> Result<usize, azure::Error> {
         let now = self.now();
-        let from = format!("generation-{}", Day::of(now).before(DAYS));
+        let from = format!("generation-{}", Day::of(now).before(EARLIER_DAYS));
         let query = Query {
             from: &from,
             until: "generation.",
@@ -72,7 +82,7 @@ impl Generations {
             return Ok(0);
         }
         if !self.records.become_sweeper(now).await.map_err(|gave_up| gave_up.cause)? {
-            // Another process does it; whether it lives is seen next time.
+            // Another process sweeps. A result above 0 keeps this process checking that the other one lives.
             return Ok(1);
         }
         let too_old = timestamp(now - LONGEST_IN_QUEUE);
@@ -90,8 +100,11 @@ impl Generations {
                     }
                     "drawing" => {
                         if let Err(error) = self.sweep_drawing(&address, column(PROCESS), &mut dead).await {
-                            // The others do not wait for this one.
-                            tracing::warn!(cause = chain(&error), "a generation cannot be looked after yet");
+                            tracing::warn!(
+                                event = "generation_not_swept",
+                                cause = chain(&error),
+                                "an open generation could not be checked; the sweep goes on with the next one"
+                            );
                         }
                     }
                     _ => {}
@@ -102,6 +115,7 @@ impl Generations {
         }
     }
 
+    /// Ends a drawing generation if its process has died. `dead` caches the result for each process.
     async fn sweep_drawing(
         &self,
         address: &Address,

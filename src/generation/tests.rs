@@ -1,4 +1,4 @@
-//! The records under stress, over a table in memory.
+//! Tests of the records and the committer on a table in memory.
 
 mod committer;
 mod interleavings;

@@ -1,18 +1,18 @@
-//! What the records of the last days add up to.
+//! The usage of the last days: the sums of their records.
 
 use super::generations::Generations;
 use super::rows::read_day;
 use crate::azure::{self, Query};
 use crate::spending::{Day, DayTotals};
 
-/// How many days can be asked for.
+/// The largest number of days in one request.
 pub(crate) const MAX_DAYS: u16 = 92;
 
 impl Generations {
-    /// The sums of the last days, today's first. A day without a generation is not among them.
+    /// Reads the sums of the last `days` UTC days, today first. A day without a generation has no entry.
     ///
     /// # Errors
-    /// They cannot be read.
+    /// The table cannot be read, or a row is malformed.
     pub(crate) async fn usage(&self, days: u16) -> Result<Vec<(Day, DayTotals)>, azure::Error> {
         let today = Day::of(self.now());
         let (from, until) = (format!("day-{}", today.before(days - 1)), format!("day-{today}."));

@@ -1,4 +1,4 @@
-//! What a step sees of the rows, and what it writes.
+//! The view of a step: the rows that it reads, and its changes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -10,30 +10,31 @@ use crate::azure::{Columns, Version};
 use crate::caller::Caller;
 use crate::spending::{CallerTotals, Contribution, Day, DayTotals};
 
-/// A row as it was last seen.
+/// A cached row, as it was last read or written.
 #[derive(Debug, Clone)]
 pub(crate) struct Known {
     pub(crate) row: Option<Row>,
     pub(crate) columns: Columns,
-    /// `None` where there is no such row.
+    /// `None` if the row does not exist.
     pub(crate) version: Option<Version>,
+    /// When the row was read or written.
     pub(crate) at: Instant,
 }
 
-/// The rows, as far as they are known, and a step's changes.
+/// The cached rows, and the changes of a step.
 ///
-/// A step that asks for a row which is not known gets none, and runs again once the row was read:
-/// what it wrote and said until then is forgotten.
+/// For a row outside the cache, the view returns the default and notes the row as missing. The committer
+/// then reads the row, drops the step's changes and result, and runs the step again.
 pub(crate) struct View<'a> {
     known: &'a HashMap<RowKey, Known>,
-    /// By the steps before, in the same transaction.
+    /// Changes of the earlier steps in the same transaction.
     before: &'a BTreeMap<RowKey, Row>,
     pub(crate) read: BTreeSet<RowKey>,
     pub(crate) missing: BTreeSet<RowKey>,
     pub(crate) written: BTreeMap<RowKey, Row>,
-    /// Whether the step refuses what was wanted: then what it read must be as it is now.
+    /// Whether the step refuses the request. A refusal needs rows that were read after the request came.
     pub(crate) refuses: bool,
-    /// Whether what the step wrote in an earlier round may have been written, or may yet be.
+    /// Whether an earlier transaction with this step has an unknown result.
     pub(crate) may_be_written: bool,
 }
 
@@ -68,7 +69,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// A day's sums.
+    /// The sums of a day.
     pub(crate) fn day(&mut self, day: Day) -> DayTotals {
         match self.get(&RowKey::Day(day)) {
             Some(Row::Day(totals)) => totals.clone(),
@@ -80,7 +81,7 @@ impl<'a> View<'a> {
         self.written.insert(RowKey::Day(day), Row::Day(totals));
     }
 
-    /// What a caller has had of a day.
+    /// The sums of a caller on a day.
     pub(crate) fn caller(&mut self, day: Day, caller: &Caller) -> CallerTotals {
         match self.get(&RowKey::Caller(day, caller.clone())) {
             Some(Row::Caller(totals)) => *totals,
@@ -88,7 +89,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// What an Idempotency-Key stands for.
+    /// The row of an idempotency key.
     pub(crate) fn key(&mut self, digest: &str) -> Option<KeyRow> {
         match self.get(&RowKey::Key(digest.to_owned())) {
             Some(Row::Key(row)) => Some(row.clone()),
@@ -100,7 +101,7 @@ impl<'a> View<'a> {
         self.written.insert(RowKey::Key(digest.to_owned()), Row::Key(row));
     }
 
-    /// A generation's record.
+    /// The record of a generation.
     pub(crate) fn generation(&mut self, address: &Address) -> Option<Generation> {
         match self.get(&RowKey::Generation(address.clone())) {
             Some(Row::Generation(generation)) => Some(generation.as_ref().clone()),
@@ -108,15 +109,15 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The record of a generation that is to be new: one that is not known is not read first, because
-    /// writing it fails where it is there.
+    /// The cached record of a generation that should be new. No read is needed: if the record exists in the
+    /// table, its insertion causes a conflict.
     pub(crate) fn new_generation(&mut self, address: &Address) -> Option<Generation> {
         let key = RowKey::Generation(address.clone());
         let is_known = self.known.contains_key(&key) || self.before.contains_key(&key);
         if is_known { self.generation(address) } else { None }
     }
 
-    /// Writes a generation's record, and the difference of what it counts for.
+    /// Writes a record, and changes the sums by the difference of the two contributions.
     pub(crate) fn record(&mut self, old: Option<&Generation>, new: &Generation) {
         let (day, caller) = (new.order.address.day(), &new.order.caller);
         let before = old.map(Generation::contribution).unwrap_or_default();
@@ -138,20 +139,20 @@ impl<'a> View<'a> {
         }
         let mut totals = self.caller(day, caller);
         let is_new = totals.change(before, after);
-        // Written even where it looks the same: what is remembered of it may be old, and a write finds
-        // that out. Being counted never ends, so that may be remembered.
+        // A change of the quota is written even if the row looks unchanged, because the write detects a
+        // stale cache. `is_counted` never goes back to false, so a cached `true` is safe.
         if is_moved || is_new {
             self.written.insert(RowKey::Caller(day, caller.clone()), Row::Caller(totals));
         }
         is_new
     }
 
-    /// Says that a process is alive.
+    /// Writes the lease of a process.
     pub(crate) fn set_process(&mut self, lease: LeaseRow) {
         self.written.insert(RowKey::Process(lease.process.clone()), Row::Process(lease));
     }
 
-    /// The process that looks after what others left.
+    /// The lease of the process that sweeps.
     pub(crate) fn sweeper(&mut self) -> Option<LeaseRow> {
         match self.get(&RowKey::Sweeper) {
             Some(Row::Sweeper(lease)) => Some(lease.clone()),

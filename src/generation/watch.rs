@@ -1,5 +1,5 @@
-//! Watching a generation: by its own progress where this process draws it, else by one poller for
-//! each generation, however many watch.
+//! Watching a generation. If this process draws it, watchers follow the live progress. Otherwise one
+//! poller for each generation reads its record for all watchers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use super::watches::Watched;
 use crate::azure;
 use crate::lock::locked;
 
-/// Between two reads of a record that is watched; the first comes sooner.
+/// The pause between two reads of a watched record; it doubles from the first to the second value.
 const FIRST_READ_AFTER: Duration = Duration::from_millis(250);
 const READ_EVERY: Duration = Duration::from_secs(1);
 
-/// A generation that this process draws, until this is dropped. Whoever watches then, and was told of
-/// no end, goes on by polling.
+/// Marks a generation as drawn by this process until it is dropped. Then polling serves the watchers that
+/// have not received an end.
 pub(crate) struct Held {
     generations: Arc<Generations>,
     address: Address,
@@ -42,7 +42,7 @@ impl Drop for Held {
 }
 
 impl Generations {
-    /// Lets a generation be watched that this process draws.
+    /// Registers a generation that this process draws, so that it can be watched.
     pub(super) fn hold(self: &Arc<Self>, progress: Progress) -> (Reporter, Held) {
         let address = progress.order.address.clone();
         let mut watches = locked(&self.watches.0);
@@ -54,10 +54,10 @@ impl Generations {
         (reporter, Held { generations: Arc::clone(self), address })
     }
 
-    /// Watches a generation; `None` where there is none.
+    /// Watches a generation; `None` if it does not exist.
     ///
     /// # Errors
-    /// It is not known.
+    /// The record cannot be read, or [`Self::end_if_process_died`] fails.
     pub(crate) async fn watch(
         self: &Arc<Self>,
         address: &Address,
@@ -71,7 +71,7 @@ impl Generations {
             return Ok(Some(watch::Sender::new(progress).subscribe()));
         }
         let mut watches = locked(&self.watches.0);
-        // Of several who come at once, the first has it polled.
+        // Another watcher may have started the poller in the meantime.
         if let Some(watched) = watches.get(address) {
             return Ok(Some(watched.progress.subscribe()));
         }
@@ -86,10 +86,10 @@ impl Generations {
         self.tasks.spawn(async move { polling.poll(&address, &progress).await });
     }
 
-    /// The record as it is now; one whose process has died has ended.
+    /// Reads a record, and ends its generation if the process has died.
     ///
     /// # Errors
-    /// It is not known.
+    /// The record cannot be read, or [`Self::end_if_process_died`] fails.
     async fn find_record(&self, address: &Address) -> Result<Option<Generation>, azure::Error> {
         match self.records.get(address).await? {
             Some(found) => self.end_if_process_died(found).await.map(Some),
@@ -97,8 +97,8 @@ impl Generations {
         }
     }
 
-    /// Reads a record again and again, until it has ended, nobody watches any more, or this process
-    /// draws it.
+    /// Polls a record until the generation has ended, no watcher is left, this process draws it, or the
+    /// process stops.
     async fn poll(&self, address: &Address, sender: &watch::Sender<Progress>) {
         let mut pause = FIRST_READ_AFTER;
         loop {
@@ -117,7 +117,7 @@ impl Generations {
                 return;
             }
             pause = (pause * 2).min(READ_EVERY);
-            // A read that failed is made again.
+            // A failed read is repeated after the pause.
             let Ok(found) = self.find_record(address).await else { continue };
             let next = found.as_ref().map(Progress::of_record);
             let has_ended = next.as_ref().is_none_or(|next| next.ended.is_some());

@@ -1,4 +1,4 @@
-//! What is watched in this process: one channel for each generation.
+//! The watched generations of this process.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -9,24 +9,24 @@ use super::progress::Progress;
 use super::record::Address;
 use crate::lock::locked;
 
-/// What is watched, or could be: one channel for each generation.
+/// One progress channel for each generation that this process draws or that has watchers here.
 #[derive(Debug, Default)]
 pub(crate) struct Watches(pub(super) Mutex<HashMap<Address, Watched>>);
 
 #[derive(Debug)]
 pub(super) struct Watched {
     pub(super) progress: watch::Sender<Progress>,
-    /// How many of this process's deliveries or requests hold it. Where none does, it is polled.
+    /// The number of deliveries and requests of this process that draw it. With 0, a poller runs.
     pub(super) holders: usize,
 }
 
 impl Watches {
-    /// Whether this process draws it.
+    /// Whether this process draws the generation.
     pub(crate) fn is_drawn_here(&self, address: &Address) -> bool {
         locked(&self.0).get(address).is_some_and(|watched| watched.holders > 0)
     }
 
-    /// Whether this process draws anything.
+    /// Whether this process draws any generation.
     pub(crate) fn is_drawing_any(&self) -> bool {
         locked(&self.0).values().any(|watched| watched.holders > 0)
     }
@@ -35,8 +35,8 @@ impl Watches {
         locked(&self.0).get(address).map(|watched| watched.progress.subscribe())
     }
 
-    /// Ends the polling of a generation that nobody watches, or that this process draws by now;
-    /// whether it ended.
+    /// Ends the polling of a generation without watchers, or one that this process draws now. Returns
+    /// whether the poller must stop.
     pub(super) fn end_polling(&self, address: &Address) -> bool {
         let mut watches = locked(&self.0);
         match watches.get(address) {

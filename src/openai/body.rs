@@ -1,4 +1,4 @@
-//! Reading the provider's answers, none of them without a bound.
+//! Reads the bodies of the provider's responses, each with a size limit.
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
@@ -6,32 +6,32 @@ use reqwest::{Response, header};
 
 use super::error::Error;
 
-/// The largest image that is taken, in bytes.
+/// The largest image, in bytes.
 pub(super) const MAX_IMAGE_BYTES: usize = 64 * 1024 * 1024;
-/// The largest JSON answer: such an image in base64, and some room for the rest.
+/// The largest answer with an image, in bytes: [`MAX_IMAGE_BYTES`] in base64, and 1 MiB for the other fields.
 pub(super) const MAX_ANSWER_BYTES: usize = MAX_IMAGE_BYTES / 3 * 4 + 1024 * 1024;
-/// An error's body is read for its code alone.
+/// The largest body without an image or a text, in bytes: an error, a model, a moderation result.
 pub(super) const MAX_ERROR_BYTES: usize = 64 * 1024;
 
-/// Reads a body that may not be larger than `limit` bytes.
+/// Reads a body of at most `limit` bytes.
 pub(super) async fn read_body(response: Response, limit: usize) -> Result<Bytes, Error> {
     let announced = response.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: usize| length > limit) {
-        return Err(Error::BadAnswer("its body is too large"));
+        return Err(Error::BadAnswer("the body is too large"));
     }
     let mut body = BytesMut::with_capacity(announced.unwrap_or(0));
     let mut chunks = response.bytes_stream();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(Error::from_reading)?;
         if body.len() + chunk.len() > limit {
-            return Err(Error::BadAnswer("its body is too large"));
+            return Err(Error::BadAnswer("the body is too large"));
         }
         body.extend_from_slice(&chunk);
     }
     Ok(body.freeze())
 }
 
-/// The error that an unsuccessful answer is.
+/// Reads an unsuccessful response as an [`Error`].
 pub(super) async fn read_error(response: Response) -> Error {
     let (status, headers) = (response.status(), response.headers().clone());
     let body = read_body(response, MAX_ERROR_BYTES).await.unwrap_or_default();

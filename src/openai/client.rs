@@ -1,4 +1,4 @@
-//! The provider's client: its address, its key, and what it remembers.
+//! The client of the provider: base URL, authorization, and the remembered failure.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -14,13 +14,13 @@ use super::remembered::RememberedFailure;
 use crate::config::{OpenAiAuth, OpenAiConfig};
 use crate::lock::locked;
 
-/// The provider's client.
+/// The client of the provider's API. Clones share the connection pool and the remembered failure.
 #[derive(Debug, Clone)]
 pub struct OpenAi {
     pub(super) config: OpenAiConfig,
     pub(super) http: reqwest::Client,
     pub(super) remembered: Arc<Mutex<RememberedFailure>>,
-    /// Whether the text model has refused to be told not to reason.
+    /// True once the text model has rejected the reasoning field; later requests leave the field out.
     pub(super) rejects_reasoning: Arc<AtomicBool>,
 }
 
@@ -29,7 +29,7 @@ impl OpenAi {
         Self { config, http, remembered: Arc::default(), rejects_reasoning: Arc::default() }
     }
 
-    /// The models that are configured, each with its setting.
+    /// The configured models, each with the setting that names it.
     pub(crate) fn models(&self) -> impl Iterator<Item = (&'static str, String)> {
         let fallbacks = self.config.image_fallbacks.iter().map(|model| ("OPENAI_IMAGE_FALLBACKS", model));
         std::iter::once(("OPENAI_IMAGE_MODEL", &self.config.image_model))
@@ -38,17 +38,20 @@ impl OpenAi {
             .map(|(setting, model)| (setting, model.clone()))
     }
 
-    /// Whether the key or the account was refused a moment ago.
+    /// Whether a failure of the key or the account is remembered.
     pub(crate) fn is_failing(&self) -> bool {
         self.check().is_err()
     }
 
-    /// Says again why the key or the account was refused a moment ago.
+    /// Returns the remembered failure of the key or the account.
+    ///
+    /// # Errors
+    /// `Denied` or `OutOfCredit`, while it is remembered.
     pub(crate) fn check(&self) -> Result<(), Error> {
         locked(&self.remembered).check(std::time::Instant::now())
     }
 
-    /// Sends JSON and gives back a successful answer, its body still to be read.
+    /// Sends a JSON body with POST. Returns a 2xx response with its body unread; any other status is an error.
     pub(super) async fn post(&self, path: &str, body: &impl Serialize, timeout: Duration) -> Result<Response, Error> {
         let request = self.http.post(endpoint(&self.config.base_url, path)).json(body).timeout(timeout);
         let response = self.authorized(request).send().await.map_err(Error::from_sending)?;
@@ -75,7 +78,7 @@ impl OpenAi {
     }
 }
 
-/// The base URL with a path behind its own; its query stays, as Azure's `?api-version=` has to.
+/// Appends a path to the base URL. The query stays, because Azure OpenAI needs `?api-version=` in each request.
 pub(super) fn endpoint(base: &Url, path: &str) -> Url {
     let mut url = base.clone();
     url.set_path(&format!("{}/{path}", base.path().trim_end_matches('/')));

@@ -1,8 +1,9 @@
-//! Fetches an image from where the provider put it.
+//! Downloads an image from the URL in the provider's answer.
 //!
-//! The address comes from a server's answer and may lead anywhere, into the app's own network for
-//! example. So each step is checked: https, a public address, and a name that resolves to one; or
-//! this machine, where the provider itself is on it.
+//! The URL comes from a remote server and may point into the app's own network (server-side request
+//! forgery). So the URL and each redirect are checked: the scheme is https, and the host is a public
+//! address or a name that resolves to one. A loopback address is allowed only if the provider's base URL
+//! has one too.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -19,57 +20,58 @@ use super::client::OpenAi;
 use super::error::Error;
 use crate::config::is_loopback;
 
-/// An image is one or two steps away from where the provider says it is.
+/// Redirects to follow for one image; providers use one or two.
 const MAX_REDIRECTS: usize = 3;
-/// Between tries to fetch it.
+/// Pauses between the tries to download an image, in milliseconds.
 const PAUSES_MS: [u64; 3] = [250, 1_000, 3_000];
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A line that brings nothing for so long is given up, and another is tried.
+/// A connection without new bytes for this time is closed, and the download is tried again.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
-/// For all of it, after the time that drawing may take.
+/// Limit for a whole download with its retries. `OPENAI_TIMEOUT_SECONDS` does not include this time.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 impl OpenAi {
-    /// The image is drawn: nothing that happens here is a reason to have it drawn again.
+    /// Downloads a drawn image. The image is billed already, so the caller must not draw it again after an
+    /// error.
     pub(super) async fn fetch(&self, url: &str) -> Result<Bytes, Error> {
-        tokio::time::timeout(TIMEOUT, self.follow_to(url)).await.unwrap_or(Err(Error::Timeout))
+        tokio::time::timeout(TIMEOUT, self.follow_redirects(url)).await.unwrap_or(Err(Error::Timeout))
     }
 
-    async fn follow_to(&self, url: &str) -> Result<Bytes, Error> {
-        let provider_is_here = is_loopback(&self.config.base_url);
-        // One for each download: what keeps images at URLs is rare, and no connection is worth keeping.
+    async fn follow_redirects(&self, url: &str) -> Result<Bytes, Error> {
+        let provider_is_local = is_loopback(&self.config.base_url);
+        // One client per download: few providers answer with a URL, so its connections are not worth keeping.
         let client = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT)
             .redirect(redirect::Policy::none())
             .no_proxy()
-            .dns_resolver(Arc::new(Public { or_loopback: provider_is_here }))
+            .dns_resolver(Arc::new(PublicResolver { allow_loopback: provider_is_local }))
             .build()
-            .map_err(|_| Error::BadAnswer("TLS cannot be set up for the image's URL"))?;
+            .map_err(|_| Error::BadAnswer("no TLS client could be built for the image's URL"))?;
         let mut url = Url::parse(url).map_err(|_| Error::BadAnswer("the image's URL is malformed"))?;
         for _ in 0..=MAX_REDIRECTS {
-            check(&url, provider_is_here)?;
+            check(&url, provider_is_local)?;
             let response = match get(&client, &url).await? {
                 Found::Image(bytes) => return Ok(bytes),
                 Found::Other(response) => response,
             };
             let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
             let next = location.filter(|_| response.status().is_redirection()).and_then(|next| url.join(next).ok());
-            url = next.ok_or(Error::BadAnswer("the image's URL does not lead to it"))?;
+            url = next.ok_or(Error::BadAnswer("the image's URL answers with no image"))?;
         }
         Err(Error::BadAnswer("the image's URL redirects too often"))
     }
 }
 
-const LEADS_INSIDE: Error = Error::BadAnswer("the image's URL leads to a private address");
+const PRIVATE_ADDRESS: Error = Error::BadAnswer("the image's URL leads to a private address");
 
 enum Found {
     Image(Bytes),
-    /// A redirect, or an error that stays.
+    /// A redirect, or an error status that remains after the retries.
     Other(Response),
 }
 
-/// Tried again where that may help: the image is paid and still there.
+/// Sends GET and retries a failure that may pass: 5xx, 429, a broken connection, a timeout.
 async fn get(client: &Client, url: &Url) -> Result<Found, Error> {
     let mut pauses = PAUSES_MS.into_iter();
     loop {
@@ -89,7 +91,7 @@ async fn get(client: &Client, url: &Url) -> Result<Found, Error> {
 async fn get_once(client: &Client, url: &Url) -> Result<Found, Error> {
     let response = client.get(url.clone()).send().await.map_err(|error| {
         let mut causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
-        if causes.any(|cause| cause.is::<LeadsInside>()) { LEADS_INSIDE } else { Error::from_reading(error) }
+        if causes.any(|cause| cause.is::<NoPublicAddress>()) { PRIVATE_ADDRESS } else { Error::from_reading(error) }
     })?;
     match response.status() {
         status if status.is_success() => read_body(response, MAX_IMAGE_BYTES).await.map(Found::Image),
@@ -97,29 +99,30 @@ async fn get_once(client: &Client, url: &Url) -> Result<Found, Error> {
     }
 }
 
-fn check(url: &Url, provider_is_here: bool) -> Result<(), Error> {
-    if provider_is_here && is_loopback(url) {
+fn check(url: &Url, provider_is_local: bool) -> Result<(), Error> {
+    if provider_is_local && is_loopback(url) {
         return Ok(());
     }
     if url.scheme() != "https" {
         return Err(Error::BadAnswer("the image's URL is not https"));
     }
     let public = match url.host() {
-        // What it resolves to is checked when it is resolved.
+        // `PublicResolver` checks the addresses of the name.
         Some(Host::Domain(name)) => name != "localhost" && !name.ends_with(".localhost"),
         Some(Host::Ipv4(address)) => is_public(address.into()),
         Some(Host::Ipv6(address)) => is_public(address.into()),
         None => false,
     };
-    if public { Ok(()) } else { Err(LEADS_INSIDE) }
+    if public { Ok(()) } else { Err(PRIVATE_ADDRESS) }
 }
 
-/// Whether an address may be anybody's (<https://www.iana.org/assignments/iana-ipv4-special-registry>,
-/// <https://www.iana.org/assignments/iana-ipv6-special-registry>).
+/// Whether an address is public, by IANA's registries of special-purpose addresses:
+/// <https://www.iana.org/assignments/iana-ipv4-special-registry>,
+/// <https://www.iana.org/assignments/iana-ipv6-special-registry>.
 fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => is_public_v4(address),
-        // 2000::/3 holds all that is routed; 64:ff9b::/96 and 2002::/16 lead to IPv4.
+        // Only 2000::/3 is global unicast. In it, 2002::/16 (6to4) maps to IPv4 addresses and is refused too.
         IpAddr::V6(address) => address.segments()[0] & 0xE000 == 0x2000 && address.segments()[0] != 0x2002,
     }
 }
@@ -139,25 +142,26 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || protocol_assignments)
 }
 
-/// Resolves names to public addresses alone, so that no name leads into the app's network.
-struct Public {
-    or_loopback: bool,
+/// Resolves a name to its public addresses only, so that no name leads into the app's network.
+struct PublicResolver {
+    allow_loopback: bool,
 }
 
-/// A name resolves to no public address.
+/// A name has no public address.
 #[derive(Debug, thiserror::Error)]
-#[error("the name leads to a private address")]
-struct LeadsInside;
+#[error("the name has no public address")]
+struct NoPublicAddress;
 
-impl Resolve for Public {
+impl Resolve for PublicResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let or_loopback = self.or_loopback;
+        let allow_loopback = self.allow_loopback;
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let allowed = |address: &SocketAddr| is_public(address.ip()) || or_loopback && address.ip().is_loopback();
+            let allowed =
+                |address: &SocketAddr| is_public(address.ip()) || allow_loopback && address.ip().is_loopback();
             let addresses: Vec<SocketAddr> = found.filter(allowed).collect();
             if addresses.is_empty() {
-                return Err(LeadsInside.into());
+                return Err(NoPublicAddress.into());
             }
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
@@ -198,12 +202,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_that_resolves_to_a_private_address_leads_nowhere() {
+    async fn a_name_that_resolves_to_a_private_address_is_refused_without_a_retry() {
         let name = || "localhost".parse::<Name>().expect("a name");
-        assert!(Public { or_loopback: false }.resolve(name()).await.is_err());
-        assert!(Public { or_loopback: true }.resolve(name()).await.is_ok());
-        let client = Client::builder().dns_resolver(Arc::new(Public { or_loopback: false })).build().expect("a client");
+        assert!(PublicResolver { allow_loopback: false }.resolve(name()).await.is_err());
+        assert!(PublicResolver { allow_loopback: true }.resolve(name()).await.is_ok());
+        let client = Client::builder()
+            .dns_resolver(Arc::new(PublicResolver { allow_loopback: false }))
+            .build()
+            .expect("a client");
         let found = get(&client, &"https://localhost/x.png".parse().expect("a URL")).await;
-        assert!(matches!(found, Err(Error::BadAnswer(why)) if why.contains("private")), "it is not tried again");
+        assert!(
+            matches!(found, Err(Error::BadAnswer(why)) if why.contains("private")),
+            "a private address is not retried"
+        );
     }
 }

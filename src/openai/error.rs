@@ -1,5 +1,5 @@
-//! What can go wrong at the provider. Nothing here holds a key, a prompt, a URL or the provider's
-//! own sentences: those may quote any of them.
+//! Errors of the provider. No variant holds a key, a prompt, a URL or the provider's message, because a
+//! message may quote any of them.
 
 use std::time::Duration;
 
@@ -8,58 +8,58 @@ use reqwest::header::HeaderMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// No image or text came. The table of codes:
+/// Why the provider returned no image or no text. OpenAI's error codes:
 /// <https://platform.openai.com/docs/guides/error-codes>.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No connection: nothing was sent.
+    /// No connection was made, so the request was not sent.
     #[error("the provider cannot be reached")]
     Unreachable(#[source] reqwest::Error),
-    /// The time was up. An image may have been drawn and billed.
+    /// The time limit passed without an answer. An image may have been drawn and billed.
     #[error("the provider did not answer in time")]
     Timeout,
     /// The connection broke after the request was sent. An image may have been drawn and billed.
-    #[error("the provider's answer was lost")]
+    #[error("the connection to the provider broke before its answer was complete")]
     LostAnswer(#[source] Option<reqwest::Error>),
-    /// A gateway on the way gave up waiting. An image may have been drawn and billed.
-    #[error("a gateway before the provider gave up waiting")]
+    /// A gateway in front of the provider timed out. An image may have been drawn and billed.
+    #[error("a gateway in front of the provider timed out")]
     GatewayTimeout(#[source] Answer),
-    /// The provider will not draw this prompt.
+    /// The provider's content policy does not allow the prompt.
     #[error("the provider refused the prompt")]
     PromptRefused(#[source] Answer),
-    /// The provider does not take what the caller wished in this field of ours.
-    #[error("the provider does not take the wish for {0}")]
+    /// The provider rejected an image option. The first field is the option's name in this app's API.
+    #[error("the provider rejected the image option {0}")]
     OptionRefused(&'static str, #[source] Answer),
-    /// The model cannot be told not to reason.
-    #[error("the provider does not take the field for reasoning")]
+    /// The model does not accept the field that switches reasoning off.
+    #[error("the provider rejected the reasoning field")]
     ReasoningRefused(#[source] Answer),
     /// The provider does not stream images.
     #[error("the provider does not stream images")]
     StreamRefused(#[source] Answer),
-    /// The provider did not take the request as it was.
+    /// The provider rejected the request (400) for another reason.
     #[error("the provider rejected the request")]
     BadRequest(#[source] Answer),
-    /// The key is wrong, or may not do this.
+    /// The key is wrong (401), or it lacks a permission (403).
     #[error("the provider rejected the key or denied access")]
     Denied(#[source] Answer),
-    /// The model or deployment does not exist (any more).
+    /// The model or deployment does not exist (any more), or the project may not use it.
     #[error("the provider does not have the model")]
     ModelGone(#[source] Answer),
-    /// The account has run out of credit or reached its limit.
+    /// The account has no credit left or has reached its spending limit.
     #[error("the provider's account is out of credit or at its spending limit")]
     OutOfCredit(#[source] Answer),
-    /// Too many requests for now.
-    #[error("the provider is limiting the rate")]
+    /// The provider limits the rate of requests (429).
+    #[error("the provider limits the rate of requests")]
     RateLimited(#[source] Answer),
-    /// A passing fault of the provider's, or an answer that nobody foresaw.
+    /// A server error, or a status that no other variant covers.
     #[error("the provider failed")]
     Failed(#[source] Answer),
-    /// The answer came, and is of no use.
-    #[error("the provider's answer is of no use: {0}")]
+    /// The answer is complete and cannot be used, for this reason.
+    #[error("the provider's answer cannot be used: {0}")]
     BadAnswer(&'static str),
 }
 
-/// An unsuccessful answer, reduced to what may be logged.
+/// An unsuccessful answer, reduced to the data that may be logged.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("status {status}, code {code}, request id {request_id}")]
 pub struct Answer {
@@ -67,12 +67,12 @@ pub struct Answer {
     code: String,
     request_id: String,
     retry_after: Option<Duration>,
-    /// `x-should-retry`
+    /// The header `x-should-retry`.
     should_retry: Option<bool>,
 }
 
 impl Answer {
-    /// The provider's code, or `unknown`.
+    /// The provider's error code, or `unknown`.
     pub(super) fn code(&self) -> &str {
         &self.code
     }
@@ -93,7 +93,7 @@ struct ErrorObject {
     innererror: Value,
 }
 
-/// How each provider says that a prompt is not to be drawn.
+/// Codes with which providers refuse a prompt.
 const REFUSALS: [&str; 5] = [
     "moderation_blocked",
     "content_policy_violation",
@@ -102,7 +102,7 @@ const REFUSALS: [&str; 5] = [
     "ResponsibleAIPolicyViolation",
 ];
 
-/// What callers choose: the provider's name, and ours.
+/// Image options: the provider's name and the name in this app's API.
 const OPTIONS: [(&str, &str); 5] = [
     ("size", "size"),
     ("quality", "quality"),
@@ -111,7 +111,7 @@ const OPTIONS: [(&str, &str); 5] = [
     ("output_format", "outputFormat"),
 ];
 
-/// How it says that there is no money; the type `insufficient_quota` comes with most of them.
+/// Codes for an account without credit. Most of them come with the type `insufficient_quota`.
 const OUT_OF_CREDIT: [&str; 6] = [
     "insufficient_quota",
     "billing_hard_limit_reached",
@@ -137,13 +137,13 @@ impl Error {
         if error.is_timeout() { Self::Timeout } else { Self::LostAnswer(Some(error.without_url())) }
     }
 
-    /// Whether another request may be drawn, later: nothing was drawn, and what is in the way may pass
-    /// or be mended by the operator.
+    /// Whether the same request may succeed later: nothing was drawn, and the cause may pass by itself or
+    /// be fixed by the operator.
     pub(crate) fn is_passing(&self) -> bool {
         self.pause(0).is_some() || matches!(self, Self::Denied(_) | Self::OutOfCredit(_))
     }
 
-    /// When the provider wants to be asked again.
+    /// The wait that the provider asks for.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited(answer) | Self::Failed(answer) => answer.retry_after,
@@ -151,15 +151,15 @@ impl Error {
         }
     }
 
-    /// How long to wait before the request may be sent again, after so many tries; `None` where it
-    /// may not be: only what was certainly not done is worth a second try, because an image that
-    /// was drawn is billed whether its answer arrived or not.
+    /// The pause before the request may be sent again, with `tries` as the exponent of the backoff; `None`
+    /// if it must not be sent again. Only a request that certainly drew nothing is repeated, because a drawn
+    /// image is billed even if its answer is lost.
     pub(super) fn pause(&self, tries: u32) -> Option<Duration> {
         let answer = match self {
             Self::Unreachable(_) => None,
             Self::RateLimited(answer) => Some(answer),
             Self::Failed(answer) if matches!(answer.status.as_u16(), 500 | 502 | 503) => Some(answer),
-            // The provider knows better.
+            // `x-should-retry: true` overrides the status.
             Self::Failed(answer) if answer.should_retry == Some(true) => Some(answer),
             _ => return None,
         };
@@ -169,9 +169,9 @@ impl Error {
         Some(answer.and_then(|answer| answer.retry_after).unwrap_or_else(|| backoff(tries)))
     }
 
-    /// An error that came inside of an answer whose status was success.
+    /// Reads an error event of a stream. The status of its response was a success.
     pub(super) fn from_event(data: &[u8]) -> Self {
-        // An event of type `error` has it inside, or is it.
+        // The event holds an `error` object, or is one.
         let event: Value = serde_json::from_slice(data).unwrap_or_default();
         let inside = if event["error"].is_object() { event["error"].clone() } else { event };
         let error: ErrorObject = serde_json::from_value(inside).unwrap_or_default();
@@ -180,47 +180,47 @@ impl Error {
             code: error.code(),
             request_id: "unknown".to_owned(),
             retry_after: None,
-            // It may have begun to draw.
+            // Drawing may have begun.
             should_retry: Some(false),
         };
         if error.is_refusal() {
             Self::PromptRefused(answer)
-        } else if error.says(&OUT_OF_CREDIT) {
+        } else if error.has_code(&OUT_OF_CREDIT) {
             Self::OutOfCredit(answer)
-        } else if error.says(&["rate_limit_exceeded", "slow_down"]) {
+        } else if error.has_code(&["rate_limit_exceeded", "slow_down"]) {
             Self::RateLimited(answer)
         } else {
             Self::Failed(answer)
         }
     }
 
-    /// An unsuccessful answer; a body that is no JSON (a proxy's page) counts as empty.
+    /// Reads an unsuccessful answer. A body that is not JSON, such as a proxy's HTML page, counts as empty.
     pub(super) fn from_answer(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         let request_id = printable(headers.get("x-request-id").and_then(|id| id.to_str().ok()));
         let retry_after = retry_after(headers);
         let should_retry = headers.get("x-should-retry").and_then(|value| value.to_str().ok()?.parse().ok());
         let error = serde_json::from_slice::<Body>(body).unwrap_or_default().error;
-        let (code, says) = (error.code(), |known| error.says(known));
+        let (code, has_code) = (error.code(), |known| error.has_code(known));
         let answer = Answer { status, code, request_id, retry_after, should_retry };
-        let option = OPTIONS.iter().find(|(theirs, _)| error.param == *theirs);
+        let option = OPTIONS.iter().find(|(provider_name, _)| error.param == *provider_name);
         match status {
-            // A model that a project may not use is 403.
-            _ if status.is_client_error() && says(&["model_not_found"]) => Self::ModelGone(answer),
+            // OpenAI answers 403 if the project may not use the model.
+            _ if status.is_client_error() && has_code(&["model_not_found"]) => Self::ModelGone(answer),
             StatusCode::BAD_REQUEST if error.param == "model" => Self::ModelGone(answer),
             StatusCode::BAD_REQUEST if error.is_refusal() => Self::PromptRefused(answer),
-            _ if says(&OUT_OF_CREDIT) => Self::OutOfCredit(answer),
+            _ if has_code(&OUT_OF_CREDIT) => Self::OutOfCredit(answer),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::Denied(answer),
             StatusCode::NOT_FOUND => Self::ModelGone(answer),
             StatusCode::TOO_MANY_REQUESTS => Self::RateLimited(answer),
             StatusCode::BAD_REQUEST => match option {
-                Some((_, ours)) => Self::OptionRefused(ours, answer),
+                Some((_, name)) => Self::OptionRefused(name, answer),
                 None => match error.param.as_str() {
                     Some("stream" | "partial_images") => Self::StreamRefused(answer),
                     Some(param) if param.starts_with("reasoning") => Self::ReasoningRefused(answer),
                     _ => Self::BadRequest(answer),
                 },
             },
-            // 520 and 524 are Cloudflare's: https://developers.cloudflare.com/support/troubleshooting/http-status-codes/
+            // Cloudflare answers 520 and 524: https://developers.cloudflare.com/support/troubleshooting/http-status-codes/
             _ if matches!(status.as_u16(), 504 | 520 | 524) => Self::GatewayTimeout(answer),
             _ => Self::Failed(answer),
         }
@@ -228,47 +228,51 @@ impl Error {
 }
 
 impl ErrorObject {
-    fn words(&self) -> impl Iterator<Item = &str> {
+    fn codes(&self) -> impl Iterator<Item = &str> {
         [self.code.as_str(), self.r#type.as_str(), self.innererror["code"].as_str()].into_iter().flatten()
     }
 
     fn code(&self) -> String {
-        printable(self.words().next())
+        printable(self.codes().next())
     }
 
-    fn says(&self, known: &[&str]) -> bool {
-        self.words().any(|word| known.contains(&word))
+    fn has_code(&self, known: &[&str]) -> bool {
+        self.codes().any(|code| known.contains(&code))
     }
 
-    /// The type says only that the user is to change something; the code says what, if there is one.
+    /// Whether the provider refuses the prompt. The type `image_generation_user_error` stands for any mistake
+    /// of the user, so it counts only if neither a code nor another parameter names the mistake.
     fn is_refusal(&self) -> bool {
-        let is_empty = |word: &Value| word.as_str().is_none_or(str::is_empty);
+        let is_empty = |value: &Value| value.as_str().is_none_or(str::is_empty);
         let is_about_the_prompt = is_empty(&self.code) && (is_empty(&self.param) || self.param == "prompt");
-        self.says(&REFUSALS) || is_about_the_prompt && self.r#type == "image_generation_user_error"
+        self.has_code(&REFUSALS) || is_about_the_prompt && self.r#type == "image_generation_user_error"
     }
 }
 
-/// An identifier of the provider's that is safe to log, or `unknown`.
-fn printable(word: Option<&str>) -> String {
-    match word {
-        Some(word)
-            if (1..=80).contains(&word.len())
-                && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')) =>
+/// An identifier from the provider if it is safe to log, else `unknown`.
+fn printable(identifier: Option<&str>) -> String {
+    match identifier {
+        Some(identifier)
+            if (1..=80).contains(&identifier.len())
+                && identifier
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')) =>
         {
-            word.to_owned()
+            identifier.to_owned()
         }
         _ => "unknown".to_owned(),
     }
 }
 
-/// As the official SDKs wait: half a second, doubled each time, 8 s at most, less up to a quarter.
+/// The pause of OpenAI's SDKs: 0.5 s, doubled after each try, at most 8 s, minus up to a quarter at random
+/// (<https://github.com/openai/openai-python/blob/main/src/openai/_base_client.py>).
 fn backoff(tries: u32) -> Duration {
     let longest = Duration::from_millis(500).saturating_mul(2_u32.saturating_pow(tries)).min(Duration::from_secs(8));
     longest.mul_f64(1.0 - fastrand::f64() / 4.0)
 }
 
-/// `retry-after-ms`, else `Retry-After` in seconds or as a date, which is read against the answer's
-/// own `Date` (RFC 9110, 10.2.3).
+/// Reads `retry-after-ms`, else `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3). A date is
+/// compared with the answer's own `Date` header.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(milliseconds) = text("retry-after-ms").and_then(|value| value.parse().ok()) {

@@ -1,5 +1,5 @@
-//! The dialects of the image endpoint: what each family of models takes, and how a wish that was
-//! made for another family is translated.
+//! Families of image models: which fields and values each family accepts, and how a value of one family
+//! is translated for another.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,30 +7,30 @@ use crate::config::ImageWire;
 use crate::prompt::Prompt;
 use crate::spending::ImageSpec;
 
-/// What the caller asked for besides the prompt, as typed.
+/// Image options: the fields of a request besides the prompt, as the caller sent them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageOptions {
-    /// `1024x1024` when not given.
+    /// `WIDTHxHEIGHT` or `auto`; `1024x1024` by default.
     pub size: Option<String>,
-    /// The provider's choice when not given.
+    /// The provider chooses by default.
     pub quality: Option<String>,
-    /// One of dall-e's; no other model knows them.
+    /// `vivid` or `natural`; only sent to dall-e models.
     pub style: Option<String>,
-    /// `transparent`, `opaque` or `auto`; only gpt-image knows them.
+    /// `transparent`, `opaque` or `auto`; only sent to gpt-image models.
     pub background: Option<String>,
-    /// `png`, `jpeg` or `webp`; only gpt-image knows them.
+    /// `png`, `jpeg` or `webp`; only sent to gpt-image models.
     pub output_format: Option<String>,
-    /// How many unfinished images are wanted while the model draws, 0 to 3; only gpt-image has them.
+    /// Number of partial images to stream while the model draws, 0 to 3; only sent to gpt-image models.
     #[serde(default)]
     pub partial_images: u8,
 }
 
-/// A wish that the model cannot fulfil. Its text is for the caller.
+/// The model does not support an image option, or the prompt is too long for it. The text is for the caller.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0}")]
 pub struct InvalidOption(pub(crate) String);
 
-/// The request body, with the fields that the family knows and no others.
+/// The request body. A field that the family does not accept is `None` and is left out.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Body {
     pub(super) model: String,
@@ -53,19 +53,19 @@ pub(super) struct Body {
     partial_images: Option<u8>,
 }
 
-/// Models that take the same requests.
+/// A family of models that accept the same fields and values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Family {
     DallE,
-    /// gpt-image-1, -1.5 and -1-mini: four sizes.
+    /// gpt-image-1, gpt-image-1.5 and gpt-image-1-mini: three sizes and `auto`.
     GptImage1,
-    /// gpt-image-2: any size within bounds.
+    /// gpt-image-2: any size within limits.
     GptImage2,
-    /// gpt-image-2.5 and everything later or unknown: two more qualities.
+    /// gpt-image-2.5, later versions and unknown models: also the qualities `xhigh` and `max`.
     GptImage25,
 }
 
-/// dall-e's own styles.
+/// The values of dall-e's `style`.
 pub(crate) const DALL_E_STYLES: [&str; 2] = ["vivid", "natural"];
 const BACKGROUNDS: [&str; 3] = ["auto", "opaque", "transparent"];
 const OUTPUT_FORMATS: [&str; 3] = ["png", "jpeg", "webp"];
@@ -75,14 +75,14 @@ impl Body {
         Self { prompt: prompt.to_owned(), ..self.clone() }
     }
 
-    /// Asks for so many partial images, where the model knows of them.
+    /// Asks for `count` partial images, if the family can stream.
     pub(super) fn with_partial_images(self, count: u8) -> Self {
         let dall_e = self.response_format.is_some();
         let count = (count > 0 && !dall_e).then_some(count);
         Self { stream: count.map(|_| true), partial_images: count, ..self }
     }
 
-    /// Whether partial images are asked for.
+    /// Whether the body asks for partial images.
     pub(super) fn streams(&self) -> bool {
         self.stream == Some(true)
     }
@@ -99,7 +99,7 @@ impl Body {
 }
 
 impl Family {
-    /// By the setting, or by the model's name.
+    /// The family of a model, by `OPENAI_IMAGE_WIRE` and the model's name.
     pub(super) fn of(model: &str, wire: ImageWire) -> Self {
         match wire {
             ImageWire::DallE => return Self::DallE,
@@ -114,27 +114,29 @@ impl Family {
         }
     }
 
-    /// The body for this family.
+    /// Builds the request body.
     ///
     /// # Errors
-    /// A wish that the family cannot fulfil, with the allowed values.
+    /// The family does not support an option, or the prompt is too long. The text names the allowed values.
     pub(super) fn body(self, model: &str, prompt: &Prompt, options: &ImageOptions) -> Result<Body, InvalidOption> {
         let limit = self.max_prompt_characters();
         if prompt.as_str().chars().count() > limit {
-            return Err(InvalidOption(format!("The prompt is too long: {limit} characters at most.")));
+            return Err(InvalidOption(format!(
+                "The prompt is too long. This model accepts at most {limit} characters."
+            )));
         }
         let style = one_of("style", options.style.as_deref(), &DALL_E_STYLES)?;
         let background = one_of("background", options.background.as_deref(), &BACKGROUNDS)?;
         let output_format = one_of("outputFormat", options.output_format.as_deref(), &OUTPUT_FORMATS)?;
         if background == Some("transparent") && output_format == Some("jpeg") {
-            return Err(InvalidOption("A transparent background needs outputFormat png or webp.".to_owned()));
+            return Err(InvalidOption("A transparent background requires the outputFormat png or webp.".to_owned()));
         }
         let dall_e = self == Self::DallE;
         if dall_e && background.is_some_and(|background| background != "auto") {
-            return Err(InvalidOption("This model cannot choose a background.".to_owned()));
+            return Err(InvalidOption("This model does not support the option background.".to_owned()));
         }
         if dall_e && output_format.is_some_and(|format| format != "png") {
-            return Err(InvalidOption("This model draws PNG only: leave outputFormat out.".to_owned()));
+            return Err(InvalidOption("This model only draws PNG. Remove outputFormat.".to_owned()));
         }
         let body = Body {
             model: model.to_owned(),
@@ -152,7 +154,7 @@ impl Family {
         Ok(body.with_partial_images(options.partial_images))
     }
 
-    /// <https://platform.openai.com/docs/api-reference/images/create>
+    /// The longest prompt, in characters (<https://platform.openai.com/docs/api-reference/images/create>).
     pub(super) fn max_prompt_characters(self) -> usize {
         match self {
             Self::DallE => 4_000,
@@ -189,11 +191,11 @@ impl Family {
         let free = matches!(self, Self::GptImage2 | Self::GptImage25);
         match free_size(option).filter(|_| free) {
             Some(size) => Ok(size),
-            None => Err(InvalidOption(format!("The size is not one that this model draws. Allowed: {allowed}."))),
+            None => Err(InvalidOption(format!("This model does not support the size. Allowed: {allowed}."))),
         }
     }
 
-    /// The value to send, translated between the families' words.
+    /// The value to send. A value of another family is translated.
     fn quality(self, option: Option<&str>) -> Result<Option<&'static str>, InvalidOption> {
         let Some(option) = option else { return Ok(None) };
         let (known, allowed): (&[(&str, &'static str)], _) = match self {
@@ -207,12 +209,12 @@ impl Family {
         };
         match known.iter().find(|(name, _)| *name == option) {
             Some((_, sent)) => Ok(Some(sent)),
-            None => Err(InvalidOption(format!("The quality is not one that this model knows. Allowed: {allowed}."))),
+            None => Err(InvalidOption(format!("This model does not support the quality. Allowed: {allowed}."))),
         }
     }
 }
 
-/// Each name a caller may use, and what is sent for it.
+/// The values that a caller may use, each with the value to send. Only gpt-image-2.5 accepts the last two.
 const GPT_IMAGE_QUALITIES: [(&str, &str); 8] = [
     ("auto", "auto"),
     ("low", "low"),
@@ -224,7 +226,7 @@ const GPT_IMAGE_QUALITIES: [(&str, &str); 8] = [
     ("max", "max"),
 ];
 
-/// A free size within the bounds, written as the provider wants it.
+/// Parses a size and checks the limits of gpt-image-2. Returns it in the provider's notation.
 fn free_size(option: &str) -> Option<String> {
     let (width, height) = option.split_once('x')?;
     let number = |text: &str| text.parse::<u32>().ok().filter(|n| (16..=8_192).contains(n) && n % 16 == 0);
@@ -241,6 +243,6 @@ fn one_of(
     let Some(option) = option else { return Ok(None) };
     match allowed.iter().find(|value| **value == option) {
         Some(value) => Ok(Some(value)),
-        None => Err(InvalidOption(format!("{field} is unknown. Allowed: {}.", allowed.join(", ")))),
+        None => Err(InvalidOption(format!("The value of {field} is unknown. Allowed: {}.", allowed.join(", ")))),
     }
 }

@@ -1,4 +1,4 @@
-//! `POST /images/generations`: a prompt becomes an image.
+//! `POST /images/generations`: draws an image.
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
@@ -21,23 +21,24 @@ use crate::logs::chain;
 use crate::prompt::Prompt;
 use crate::spending::{ImageSpec, Usage};
 
-/// More are not asked for.
+/// The most partial images that are shown; a request cannot ask for more.
 const MAX_PARTIAL_IMAGES: u64 = 3;
-/// How often the provider is asked for one image at the most.
+/// The most requests to one model for one image.
 const MAX_TRIES: u32 = 3;
-/// A try that has less than this part of `OPENAI_TIMEOUT_SECONDS` may end before its image does,
-/// which is billed all the same.
-const LEAST_PART_OF_THE_TIME: u32 = 2;
+/// A try needs at least `OPENAI_TIMEOUT_SECONDS` divided by this. With less time, the try may end before
+/// the image is drawn, and the image is billed all the same.
+const LEAST_TIME_DIVISOR: u32 = 2;
 
-/// A request for one image that the model will understand.
+/// A request for one image, checked against the configured model.
 #[derive(Debug)]
 pub struct ImageRequest {
-    /// For the configured model, then for each fallback.
+    /// One body for the configured model, then one for each fallback.
     bodies: Vec<Body>,
+    /// The longest prompt that all models accept, in characters.
     limit: usize,
 }
 
-/// An image, and what the provider said about it.
+/// A drawn image, and the provider's data about it.
 #[derive(Debug)]
 pub struct Drawn {
     /// The image.
@@ -46,11 +47,11 @@ pub struct Drawn {
     pub model: String,
     /// The prompt as the provider rewrote it, if it did.
     pub revised_prompt: Option<String>,
-    /// The size, as the provider names it, else as it was asked for.
+    /// The size in the provider's answer, else in the request.
     pub size: String,
-    /// The quality, likewise; `auto` where neither side named one.
+    /// The quality in the provider's answer, else in the request, else `auto`.
     pub quality: String,
-    /// What it took, if the provider says so.
+    /// The tokens that it took, if the answer states them.
     pub usage: Option<Usage>,
 }
 
@@ -58,7 +59,7 @@ pub struct Drawn {
 struct Answer<'a> {
     #[serde(borrow, default)]
     data: Vec<Item<'a>>,
-    // Whatever what is said about an image looks like, it is no reason to lose the image.
+    // A field of an unexpected type is ignored, so that it cannot make the paid image unreadable.
     #[serde(default, deserialize_with = "text")]
     size: Option<String>,
     #[serde(default, deserialize_with = "text")]
@@ -75,7 +76,7 @@ struct Item<'a> {
     revised_prompt: Option<String>,
 }
 
-/// Of a streamed answer.
+/// One event of a streamed answer.
 #[derive(Deserialize)]
 struct Event<'a> {
     #[serde(borrow)]
@@ -93,15 +94,15 @@ struct Event<'a> {
     usage: Option<Value>,
 }
 
-/// Is shown partial images, each with its number.
+/// Receives the partial images, each with its index.
 pub(crate) type Show<'a> = dyn Fn(u64, Image) + Send + Sync + 'a;
 
-/// Borrowed: megabytes are decoded from where they were received. (In an `Option` itself, serde
-/// would copy the text.)
+/// A base64 text, borrowed from the answer: it has megabytes. Serde would copy the text if the field were an
+/// `Option<Cow<str>>`.
 #[derive(Deserialize)]
 struct Base64<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// A text, if it is one.
+/// Reads a string; a value of another type becomes `None`.
 fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     Ok(match Value::deserialize(deserializer)? {
         Value::String(text) => Some(text),
@@ -110,44 +111,45 @@ fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D:
 }
 
 impl ImageRequest {
-    /// What may be billed: one of these.
+    /// The specification of each body. The provider bills for one of them.
     pub(crate) fn specs(&self) -> impl Iterator<Item = ImageSpec<'_>> {
         self.bodies.iter().map(Body::spec)
     }
 
-    /// What was ordered of a model: not what it says that it has drawn, which may be in other words.
+    /// The specification that was ordered from a model. The size and quality in the answer are not used,
+    /// because they may be named differently.
     pub(crate) fn spec(&self, model: &str) -> Option<ImageSpec<'_>> {
         self.specs().find(|spec| spec.model == model)
     }
 
-    /// The longest prompt that every model takes, in characters.
+    /// The longest prompt that all models accept, in characters.
     pub(crate) fn prompt_limit(&self) -> usize {
         self.limit
     }
 
-    /// The same with another prompt.
+    /// The same request with another prompt.
     pub(crate) fn with_prompt(&self, prompt: &str) -> Self {
         let bodies = self.bodies.iter().map(|body| body.with_prompt(prompt)).collect();
         Self { bodies, limit: self.limit }
     }
 
-    /// The model that is asked first.
+    /// The configured model, which is asked first.
     pub(crate) fn model(&self) -> &str {
         self.bodies.first().map_or("", |body| &body.model)
     }
 }
 
 impl OpenAi {
-    /// Puts a request together without sending anything.
+    /// Builds a request without sending it.
     ///
     /// # Errors
-    /// A wish that the configured model cannot fulfil.
+    /// The configured model does not support an image option, or the prompt is too long for it.
     pub fn plan(&self, prompt: &Prompt, options: &ImageOptions) -> Result<ImageRequest, InvalidOption> {
         let family = |model: &str| Family::of(model, self.config.image_wire);
         let model = &self.config.image_model;
         let mut bodies = vec![family(model).body(model, prompt, options)?];
         for model in &self.config.image_fallbacks {
-            // An image without the wish that a fallback cannot fulfil is better than none.
+            // A fallback that does not support the options draws without them: better than no image.
             let body = family(model).body(model, prompt, options);
             bodies.extend(body.or_else(|_| family(model).body(model, prompt, &ImageOptions::default())));
         }
@@ -155,18 +157,18 @@ impl OpenAi {
         Ok(ImageRequest { bodies, limit: limit.unwrap_or_default() })
     }
 
-    /// Has the image drawn, and fetches it where the provider answers with a URL. This costs money.
+    /// Draws an image, and downloads it if the provider answers with a URL. This costs money.
     ///
-    /// What was certainly not done is asked for again, three times in all, while half of
-    /// `OPENAI_TIMEOUT_SECONDS` is left; a model that is gone makes way for the next fallback. A URL
-    /// has its own time after that.
+    /// A request that certainly drew nothing is repeated, with at most three tries for a model and while half
+    /// of `OPENAI_TIMEOUT_SECONDS` is left. If a model does not exist, the next fallback is asked. A download
+    /// has its own time limit after that.
     ///
     /// # Errors
     /// See [`Error`]; after `Timeout` and `LostAnswer` the image may have been drawn and billed.
     pub async fn draw(&self, image_request: &ImageRequest, show: &Show<'_>) -> Result<Drawn, Error> {
         let deadline = Instant::now() + self.config.timeout;
         self.check()?;
-        let drawing = self.draw_with_first_that_exists(image_request, show, deadline);
+        let drawing = self.draw_with_first_existing_model(image_request, show, deadline);
         let drawn = tokio::time::timeout_at(deadline.into(), drawing).await.unwrap_or(Err(Error::Timeout));
         if let Err(error) = &drawn {
             locked(&self.remembered).note(error, Instant::now());
@@ -176,7 +178,8 @@ impl OpenAi {
             Source::Bytes(bytes) => bytes,
             Source::Url(url) => self.fetch(&url).await?,
         };
-        let image = Image::recognise(bytes).map_err(|_| Error::BadAnswer("what it calls an image is none"))?;
+        let image =
+            Image::recognise(bytes).map_err(|_| Error::BadAnswer("the image is neither PNG nor JPEG nor WebP"))?;
         Ok(Drawn {
             image,
             model: body.model.clone(),
@@ -187,8 +190,8 @@ impl OpenAi {
         })
     }
 
-    /// The image, and the body that it was asked for with.
-    async fn draw_with_first_that_exists<'a>(
+    /// Asks the models in order until one exists. Returns the image and the body that asked for the image.
+    async fn draw_with_first_existing_model<'a>(
         &self,
         image_request: &'a ImageRequest,
         show: &Show<'_>,
@@ -199,23 +202,31 @@ impl OpenAi {
             if index > 0 && !self.has_time_for_another(Duration::ZERO, deadline) {
                 break;
             }
-            last = match self.draw_patiently(body, show, deadline).await {
+            last = match self.draw_with_retries(body, show, deadline).await {
                 Ok(image) => return Ok((body, image)),
                 Err(error @ Error::ModelGone(_)) => error,
                 Err(error) => return Err(error),
             };
             let setting = if index == 0 { "OPENAI_IMAGE_MODEL" } else { "OPENAI_IMAGE_FALLBACKS" };
-            tracing::error!(setting, model = body.model, cause = chain(&last), "the provider does not have this model");
+            tracing::error!(
+                event = "model_gone",
+                setting,
+                model = body.model,
+                cause = chain(&last),
+                "the provider does not have this image model; the app asks the next fallback, if there is one"
+            );
         }
         Err(last)
     }
 
-    /// Whether a try after that pause may have its image in time.
+    /// Whether enough time for another try is left after `pause`.
     fn has_time_for_another(&self, pause: Duration, deadline: Instant) -> bool {
-        pause + self.config.timeout / LEAST_PART_OF_THE_TIME <= deadline.saturating_duration_since(Instant::now())
+        pause + self.config.timeout / LEAST_TIME_DIVISOR <= deadline.saturating_duration_since(Instant::now())
     }
 
-    async fn draw_patiently(&self, body: &Body, show: &Show<'_>, deadline: Instant) -> Result<Generated, Error> {
+    /// Draws with one model. If the provider refuses to stream, the request is sent once more without partial
+    /// images; this does not count as a try.
+    async fn draw_with_retries(&self, body: &Body, show: &Show<'_>, deadline: Instant) -> Result<Generated, Error> {
         let mut tries = 0;
         let mut body = Cow::Borrowed(body);
         loop {
@@ -230,7 +241,12 @@ impl OpenAi {
             tries += 1;
             match error.pause(tries - 1) {
                 Some(pause) if tries < MAX_TRIES && self.has_time_for_another(pause, deadline) => {
-                    tracing::warn!(cause = chain(&error), tries, "the provider is asked again");
+                    tracing::warn!(
+                        event = "draw_repeated",
+                        cause = chain(&error),
+                        tries,
+                        "the provider failed before it drew an image; the request is sent again"
+                    );
                     tokio::time::sleep(pause).await;
                 }
                 _ => return Err(error),
@@ -241,30 +257,30 @@ impl OpenAi {
     async fn draw_once(&self, request: &Body, show: &Show<'_>) -> Result<Generated, Error> {
         let response = self.post("images/generations", request, self.config.timeout).await?;
         let content_type = response.headers().get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-        // Who does not know the field may leave it alone.
+        // A server that does not know `stream` may answer with plain JSON.
         if content_type.starts_with(b"text/event-stream") {
-            follow(response, show).await
+            read_stream(response, show).await
         } else {
             Generated::read(&read_body(response, MAX_ANSWER_BYTES).await?)
         }
     }
 }
 
-/// Shows what comes before the image, then gives back the image.
-async fn follow(response: Response, show: &Show<'_>) -> Result<Generated, Error> {
+/// Reads a streamed answer: shows the partial images and returns the final image.
+async fn read_stream(response: Response, show: &Show<'_>) -> Result<Generated, Error> {
     let mut events = stream::events(response);
     let (mut has_begun, mut shown) = (false, 0);
     while let Some(data) = events.next().await? {
         let event: Event = match serde_json::from_slice(&data) {
             Ok(event) => event,
-            // `[DONE]`, perhaps.
+            // Some servers end a stream with `[DONE]`, which is not JSON.
             Err(_) => continue,
         };
         let kind = event.r#type.as_deref().unwrap_or_default();
         if event.error.is_some_and(|error| !error.is_null()) || kind == "error" {
             return Err(match Error::from_event(&data) {
                 error @ Error::PromptRefused(_) => error,
-                // What was shown of it may be billed.
+                // A partial image came before, so the image may be billed.
                 _ if has_begun => Error::LostAnswer(None),
                 error => error,
             });
@@ -285,11 +301,11 @@ async fn follow(response: Response, show: &Show<'_>) -> Result<Generated, Error>
             shown += 1;
         }
     }
-    // It was being drawn.
+    // The stream ended early, and the image may have been drawn.
     Err(Error::LostAnswer(None))
 }
 
-/// `usage` in tokens; without the details all that was sent counts as text.
+/// Reads `usage`. Without details, all input tokens count as text.
 fn tokens(json: &Value) -> Option<Usage> {
     let details = &json["input_tokens_details"];
     let image_input = details["image_tokens"].as_u64().unwrap_or_default();
@@ -298,7 +314,7 @@ fn tokens(json: &Value) -> Option<Usage> {
     Some(Usage { text_input: text_input?, image_input, output: json["output_tokens"].as_u64()? })
 }
 
-/// The useful part of an answer, no longer borrowed from it.
+/// The data of an answer that is used, as owned values.
 struct Generated {
     source: Source,
     revised_prompt: Option<String>,
@@ -315,8 +331,8 @@ enum Source {
 impl Generated {
     fn read(body: &[u8]) -> Result<Self, Error> {
         let answer: Answer =
-            serde_json::from_slice(body).map_err(|_| Error::BadAnswer("it is not the JSON we know"))?;
-        let item = answer.data.into_iter().next().ok_or(Error::BadAnswer("it has no image"))?;
+            serde_json::from_slice(body).map_err(|_| Error::BadAnswer("the JSON has an unknown structure"))?;
+        let item = answer.data.into_iter().next().ok_or(Error::BadAnswer("it contains no image"))?;
         Self::of(item, answer.size, answer.quality, answer.usage.as_ref())
     }
 
@@ -330,7 +346,7 @@ impl Generated {
                 Source::Bytes(bytes.into())
             }
             (None, Some(url)) => Source::Url(url),
-            (None, None) => return Err(Error::BadAnswer("it has no image")),
+            (None, None) => return Err(Error::BadAnswer("it contains no image")),
         };
         Ok(Self { source, revised_prompt: item.revised_prompt, size, quality, usage: usage.and_then(tokens) })
     }

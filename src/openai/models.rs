@@ -1,4 +1,4 @@
-//! `GET /models/{id}`: whether a model exists, and for how long.
+//! `GET /models/{id}`: whether a model exists, and when the provider shuts it down.
 
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ use crate::config::OpenAiAuth;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What is known of a model.
+/// Whether a model exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ModelState {
-    /// It is there, until its end if one is announced.
+    /// The model exists.
     Available {
-        /// The day from which it is gone.
+        /// The announced date from which the model does not exist any more.
         shutdown: Option<Date>,
     },
-    /// It is not there (any more).
+    /// The model does not exist (any more).
     Gone,
-    /// The provider does not say.
+    /// The provider gave no usable answer.
     Unknown,
 }
 
@@ -35,7 +35,8 @@ struct Answer {
 }
 
 impl OpenAi {
-    /// Asks for a model. A server without that address, or without an answer, is no news.
+    /// Asks the provider about a model. A failed request and a server without this path mean
+    /// [`ModelState::Unknown`].
     pub async fn model(&self, id: &str) -> ModelState {
         let mut url = endpoint(&self.config.base_url, "models");
         if let Ok(mut segments) = url.path_segments_mut() {
@@ -45,7 +46,7 @@ impl OpenAi {
         let Ok(response) = request.send().await else { return ModelState::Unknown };
         if !response.status().is_success() {
             return match read_error(response).await {
-                // Azure lists models there, and ours are its deployments.
+                // Azure OpenAI (`api-key`) knows base models on this path, while the settings name deployments.
                 Error::ModelGone(answer)
                     if answer.code() == "model_not_found" && self.config.auth == OpenAiAuth::Bearer =>
                 {
@@ -64,7 +65,7 @@ impl OpenAi {
     }
 }
 
-/// `2026-12-01`, whatever follows.
+/// Parses a text that begins with a date such as `2026-12-01`.
 fn date(text: &str) -> Option<Date> {
     Date::parse(text.get(..10)?, format_description!("[year]-[month]-[day]")).ok()
 }

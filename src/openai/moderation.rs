@@ -1,4 +1,5 @@
-//! `POST /moderations`: whether a prompt is one that the provider would rather not have. It is free.
+//! `POST /moderations`: whether a prompt violates the provider's content policy. The endpoint is free
+//! (<https://platform.openai.com/docs/guides/moderation>).
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use super::error::Error;
 use crate::prompt::Prompt;
 
 const MODEL: &str = "omni-moderation-latest";
-/// It is advice, so it is not waited for long.
+/// Short, because the caller waits and a prompt may be drawn without a moderation result.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Serialize)]
@@ -22,38 +23,39 @@ struct Body<'a> {
 
 #[derive(Deserialize)]
 struct Answer {
-    results: Vec<Verdict>,
+    results: Vec<Moderation>,
 }
 
 #[derive(Deserialize)]
-struct Verdict {
+struct Moderation {
     flagged: bool,
     #[serde(default)]
     categories: BTreeMap<String, Option<bool>>,
 }
 
 impl OpenAi {
-    /// The categories for which a prompt is flagged; `None` where it is not.
+    /// Returns the categories for which a prompt is flagged; `None` if it is not flagged.
     ///
     /// # Errors
-    /// There was no verdict.
+    /// The provider gave no moderation result.
     pub async fn moderate(&self, prompt: &Prompt) -> Result<Option<Vec<String>>, Error> {
         let body = Body { model: MODEL, input: prompt.as_str() };
         let response = self.post("moderations", &body, TIMEOUT).await?;
         let answer: Answer = serde_json::from_slice(&read_body(response, MAX_ERROR_BYTES).await?)
-            .map_err(|_| Error::BadAnswer("it is not the JSON we know"))?;
+            .map_err(|_| Error::BadAnswer("the JSON has an unknown structure"))?;
         if answer.results.is_empty() {
-            return Err(Error::BadAnswer("it has no verdict"));
+            return Err(Error::BadAnswer("it contains no moderation result"));
         }
-        let flagged = answer.results.into_iter().find(|verdict| verdict.flagged);
-        Ok(flagged.map(|verdict| {
-            let named = verdict.categories.into_iter().filter(|(_, flagged)| *flagged == Some(true));
+        let flagged = answer.results.into_iter().find(|moderation| moderation.flagged);
+        Ok(flagged.map(|moderation| {
+            let named = moderation.categories.into_iter().filter(|(_, flagged)| *flagged == Some(true));
             named.map(|(category, _)| category).filter(|category| is_category(category)).collect()
         }))
     }
 }
 
-/// As in `self-harm/intent`: shown to callers, so nothing else may come out of an answer.
+/// Whether a text looks like a category, such as `self-harm/intent`. Categories are shown to callers, so no
+/// other text of the answer may pass.
 fn is_category(name: &str) -> bool {
     (1..=40).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-_".contains(&byte))
 }

@@ -1,14 +1,14 @@
-//! RememberedFailure that the operator alone can end: a wrong key, an empty account. While it lasts, nobody
-//! waits for the provider to say so again.
+//! A failure that only the operator can end: a wrong key, or an account without credit. While it is
+//! remembered, requests fail at once and the provider is not asked.
 
 use std::time::{Duration, Instant};
 
 use super::error::{Answer, Error};
 
-/// So long the provider is not asked again; then one call finds out whether the trouble has ended.
-const REMEMBERED: Duration = Duration::from_secs(30);
+/// The time for which a failure is remembered. After it, requests reach the provider again.
+const REMEMBERED_FOR: Duration = Duration::from_secs(30);
 
-/// The last trouble, if it is recent.
+/// The last such failure, and the time when it was noted.
 #[derive(Debug, Default)]
 pub(super) struct RememberedFailure(Option<(Instant, Kind, Answer)>);
 
@@ -19,10 +19,10 @@ enum Kind {
 }
 
 impl RememberedFailure {
-    /// The same error as then, while it is remembered.
+    /// Returns the failure as an error, while it is remembered.
     pub(super) fn check(&self, now: Instant) -> Result<(), Error> {
         match &self.0 {
-            Some((since, kind, answer)) if now.duration_since(*since) < REMEMBERED => Err(match kind {
+            Some((since, kind, answer)) if now.duration_since(*since) < REMEMBERED_FOR => Err(match kind {
                 Kind::Denied => Error::Denied(answer.clone()),
                 Kind::OutOfCredit => Error::OutOfCredit(answer.clone()),
             }),
@@ -30,7 +30,7 @@ impl RememberedFailure {
         }
     }
 
-    /// Remembers an error that is trouble.
+    /// Remembers an error that only the operator can end; other errors change nothing.
     pub(super) fn note(&mut self, error: &Error, now: Instant) {
         match error {
             Error::Denied(answer) => self.0 = Some((now, Kind::Denied, answer.clone())),
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn trouble_is_remembered_for_its_time_and_then_tried_again() {
+    fn a_rejected_key_is_remembered_for_a_time() {
         let error = Error::from_answer(reqwest::StatusCode::UNAUTHORIZED, &reqwest::header::HeaderMap::new(), b"");
         let start = Instant::now();
         let mut remembered = RememberedFailure::default();
@@ -53,7 +53,7 @@ mod tests {
         remembered.note(&Error::Timeout, start);
         assert!(remembered.check(start).is_ok());
         remembered.note(&error, start);
-        assert!(matches!(remembered.check(start + REMEMBERED - Duration::from_secs(1)), Err(Error::Denied(_))));
-        assert!(remembered.check(start + REMEMBERED).is_ok());
+        assert!(matches!(remembered.check(start + REMEMBERED_FOR - Duration::from_secs(1)), Err(Error::Denied(_))));
+        assert!(remembered.check(start + REMEMBERED_FOR).is_ok());
     }
 }

@@ -1,5 +1,5 @@
-//! A streamed image: server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>)
-//! of JSON, each with its `type` inside
+//! Reads a streamed answer: server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>)
+//! whose data is JSON with a `type`
 //! (<https://platform.openai.com/docs/api-reference/images-streaming>).
 
 use bytes::{Bytes, BytesMut};
@@ -9,24 +9,24 @@ use reqwest::Response;
 use super::body::MAX_ANSWER_BYTES;
 use super::error::Error;
 
-/// The data of one event after the other.
+/// Splits a stream of bytes into the data of its events.
 pub(super) struct Events<S> {
     chunks: S,
     buffer: BytesMut,
-    /// So far there is no end of an event.
+    /// No event ends before this index of the buffer.
     searched: usize,
-    /// How it ended, once it has.
+    /// The result to return after the last event, once the stream has ended.
     end: Option<Result<(), Error>>,
 }
 
-/// The events of an answer whose status was success.
+/// The events of a successful response.
 pub(super) fn events(response: Response) -> Events<impl futures_util::Stream<Item = reqwest::Result<Bytes>> + Unpin> {
     Events { chunks: Box::pin(response.bytes_stream()), buffer: BytesMut::new(), searched: 0, end: None }
 }
 
 impl<S: futures_util::Stream<Item = reqwest::Result<Bytes>> + Unpin> Events<S> {
-    /// The next event's data; `None` at the end. What comes last may lack its blank line, or be cut off:
-    /// it may be a paid image, so it is given, too.
+    /// Returns the data of the next event; `None` at the end. The last event is returned even if its blank
+    /// line is missing or the stream broke, because it may hold a paid image.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>, Error> {
         loop {
             if let Some(end) = self.end.take() {
@@ -38,10 +38,10 @@ impl<S: futures_util::Stream<Item = reqwest::Result<Bytes>> + Unpin> Events<S> {
                 self.searched = 0;
                 let data = data(&event);
                 if self.buffer.is_empty() {
-                    // It may take a minute until more comes, and this held an image.
+                    // Frees the memory of an image: the next chunk may take a minute.
                     self.buffer = BytesMut::new();
                 }
-                // A comment, or an event without data.
+                // Comments and events without data are skipped.
                 if !data.is_empty() {
                     return Ok(Some(data));
                 }
@@ -59,14 +59,14 @@ impl<S: futures_util::Stream<Item = reqwest::Result<Bytes>> + Unpin> Events<S> {
                 }
             };
             if self.buffer.len() + chunk.len() > MAX_ANSWER_BYTES {
-                return Err(Error::BadAnswer("an event of it is too large"));
+                return Err(Error::BadAnswer("an event of the stream is too large"));
             }
             self.buffer.extend_from_slice(&chunk);
         }
     }
 }
 
-/// Behind the blank line that ends the first event.
+/// The index after the blank line that ends the first event.
 fn end_of_event(buffer: &[u8], from: usize) -> Option<usize> {
     (from..buffer.len()).find_map(|at| {
         let rest = &buffer[at..];
@@ -77,7 +77,7 @@ fn end_of_event(buffer: &[u8], from: usize) -> Option<usize> {
     })
 }
 
-/// The `data:` lines of an event, joined.
+/// The `data:` lines of an event, joined with line feeds.
 fn data(event: &[u8]) -> Vec<u8> {
     let mut data = Vec::new();
     for line in event.split(|byte| matches!(byte, b'\n' | b'\r')) {
@@ -94,7 +94,6 @@ fn data(event: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// However the bytes are cut, the events are the same.
     #[tokio::test]
     async fn events_are_found_across_chunks_and_line_ends() {
         for text in [
@@ -107,7 +106,7 @@ mod tests {
                 let chunks = futures_util::stream::iter(chunks);
                 let mut events = Events { chunks, buffer: BytesMut::new(), searched: 0, end: None };
                 let mut found = Vec::new();
-                while let Some(data) = events.next().await.expect("nothing breaks") {
+                while let Some(data) = events.next().await.expect("the stream does not break") {
                     found.push(String::from_utf8(data).expect("text"));
                 }
                 assert_eq!(found, ["{\"one\":\n1}", "two", "cut off"], "in pieces of {size}");

@@ -1,4 +1,4 @@
-//! A short text from a text model, on whichever of the three endpoints it has.
+//! Short texts from the text model: `POST /responses`, `/chat/completions` or `/completions`.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,16 +11,17 @@ use super::client::OpenAi;
 use super::error::Error;
 use crate::config::TextApi;
 
-/// A short text's JSON answer is a few KiB.
+/// The largest JSON answer, in bytes; a short text takes a few KiB.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
-/// Enough for five suggestions, or for a prompt rewritten in 120 words of any language.
+/// Output tokens: enough for five suggestions, or for a rewritten prompt of 120 words in any language.
 const MAX_TOKENS: u32 = 600;
 
 impl OpenAi {
-    /// Has a short text written: `instruction` says how, `input` about what.
+    /// Writes a short text from an instruction (the system message) and an input (the user message). `timeout`
+    /// limits each request; a second request follows only if the model rejects the reasoning field.
     ///
     /// # Errors
-    /// See [`Error`]; an unfinished, refused or empty text is `BadAnswer`.
+    /// See [`Error`]. An unfinished, refused or empty text is [`Error::BadAnswer`].
     pub async fn write(&self, instruction: &str, input: &str, timeout: Duration) -> Result<String, Error> {
         let model = self.config.text_model.as_str();
         let api = match self.config.text_api {
@@ -36,7 +37,7 @@ impl OpenAi {
         let reasons = can_reason(model) && !self.rejects_reasoning.load(Ordering::Relaxed);
         let (path, first) = body(reasons);
         let response = match self.post(path, &first, timeout).await {
-            // A deployment's name says nothing of its model.
+            // The name of a deployment does not show whether its model can reason.
             Err(Error::ReasoningRefused(_)) if reasons => {
                 self.rejects_reasoning.store(true, Ordering::Relaxed);
                 self.post(path, &body(false).1, timeout).await?
@@ -51,9 +52,9 @@ impl OpenAi {
             TextApi::Chat => serde_json::from_slice::<ChatAnswer>(&body).map(ChatAnswer::text),
             TextApi::Completions => serde_json::from_slice::<CompletionsAnswer>(&body).map(CompletionsAnswer::text),
         };
-        text.map_err(|_| Error::BadAnswer("it is not the JSON we know"))?
+        text.map_err(|_| Error::BadAnswer("the JSON has an unknown structure"))?
             .filter(|text| !text.trim().is_empty())
-            .ok_or(Error::BadAnswer("it has no finished text"))
+            .ok_or(Error::BadAnswer("it contains no finished text"))
     }
 }
 
@@ -84,8 +85,8 @@ fn completions_body(model: &str, instruction: &str, input: &str) -> Value {
     json!({"model": model, "prompt": format!("{instruction}\n\n{input}\n\n"), "max_tokens": MAX_TOKENS, "temperature": 0.9})
 }
 
-/// Whether a model may be told not to reason. The models that reject the field are the old ones, a
-/// list that grows no more.
+/// Whether a model accepts the reasoning field, which switches reasoning off. Only old models reject it, so
+/// this list is complete.
 fn can_reason(model: &str) -> bool {
     !(model.starts_with("gpt-3") || model.starts_with("gpt-4"))
 }

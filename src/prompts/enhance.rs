@@ -1,5 +1,5 @@
-//! The director: "a cat" becomes a prompt with composition, light, lens and medium, when somebody
-//! wishes it.
+//! Enhances a prompt: the text model rewrites it with composition, light, lens and medium, or the keywords of
+//! a style preset are appended. The request or the setting `PROMPT_ENHANCEMENT` chooses.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use crate::prompt::Prompt;
 
 pub use super::styles::{STYLES, Style, named};
 
-/// Somebody waits for an image.
+/// Limit for rewriting a prompt: the caller waits for the image.
 const TIME_LIMIT: Duration = Duration::from_secs(8);
-/// A rewritten prompt, in characters.
+/// The longest rewritten prompt, in characters.
 pub(crate) const LONGEST: usize = 1_200;
 
-/// How much longer a prompt may become, in bytes.
+/// The most bytes that an enhancement may add to a prompt.
 pub(crate) fn added_bytes(enhancement: PromptEnhancement) -> usize {
     match enhancement {
         PromptEnhancement::Off => 0,
-        // No character takes more than four.
+        // A character takes at most four bytes in UTF-8.
         PromptEnhancement::Style | PromptEnhancement::Rewrite => 4 * LONGEST,
     }
 }
@@ -34,28 +34,28 @@ const INSTRUCTION: &str = "You are a director of photography who improves prompt
     medium; where `style` is given, let them fit it. Answer with the rewritten prompt alone: one paragraph, no \
     introduction, no quotation marks around it.";
 
-/// A longer prompt has all that a director would add, and to rewrite it could only cut it.
+/// The longest prompt that is rewritten, in characters. A longer one has the details already, and its
+/// rewritten text would be cut at [`LONGEST`].
 const LONGEST_REWRITTEN: usize = LONGEST / 2;
 
-/// What a request wishes of the director.
+/// How to enhance a prompt.
 #[derive(Debug, Clone, Copy)]
 pub struct EnhanceOptions {
-    /// How.
+    /// The kind of enhancement.
     pub enhancement: PromptEnhancement,
-    /// In which style.
+    /// The style preset, if the request names one.
     pub style: Option<&'static Style>,
 }
 
-/// A prompt as it is sent, and how it came to that.
+/// The prompt to send, and the enhancement that was applied.
 #[derive(Debug, Clone)]
 pub(crate) struct EnhancedPrompt {
     pub(crate) prompt: String,
     pub(crate) enhancement: PromptEnhancement,
 }
 
-/// Enhances a prompt within `limit` characters. Cannot fail: a rewriting that does not come, comes
-/// late or is not to be trusted makes way for the style's keywords. So does one that is flagged, where
-/// prompts are to be moderated.
+/// Enhances a prompt within `limit` characters. Does not fail: if the rewritten prompt is missing, late,
+/// unusable or (with `moderated`) flagged, the style's keywords are appended to the typed prompt instead.
 pub(crate) async fn enhance(
     openai: &OpenAi,
     prompt: &Prompt,
@@ -80,19 +80,22 @@ pub(crate) async fn enhance(
     styled(prompt, enhance_options, limit)
 }
 
-/// With the style's keywords.
+/// Appends the style's keywords to a prompt. The first preset is the default.
 pub(crate) fn styled(prompt: &Prompt, enhance_options: EnhanceOptions, limit: usize) -> EnhancedPrompt {
     let style = enhance_options.style.unwrap_or(&STYLES[0]);
     EnhancedPrompt { prompt: styles::apply(style, prompt.as_str(), limit), enhancement: PromptEnhancement::Style }
 }
 
-/// The typed prompt was; what a text model made of it may not be. Without a verdict it goes on, as
-/// the typed one did.
+/// Moderates a rewritten prompt. The typed prompt was moderated before, but the text model may have added to
+/// it. Without a moderation result the rewritten prompt is used, as the typed one would be.
 async fn is_harmless(openai: &OpenAi, rewritten: &str) -> bool {
     let Ok(rewritten) = Prompt::parse(rewritten) else { return false };
     let flagged = matches!(openai.moderate(&rewritten).await, Ok(Some(_)));
     if flagged {
-        tracing::warn!("a rewritten prompt was flagged; its style is used");
+        tracing::warn!(
+            event = "rewrite_flagged",
+            "the moderation flagged a rewritten prompt; the style's keywords are appended to the typed prompt instead"
+        );
     }
     !flagged
 }
@@ -101,66 +104,78 @@ async fn rewrite(openai: &OpenAi, typed: &str, style: Option<&Style>, limit: usi
     if typed.chars().count() > LONGEST_REWRITTEN {
         return None;
     }
-    // In JSON, no text can end what it stands in.
+    // JSON escapes the typed prompt, so it cannot break out of its field.
     let input = json!({"prompt": typed, "style": style.map(|style| style.keywords)}).to_string();
     let answer = tokio::time::timeout(TIME_LIMIT, openai.write(INSTRUCTION, &input, TIME_LIMIT)).await;
     let answer = match answer {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {
-            tracing::warn!(cause = chain(&error), "a prompt could not be rewritten; its style is used");
+            tracing::warn!(
+                event = "rewrite_failed",
+                cause = chain(&error),
+                "the text model did not rewrite a prompt; the style's keywords are appended to it instead"
+            );
             return None;
         }
         Err(_) => {
-            tracing::warn!("a prompt was not rewritten in time; its style is used");
+            tracing::warn!(
+                event = "rewrite_timed_out",
+                "the text model did not rewrite a prompt in time; the style's keywords are appended to it instead"
+            );
             return None;
         }
     };
     let rewritten = text_cleanup::usable(&answer, LONGEST.min(limit)).filter(|rewritten| keeps(typed, rewritten));
     if rewritten.is_none() {
-        tracing::warn!("a rewritten prompt was of no use; its style is used");
+        tracing::warn!(
+            event = "rewrite_unusable",
+            "a rewritten prompt cannot be used; the style's keywords are appended to the typed prompt instead"
+        );
     }
     rewritten
 }
 
-/// Whether a rewriting is one: longer than the prompt, about something that is in it, with every
-/// number, name and quoted word of it, and nothing of the instruction.
+/// Whether a rewritten prompt is longer than the typed one, has a word of its subject and each of its numbers,
+/// names and quoted words, and repeats nothing of the instruction.
 fn keeps(typed: &str, rewritten: &str) -> bool {
-    let said = rewritten.to_lowercase();
+    let lower = rewritten.to_lowercase();
     let instruction: Vec<&str> = INSTRUCTION.split_whitespace().collect();
-    let told = instruction.windows(5).any(|words| said.contains(&words.join(" ").to_lowercase()));
+    let repeats_instruction = instruction.windows(5).any(|words| lower.contains(&words.join(" ").to_lowercase()));
     let longer = rewritten.chars().count() > typed.chars().count();
     let words: Vec<String> = typed.split(|c: char| !c.is_alphanumeric()).map(str::to_lowercase).collect();
-    // Words of other scripts have no spaces between them, and short ones say nothing.
+    // Only ASCII words of three letters or more are compared: some scripts have no spaces, and shorter words
+    // say nothing about the subject.
     let mut subjects = words.iter().filter(|word| word.chars().count() >= 3 && word.is_ascii()).peekable();
-    let about = subjects.peek().is_none() || subjects.any(|word| said.contains(word.as_str()));
-    !told
+    let about = subjects.peek().is_none() || subjects.any(|word| lower.contains(word.as_str()));
+    !repeats_instruction
         && longer
         && about
-        && numbers(typed).all(|number| numbers(&said).any(|said| said == number))
-        && quoted(typed).all(|quoted| said.contains(&quoted.to_lowercase()))
-        && names(typed).all(|name| styles::has(&said, &name.to_lowercase()))
+        && numbers(typed).all(|number| numbers(&lower).any(|kept| kept == number))
+        && quoted(typed).all(|quoted| lower.contains(&quoted.to_lowercase()))
+        && names(typed).all(|name| styles::has(&lower, &name.to_lowercase()))
 }
 
 fn numbers(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_numeric()).filter(|number| !number.is_empty())
 }
 
-/// What stands between two quotation marks.
+/// The texts between quotation marks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split(['"', '“', '”', '„', '«', '»']).skip(1).step_by(2).map(str::trim).filter(|word| !word.is_empty())
 }
 
-/// Words with a capital in the middle of a sentence; where most words have one, it says nothing.
+/// The words with a capital letter that do not begin a sentence. The result is empty if most words have a
+/// capital letter (title case).
 fn names(text: &str) -> impl Iterator<Item = &str> {
     let capitals = text.split_whitespace().filter(|word| word.starts_with(char::is_uppercase)).count();
-    let says_nothing = 2 * capitals > text.split_whitespace().count() + 1;
-    let mut begins = true;
-    text.split_whitespace().filter(move |_| !says_nothing).filter_map(move |word| {
-        let began = std::mem::replace(&mut begins, word.ends_with(['.', '!', '?', ':']));
+    let is_title_case = 2 * capitals > text.split_whitespace().count() + 1;
+    let mut next_begins = true;
+    text.split_whitespace().filter(move |_| !is_title_case).filter_map(move |word| {
+        let begins = std::mem::replace(&mut next_begins, word.ends_with(['.', '!', '?', ':']));
         let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
         let bare = bare.strip_suffix("'s").or(bare.strip_suffix("’s")).unwrap_or(bare);
         let is_name = bare.chars().next().is_some_and(char::is_uppercase) && bare.chars().count() > 1;
-        (is_name && !began).then_some(bare)
+        (is_name && !begins).then_some(bare)
     })
 }
 
@@ -169,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rewriting_keeps_numbers_names_and_quoted_words_and_tells_nothing_of_the_rules() {
+    fn a_rewritten_prompt_keeps_numbers_names_and_quoted_words_and_repeats_no_instruction() {
         for (typed, rewritten, wanted) in [
             ("A car", "A sports car at night, neon reflections, low camera angle, 35mm lens", true),
             ("3 foxes and 12 whales", "Three foxes and 12 whales at dusk", false),

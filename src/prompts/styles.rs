@@ -1,15 +1,15 @@
-//! The presets: a line each.
+//! The style presets.
 
 use serde::Serialize;
 
-/// A look that an image can have.
+/// A style preset: keywords for the look of an image.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Style {
-    /// What a request's `style` says.
+    /// The value of a request's `style`.
     pub name: &'static str,
-    /// For people.
+    /// The name that a front end shows.
     pub title: &'static str,
-    /// What is put behind a prompt, with commas between.
+    /// The keywords that are appended to a prompt, separated by commas.
     pub keywords: &'static str,
 }
 
@@ -17,7 +17,7 @@ const fn style(name: &'static str, title: &'static str, keywords: &'static str) 
     Style { name, title, keywords }
 }
 
-/// All presets. The first is taken where none is named.
+/// All style presets. The first is the default.
 pub const STYLES: [Style; 13] = [
     style("cinematic", "Cinematic", "4k, hyper-realistic, studio lighting, cinematic"),
     style("oil-painting", "Oil painting", "oil painting, visible brush strokes, rich colours, canvas texture"),
@@ -34,19 +34,19 @@ pub const STYLES: [Style; 13] = [
     style("fantasy", "Fantasy", "fantasy art, epic scale, dramatic light, intricate detail"),
 ];
 
-/// The preset of that name, as it is or as its title.
+/// Finds a style preset by its name or its title, in any case.
 pub fn named(name: &str) -> Option<&'static Style> {
     let name = name.trim().to_lowercase().replace([' ', '_'], "-");
     STYLES.iter().find(|style| style.name == name)
 }
 
-/// The prompt with the keywords behind it that it does not have yet, as many as fit into `limit`
+/// Appends the keywords of a style that the prompt does not contain, in order, while they fit into `limit`
 /// characters.
 pub(super) fn apply(style: &Style, prompt: &str, limit: usize) -> String {
     let mut styled = prompt.to_owned();
-    let had = prompt.to_lowercase();
-    for keyword in style.keywords.split(", ").filter(|keyword| !has(&had, &keyword.to_lowercase())) {
-        // What the user typed stays as it is, its last full stop too.
+    let lower = prompt.to_lowercase();
+    for keyword in style.keywords.split(", ").filter(|keyword| !has(&lower, &keyword.to_lowercase())) {
+        // The typed prompt stays unchanged, including its last punctuation mark.
         let separator = if styled.ends_with(['.', ',', ';', ':', '!', '?']) { " " } else { ", " };
         if styled.chars().count() + separator.len() + keyword.chars().count() > limit {
             break;
@@ -57,7 +57,7 @@ pub(super) fn apply(style: &Style, prompt: &str, limit: usize) -> String {
     styled
 }
 
-/// Whether a text has these words, as words.
+/// Whether a text contains these words as whole words.
 pub(super) fn has(text: &str, words: &str) -> bool {
     text.match_indices(words).any(|(at, _)| {
         let apart = |c: Option<char>| !c.is_some_and(char::is_alphanumeric);
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_preset_is_put_behind_a_prompt() {
+    fn the_keywords_of_each_preset_are_appended_to_a_prompt() {
         for style in &STYLES {
             assert_eq!(apply(style, "A car", 4_000), format!("A car, {}", style.keywords));
             assert_eq!(named(style.title), Some(style));
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn keywords_are_not_repeated_and_the_users_words_are_never_cut() {
+    fn keywords_are_not_repeated_and_the_typed_prompt_is_never_cut() {
         for (prompt, limit, wanted) in [
             ("A cinematic car in 4K", 4_000, "A cinematic car in 4K, hyper-realistic, studio lighting"),
             ("A car with Studio Lighting.", 4_000, "A car with Studio Lighting. 4k, hyper-realistic, cinematic"),

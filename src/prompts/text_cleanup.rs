@@ -1,16 +1,16 @@
-//! What a text model says, made into one usable text: models wrap, number, quote, apologise and
-//! refuse, whatever they are told.
+//! Extracts one usable text from a text model's answer. Despite its instruction, a model may add an
+//! introduction, a list marker, quotation marks or a code block, or it may refuse.
 
-/// A shorter text says nothing.
+/// The shortest usable text, in characters.
 const SHORTEST: usize = 10;
 
-/// How an introduction begins that may stand before a colon.
+/// First words of an introduction, such as "Sure, here it is:".
 const INTRODUCTIONS: [&str; 9] =
     ["sure", "certainly", "of course", "absolutely", "okay", "ok", "here", "prompt", "suggestion"];
-/// How an introduction ends.
+/// Last words of an introduction before its colon, such as "Text-to-image prompt:".
 const LABELS: [&str; 6] = ["prompt", "prompts", "suggestion", "suggestions", "idea", "description"];
 
-/// How a model says that it will not, in lower case and with straight apostrophes.
+/// First words of a refusal, in lower case and with straight apostrophes.
 const REFUSALS: [&str; 25] = [
     "i'm sorry",
     "i am sorry",
@@ -39,39 +39,40 @@ const REFUSALS: [&str; 25] = [
     "as an ai",
 ];
 
-/// The text itself in one paragraph of at most `longest` characters; `None` where there is none.
+/// Returns the text of an answer as one paragraph of at most `longest` characters; `None` if the answer has no
+/// usable text.
 pub(crate) fn usable(answer: &str, longest: usize) -> Option<String> {
     let text = without_fences(answer);
     let paragraphs = text.split("\n\n").map(str::trim).filter(|paragraph| !paragraph.is_empty());
-    // "Here is a prompt:", and then it.
+    // An introduction such as "Here is a prompt:" may be a paragraph of its own, which becomes empty.
     let paragraphs = paragraphs.map(without_label).map(without_exclamation);
     let text = paragraphs.map(str::trim).find(|paragraph| !paragraph.is_empty())?;
     let mut lines = text.lines().map(str::trim);
     let text = match lines.next() {
-        // A list: its first item.
+        // Only the first item of a list is used.
         Some(first) if without_marker(first) != first => without_label(without_marker(first)).to_owned(),
         _ => text.to_owned(),
     };
     let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     let text = words.collect::<Vec<_>>().join(" ");
     let text = unwrapped(text.trim());
-    let said = text.to_lowercase().replace('’', "'");
-    if REFUSALS.iter().any(|refusal| begins_with(&said, refusal)) {
+    let lower = text.to_lowercase().replace('’', "'");
+    if REFUSALS.iter().any(|refusal| begins_with(&lower, refusal)) {
         return None;
     }
     let text = shortened(text, longest);
     (text.chars().count() >= SHORTEST).then(|| text.to_owned())
 }
 
-/// The inside of a Markdown code block, if the answer has one.
+/// The content of the first Markdown code block, or the whole answer if it has none.
 pub(crate) fn without_fences(answer: &str) -> &str {
     let Some((_, inside)) = answer.split_once("```") else { return answer.trim() };
     let inside = inside.split_once("```").map_or(inside, |(inside, _)| inside);
-    // The first line names a language.
+    // The first line is the name of the language, or empty.
     inside.split_once('\n').map_or(inside, |(_, rest)| rest).trim()
 }
 
-/// Without "Sure! Here is a prompt:" before it.
+/// Removes an introduction that ends with a colon, such as "Sure! Here is a prompt:".
 fn without_label(text: &str) -> &str {
     let Some((before, after)) = text.split_once(':') else { return text };
     let before = before.trim_matches(['*', '_', '#', ' ']).to_lowercase();
@@ -84,25 +85,25 @@ fn without_label(text: &str) -> &str {
     }
 }
 
-/// Without "Certainly!" before it, on a line or in a paragraph of its own.
+/// Removes an exclamation on a line or in a paragraph of its own, such as "Certainly!".
 fn without_exclamation(text: &str) -> &str {
     let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
-    let said = first.trim().to_lowercase();
-    let exclaims = said.ends_with(['!', '.', ':']) && INTRODUCTIONS.iter().any(|word| begins_with(&said, word));
-    // A prompt may begin with such a word, too: "Here sleeps a fox."
-    if exclaims && said.split_whitespace().count() <= 8 && (!rest.is_empty() || said.contains(['!', ':'])) {
+    let lower = first.trim().to_lowercase();
+    let exclaims = lower.ends_with(['!', '.', ':']) && INTRODUCTIONS.iter().any(|word| begins_with(&lower, word));
+    // A prompt may begin with such a word too: "Here sleeps a fox."
+    if exclaims && lower.split_whitespace().count() <= 8 && (!rest.is_empty() || lower.contains(['!', ':'])) {
         rest
     } else {
         text
     }
 }
 
-/// With these words, and not only with letters of the last.
+/// Whether a text begins with these words, as whole words.
 fn begins_with(text: &str, words: &str) -> bool {
     text.strip_prefix(words).is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric()))
 }
 
-/// Without `1.`, `2)`, `-`, `*` or `#` before it.
+/// Removes a marker of a list or a heading: `1.`, `2)`, `-`, `•`, `*` or `#`.
 fn without_marker(line: &str) -> &str {
     let digits = line.trim_start_matches(|c: char| c.is_ascii_digit());
     let numbered = digits.len() < line.len() && line.len() - digits.len() <= 2;
@@ -113,7 +114,7 @@ fn without_marker(line: &str) -> &str {
     if rest.starts_with(' ') { rest.trim_start() } else { line }
 }
 
-/// Without quotation marks or emphasis around the whole of it.
+/// Removes quotation marks and Markdown emphasis that enclose the whole text.
 fn unwrapped(mut text: &str) -> &str {
     let pairs = [
         ("\"", "\""),
@@ -128,7 +129,7 @@ fn unwrapped(mut text: &str) -> &str {
     ];
     while let Some(inside) = pairs.iter().find_map(|(open, close)| {
         let inside = text.strip_prefix(open)?.strip_suffix(close)?;
-        // One that closes first would be the partner of the first of all.
+        // If the next mark inside closes a quotation, the outer marks are not a pair.
         let opens = |at: usize| inside[..at].ends_with([' ', '(']);
         inside.find(open).is_none_or(opens).then_some(inside)
     }) {
@@ -137,13 +138,13 @@ fn unwrapped(mut text: &str) -> &str {
     text
 }
 
-/// Cut after a sentence, else after a word.
+/// Cuts a text to at most `longest` characters: after a sentence, else after a word.
 pub(crate) fn shortened(text: &str, longest: usize) -> &str {
     let Some((end, _)) = text.char_indices().nth(longest) else { return text };
     let kept = &text[..end];
     let sentence = kept.rfind(". ").map(|at| at + 1).filter(|at| *at >= end / 2);
     let word = || kept.rfind(' ').filter(|at| *at > 0);
-    // One word of that length is no text in any language that has spaces; in others a cut is a cut.
+    // A text without spaces (in Chinese, for example) is cut at the limit.
     let end = sentence.or_else(|| if text[end..].starts_with(' ') { None } else { word() }).unwrap_or(end);
     kept[..end].trim_end().trim_end_matches([',', ';', ':', '-']).trim_end()
 }
@@ -153,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_way_in_which_models_dress_a_text_is_undone() {
+    fn everything_that_a_model_adds_around_a_text_is_removed() {
         const FOX: &str = "A red fox asleep in fresh snow, watercolour";
         for answer in [
             FOX,
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn quotation_marks_inside_of_others_stay() {
+    fn quotation_marks_inside_a_quoted_text_stay() {
         for (answer, wanted) in [
             ("\"A sign that says \"OPEN\" in the rain\"", "A sign that says \"OPEN\" in the rain"),
             ("'A sign that says 'OPEN' in the rain'", "A sign that says 'OPEN' in the rain"),
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_dressing_stays() {
+    fn a_text_that_only_resembles_an_introduction_or_a_list_stays() {
         for text in [
             "Sherlock Holmes: a portrait in oil",
             "24 herons above a flooded field",
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn apologies_refusals_and_nothing_are_no_text() {
+    fn apologies_refusals_and_empty_answers_are_not_usable() {
         for answer in [
             "",
             " \n ",

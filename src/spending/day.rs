@@ -1,4 +1,4 @@
-//! A UTC day: what quotas, budgets and sums go by.
+//! The UTC day, to which quota, budget and sums apply.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,35 +10,35 @@ use time::{Date, OffsetDateTime, Time, UtcOffset};
 
 const FORMAT: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]");
 
-/// A day in UTC, written as in `2026-11-21`; such texts sort as the days do.
+/// A day in UTC, written like `2026-11-21`. The texts sort in the order of the days.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Day(Date);
 
 impl Day {
-    /// The day of a moment.
+    /// The day of a point in time.
     pub fn of(now: OffsetDateTime) -> Self {
         Self(now.to_offset(UtcOffset::UTC).date())
     }
 
-    /// The day that a text names, if it does.
+    /// Parses a text like `2026-11-21`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        // The format alone takes signs and more than four digits.
+        // `FORMAT` also accepts signs and years with more than four digits.
         let is_plain = text.len() == 10 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
         Date::parse(text, FORMAT).ok().filter(|_| is_plain).map(Self)
     }
 
-    /// The day so many days before.
+    /// The day that is `days` days earlier.
     pub(crate) fn before(self, days: u16) -> Self {
         Self(self.0.checked_sub(time::Duration::days(days.into())).unwrap_or(Date::MIN))
     }
 
-    /// The midnight with which the next day begins.
+    /// The end of the day: midnight in UTC.
     pub(crate) fn ends_at(self) -> OffsetDateTime {
         self.0.next_day().unwrap_or(Date::MAX).with_time(Time::MIDNIGHT).assume_utc()
     }
 
-    /// What is left of the day.
+    /// The time from `now` to the end of the day; zero if the day has ended.
     pub(crate) fn left(self, now: OffsetDateTime) -> Duration {
         Duration::try_from(self.ends_at() - now).unwrap_or_default()
     }
@@ -60,6 +60,6 @@ impl TryFrom<String> for Day {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        Self::parse(&text).ok_or("not a day as in 2026-11-21")
+        Self::parse(&text).ok_or("expected a day like 2026-11-21")
     }
 }

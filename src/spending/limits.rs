@@ -1,4 +1,4 @@
-//! What may be spent of a day: a quota of images for each caller, and a budget for the app.
+//! The limits of a day: a quota of images for each caller, and a budget for the app.
 
 use std::time::Duration;
 
@@ -7,50 +7,50 @@ use time::OffsetDateTime;
 use super::day::Day;
 use super::totals::{BudgetAlert, DayTotals};
 
-/// When another try is worth it where generations under way hold the rest of the budget.
+/// The wait for the client while generations under way reserve the rest of the budget.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// What may be spent in a day.
+/// The limits of a day.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// Images for one caller; 0 is without a limit.
+    /// The quota: images for each caller; 0 means no quota.
     pub(crate) daily_images: u32,
-    /// For the app, in millionths of a US dollar; 0 is without a limit.
+    /// The app's budget in millionths of a US dollar; 0 means no budget.
     pub(crate) daily_budget: u64,
-    /// The most that an image without wishes can cost.
+    /// The most that an image with default options can cost, in millionths of a US dollar.
     pub(crate) usual_cost: u64,
 }
 
-/// How a caller stands.
+/// A caller's quota status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuotaStatus {
-    /// Images a day.
+    /// The quota: images for each day.
     pub limit: u32,
-    /// Of these, used or held.
+    /// Images that are drawn or reserved.
     pub used: u32,
-    /// The next midnight in UTC.
+    /// The end of the day: midnight in UTC.
     pub resets_at: OffsetDateTime,
 }
 
-/// Why a generation is not accepted.
+/// Why the quota or the budget refuses a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The caller has had the day's images.
+    /// The caller's quota is used up.
     #[error("the caller's daily quota is used up")]
     QuotaExceeded(QuotaStatus),
-    /// The app has spent the day's money.
+    /// The rest of the budget is not enough for an image with default options.
     #[error("the daily budget is spent")]
     BudgetSpent,
-    /// The image may cost more than is left of the day's money; another may not.
-    #[error("the image may cost more than is left of the daily budget")]
+    /// The image may cost more than the rest of the budget; a cheaper image may be accepted.
+    #[error("the image may cost more than the rest of the daily budget")]
     TooDear,
-    /// Generations under way hold what is left of the day's money.
-    #[error("the rest of the daily budget is held by generations under way")]
+    /// Generations under way reserve the rest of the budget. Some of it may become free.
+    #[error("generations under way reserve the rest of the daily budget")]
     BudgetReserved,
 }
 
 impl Refusal {
-    /// When another try is worth it, where it was refused on that day.
+    /// The wait after which a retry can succeed, for a refusal on `day`.
     pub(crate) fn retry_after(self, day: Day, now: OffsetDateTime) -> Duration {
         let left = day.left(now);
         match self {
@@ -61,12 +61,15 @@ impl Refusal {
 }
 
 impl Limits {
-    /// How a caller stands who has used so many images; `None` without a quota.
+    /// The quota status of a caller with `used` images; `None` if there is no quota.
     pub(crate) fn quota_status(&self, used: u32, day: Day) -> Option<QuotaStatus> {
         (self.daily_images > 0).then(|| QuotaStatus { limit: self.daily_images, used, resets_at: day.ends_at() })
     }
 
-    /// Whether a caller who has used so many images may have one more.
+    /// Checks that the quota allows one more image for a caller with `used` images.
+    ///
+    /// # Errors
+    /// [`Refusal::QuotaExceeded`].
     pub(crate) fn check_quota(&self, used: u32, day: Day) -> Result<(), Refusal> {
         match self.quota_status(used, day) {
             Some(quota_status) if quota_status.remaining() == 0 => Err(Refusal::QuotaExceeded(quota_status)),
@@ -74,7 +77,10 @@ impl Limits {
         }
     }
 
-    /// Whether the budget has room for an image that may cost so much.
+    /// Checks that the budget allows an image that costs at most `most` millionths of a US dollar.
+    ///
+    /// # Errors
+    /// [`Refusal::BudgetSpent`], [`Refusal::TooDear`] or [`Refusal::BudgetReserved`].
     pub(crate) fn check_budget(&self, day: &DayTotals, most: u64) -> Result<(), Refusal> {
         let fits = |used: u64, more: u64| used.saturating_add(more) <= self.daily_budget;
         if self.daily_budget == 0 || fits(day.spent.saturating_add(day.reserved), most) {
@@ -88,7 +94,7 @@ impl Limits {
         }
     }
 
-    /// What the operator should be told about a day's budget that was not told before.
+    /// The alert about a day's budget that is due and was not logged before.
     pub(crate) fn alert(&self, day: &DayTotals, answer: Result<(), Refusal>) -> Option<BudgetAlert> {
         let now = match answer {
             Err(Refusal::BudgetSpent) => BudgetAlert::Reached,
@@ -99,32 +105,42 @@ impl Limits {
         (now > day.alerted).then_some(now)
     }
 
-    /// Tells the operator.
+    /// Logs an alert.
     pub(crate) fn log(&self, alert: BudgetAlert) {
         let budget_usd = usd(self.daily_budget);
         match alert {
             BudgetAlert::Nothing => {}
-            BudgetAlert::FourFifths => tracing::warn!(budget_usd, "80 % of DAILY_BUDGET_USD are spent or reserved"),
+            BudgetAlert::FourFifths => {
+                tracing::warn!(
+                    event = "budget_nearly_spent",
+                    budget_usd,
+                    "80 % of DAILY_BUDGET_USD are spent or reserved"
+                );
+            }
             BudgetAlert::Reached => {
-                tracing::error!(budget_usd, "DAILY_BUDGET_USD is reached: no usual image is drawn any more today");
+                tracing::error!(
+                    event = "budget_spent",
+                    budget_usd,
+                    "DAILY_BUDGET_USD is reached: images with default options are refused until midnight UTC"
+                );
             }
         }
     }
 }
 
 impl QuotaStatus {
-    /// How long it takes until the day ends; `None` where it has ended.
+    /// The time from `now` to the end of the day; `None` if the day has ended.
     pub fn resets_in(&self, now: OffsetDateTime) -> Option<Duration> {
         Duration::try_from(self.resets_at - now).ok().filter(|left| !left.is_zero())
     }
 
-    /// What is left.
+    /// The images that the caller may still have drawn.
     pub fn remaining(&self) -> u32 {
         self.limit.saturating_sub(self.used)
     }
 }
 
-/// Millionths of a US dollar in US dollars.
+/// Converts millionths of a US dollar to US dollars.
 #[expect(clippy::cast_precision_loss, reason = "a budget is far below 2^53 millionths")]
 pub(crate) fn usd(micro: u64) -> f64 {
     micro as f64 / 1_000_000.0
@@ -135,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dear_image_does_not_end_the_day_for_the_others() {
+    fn a_refused_expensive_image_does_not_stop_cheaper_ones() {
         let limits = Limits { daily_images: 0, daily_budget: 1_000, usual_cost: 200 };
         let answer =
             |spent, reserved, most| limits.check_budget(&DayTotals { spent, reserved, ..DayTotals::default() }, most);
@@ -153,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operator_is_told_once_of_four_fifths_and_of_the_end() {
+    fn four_fifths_and_the_end_of_the_budget_are_each_logged_once() {
         let limits = Limits { daily_images: 0, daily_budget: 1_000, usual_cost: 200 };
         let mut day = DayTotals { spent: 799, ..DayTotals::default() };
         assert_eq!(limits.alert(&day, Ok(())), None);

@@ -1,13 +1,13 @@
-//! What images cost, in millionths of a US dollar.
+//! The prices of images, in millionths of a US dollar.
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ImagePrice, LimitsConfig, Price, TokenPrice, micro_usd};
 
-/// US dollars for a million tokens, as published in November 2026
-/// (<https://platform.openai.com/docs/pricing>): of text sent, of images sent, of the image drawn.
+/// The prices of models by tokens, in US dollars for a million tokens of text input, image input and
+/// image output, as published in November 2026 (<https://platform.openai.com/docs/pricing>).
 const BY_TOKENS: [(&str, f64, f64, f64); 6] = [
-    // Gone at OpenAI; compatible servers may have it still.
+    // OpenAI has shut this model down; compatible servers may still have it.
     ("gpt-image-1", 5.0, 10.0, 40.0),
     ("gpt-image-1-mini", 2.0, 2.5, 8.0),
     ("gpt-image-1.5", 5.0, 8.0, 32.0),
@@ -16,72 +16,73 @@ const BY_TOKENS: [(&str, f64, f64, f64); 6] = [
     ("gpt-image-2.6", 5.0, 8.0, 30.0),
 ];
 
-/// US dollars for an image by dall-e-3, which compatible servers still bill: quality, 1024x1024,
-/// any other size.
+/// The prices of dall-e-3, which compatible servers still charge: quality, US dollars for an image of
+/// 1024x1024, US dollars for an image of any other size.
 const DALL_E: [(&str, f64, f64); 2] = [("standard", 0.04, 0.08), ("hd", 0.08, 0.12)];
 
-/// Tokens of a drawn image of 1024 x 1024 pixels, rounded up from what is published for any family
-/// (272 for low; $0.053 and $0.211 at $30 for medium and high); they grow with the area. For `xhigh` and `max` nothing is published:
-/// they are taken at twice and four times `high`. `auto` chooses among the first three.
+/// The output tokens of an image of 1024 x 1024 pixels by quality; they grow with the area. The values
+/// are rounded up from the highest published ones (272 tokens for `low`; $0.053 for `medium` and $0.211
+/// for `high` at $30 for a million tokens). `auto` chooses among these three. OpenAI publishes nothing
+/// for `xhigh` and `max`: two and four times `high` are estimates.
 const IMAGE_TOKENS: [(&str, f64); 6] =
     [("low", 280.0), ("medium", 1_800.0), ("high", 7_050.0), ("auto", 7_050.0), ("xhigh", 14_100.0), ("max", 28_200.0)];
-/// Of each partial image
+/// The output tokens of each partial image
 /// (<https://platform.openai.com/docs/guides/image-generation#partial-images-cost>).
 const PARTIAL_IMAGE_TOKENS: f64 = 100.0;
-/// The largest image of any model, which `auto` may choose.
+/// The pixels of the largest image of any model. The size `auto` may choose it.
 const MAX_PIXELS: f64 = 8_294_400.0;
-/// What a provider may add to a prompt.
+/// The tokens that a provider may add to a prompt.
 const PROMPT_OVERHEAD_TOKENS: usize = 100;
-/// What says more is no count.
+/// A provider's token count from this on is implausible and ignored.
 const MAX_TOKENS: u64 = 10_000_000;
 
-/// The price table, the operator's prices first.
+/// The price table: the operator's prices, then the built-in ones.
 #[derive(Debug, Clone)]
 pub(crate) struct Prices {
     table: Vec<(String, Price)>,
-    /// For a model that is in no table, by token.
+    /// The highest token prices, for models that are not in the table.
     dearest: TokenPrice,
-    /// The same by image.
+    /// The highest price of an image, for models that are not in the table.
     dearest_image: u64,
 }
 
-/// An image that is going to be drawn.
+/// The properties of an image that determine its cost.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ImageSpec<'a> {
     pub(crate) model: &'a str,
     pub(crate) size: &'a str,
     pub(crate) quality: Option<&'a str>,
     pub(crate) prompt_bytes: usize,
-    /// Unfinished images that are sent before it.
+    /// The number of partial images.
     pub(crate) partial_images: u8,
 }
 
 impl ImageSpec<'_> {
-    /// The same with so much more of a prompt.
+    /// The same image with a prompt that is `bytes` bytes longer.
     pub(crate) fn longer_by(self, bytes: usize) -> Self {
         Self { prompt_bytes: self.prompt_bytes + bytes, ..self }
     }
 }
 
-/// What a provider says that an image took, in tokens.
+/// The tokens of an image, as the provider reports them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
-    /// Of text sent.
+    /// Tokens of text in the request.
     pub text_input: u64,
-    /// Of images sent.
+    /// Tokens of images in the request.
     pub image_input: u64,
-    /// Of the image drawn.
+    /// Tokens of the drawn image.
     pub output: u64,
 }
 
-/// What an image did cost.
+/// The cost of an image that was drawn.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
-    /// In millionths of a US dollar; what was reserved, where nobody knows better.
+    /// In millionths of a US dollar; the reserved amount if the real cost is unknown.
     pub micro_usd: u64,
-    /// Whether that is by the model's own price.
+    /// Whether the cost follows from the model's own price.
     pub priced: bool,
-    /// In tokens.
+    /// The reported tokens.
     pub usage: Option<Usage>,
 }
 
@@ -108,7 +109,7 @@ impl Prices {
         Self { table, dearest, dearest_image: micro_usd(dearest_image) }
     }
 
-    /// The most that an image can cost. A model without a price costs what the dearest does.
+    /// The most that an image can cost. A model without a price counts as the most expensive one.
     pub(crate) fn most(&self, spec: ImageSpec<'_>) -> u64 {
         match self.find(spec.model) {
             Some(Price::Image(ImagePrice { image })) => micro_usd(image),
@@ -118,17 +119,18 @@ impl Prices {
         }
     }
 
-    /// What an image did cost, or `reserved` where that cannot be known.
+    /// The cost of an image that was drawn, or `reserved` if the cost is unknown.
     pub(crate) fn actual_cost(&self, spec: ImageSpec<'_>, usage: Option<Usage>, reserved: u64) -> Cost {
         let cost = self.cost(spec, usage);
         let priced = cost.is_some() && (self.find(spec.model).is_some() || is_dall_e(spec.model));
         Cost { micro_usd: cost.unwrap_or(reserved), priced, usage }
     }
 
-    /// What an image did cost; `None` where neither a price nor a count of tokens says so.
+    /// The cost of an image that was drawn; `None` if it needs a token count and `usage` has no plausible
+    /// one.
     fn cost(&self, spec: ImageSpec<'_>, usage: Option<Usage>) -> Option<u64> {
         let by_tokens = |price: TokenPrice| {
-            // Nothing drawn for nothing: zeros are no count.
+            // An image always has output tokens, so zero is not a real count.
             let is_count = |usage: &Usage| {
                 usage.output > 0 && usage.text_input.max(usage.image_input).max(usage.output) < MAX_TOKENS
             };
@@ -148,8 +150,9 @@ impl Prices {
         }
     }
 
-    /// By the name itself, or without what follows a hyphen: `gpt-image-2.5-flare` is a
-    /// `gpt-image-2.5`. The longest name that fits, the operator's before ours.
+    /// The price of a model. A name in the table matches the model's name or its beginning up to a
+    /// hyphen: `gpt-image-2.5` matches `gpt-image-2.5-flare`. The longest match wins; between equal
+    /// names, the operator's price wins.
     fn find(&self, model: &str) -> Option<Price> {
         let fits = |name: &str| model.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
         let fitting = self.table.iter().rev().filter(|(name, _)| fits(name));
@@ -171,12 +174,12 @@ fn most_by_tokens(price: TokenPrice, spec: ImageSpec<'_>) -> u64 {
     let pixels = spec.size.split_once('x').and_then(|(width, height)| {
         Some(f64::from(width.parse::<u32>().ok()?) * f64::from(height.parse::<u32>().ok()?))
     });
-    // A small image is not known to take less.
+    // Nothing is published for smaller images, so they count as 1024 x 1024.
     let area = (pixels.unwrap_or(MAX_PIXELS) / square).max(1.0);
     let quality = spec.quality.unwrap_or("auto");
     let dearest = IMAGE_TOKENS.iter().map(|(_, tokens)| *tokens).fold(0.0, f64::max);
     let of_quality = IMAGE_TOKENS.iter().find(|(name, _)| *name == quality).map_or(dearest, |(_, tokens)| *tokens);
-    // No token is shorter than a byte.
+    // A token has at least one byte, so the number of bytes is an upper bound.
     let prompt = as_float((spec.prompt_bytes + PROMPT_OVERHEAD_TOKENS) as u64);
     let partial = f64::from(spec.partial_images) * PARTIAL_IMAGE_TOKENS;
     micro_usd((prompt * price.text_input + (of_quality * area + partial) * price.image_output) / 1_000_000.0)
@@ -218,7 +221,7 @@ mod tests {
             ("gpt-image-1-mini", square, Some("high"), 56_610, Some(14_068)),
             ("dall-e-3", square, None, 40_000, Some(40_000)),
             ("dall-e-3", "1792x1024", Some("hd"), 120_000, Some(120_000)),
-            // The dearest of all, until somebody says what it costs.
+            // Not in the table: the highest price of all.
             ("dream-9", square, Some("high"), 282_525, Some(70_290)),
         ] {
             let spec = spec(model, size, quality);
@@ -235,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn partial_images_are_reserved_for_too() {
+    fn the_most_includes_the_partial_images() {
         let plain = spec("gpt-image-2", "1024x1024", Some("low"));
         let two = ImageSpec { partial_images: 2, ..plain };
         assert_eq!(prices("{}").most(two) - prices("{}").most(plain), 6_000);
@@ -248,9 +251,16 @@ mod tests {
         );
         assert_eq!(prices.most(spec("dream-9", "auto", None)), 20_000);
         assert_eq!(prices.most(spec("gpt-image-2", "1024x1024", Some("low"))), 28_105);
-        // A longer name fits better than a shorter one.
+        // The longest match wins.
         assert_eq!(prices.most(spec("gpt-image-2.5-flare", "1024x1024", Some("low"))), 8_925);
-        assert_eq!(prices.most(spec("dream-10", "1024x1024", Some("low"))), 120_000, "as dear as any image");
-        assert!(prices.most(spec("dream-10", "1024x1024", Some("high"))) >= 705_000, "they are among the dearest, too");
+        assert_eq!(
+            prices.most(spec("dream-10", "1024x1024", Some("low"))),
+            120_000,
+            "the highest price of an image applies"
+        );
+        assert!(
+            prices.most(spec("dream-10", "1024x1024", Some("high"))) >= 705_000,
+            "the operator's prices count for the highest price, too"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! The sums of a day, and how one generation changes them: by the difference of what it counts for
-//! now and what it counted for before, and in no other way.
+//! The sums of a day. A generation changes them only by the difference between its new contribution
+//! and its old one.
 
 use std::collections::BTreeMap;
 
@@ -7,28 +7,28 @@ use serde::{Deserialize, Serialize};
 
 use super::price::Usage;
 
-/// What one generation counts for, in the state in which it is.
+/// The contribution of a generation to the sums, which depends on its state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Contribution {
-    /// Money that is held of the budget, in millionths of a US dollar.
+    /// The reserved part of the budget, in millionths of a US dollar.
     pub(crate) reserved: u64,
-    /// Images of the caller's quota.
+    /// The images that count against the caller's quota.
     pub(crate) used: u32,
-    /// Whether the caller is one of the day's callers.
+    /// Whether the caller counts as one of the day's callers.
     pub(crate) counts_caller: bool,
-    /// The model that the sums are under.
+    /// The model to whose sums `totals` is added.
     pub(crate) model: String,
-    /// The sums.
+    /// The contribution to the model's sums.
     pub(crate) totals: ModelTotals,
 }
 
-/// What a model has done in a day.
+/// The sums of a model and day.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct ModelTotals {
     /// Images stored.
     pub(crate) images: u64,
-    /// Of these, without a price of the model's own.
+    /// Stored images of a model that has no price in the price table.
     pub(crate) unpriced: u64,
     /// Prompts that the provider refused.
     pub(crate) refusals: u64,
@@ -36,52 +36,52 @@ pub(crate) struct ModelTotals {
     pub(crate) failures: u64,
     /// Of the failures, those whose image may have been drawn and billed.
     pub(crate) lost: u64,
-    /// In tokens.
+    /// Tokens.
     pub(crate) usage: Usage,
-    /// In millionths of a US dollar.
+    /// The cost, in millionths of a US dollar.
     pub(crate) spent: u64,
 }
 
-/// What the app has had of a day.
+/// The app's sums of a day.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct DayTotals {
-    /// Money held by generations that have not ended, in millionths of a US dollar.
+    /// The budget that generations under way reserve, in millionths of a US dollar.
     pub(crate) reserved: u64,
-    /// Spent, in millionths of a US dollar.
+    /// The cost of generations that have ended, in millionths of a US dollar.
     pub(crate) spent: u64,
-    /// Different callers.
+    /// The number of distinct callers.
     pub(crate) callers: u64,
-    /// By model.
+    /// The sums by model.
     pub(crate) models: BTreeMap<String, ModelTotals>,
-    /// What the operator was told about the budget.
+    /// The last alert about the budget.
     pub(crate) alerted: BudgetAlert,
 }
 
-/// What the operator was told about the budget of a day.
+/// An alert to the operator about the budget of a day.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum BudgetAlert {
-    /// Nothing yet.
+    /// No alert.
     #[default]
     Nothing,
-    /// Four fifths are spent or held.
+    /// Four fifths of the budget are spent or reserved.
     FourFifths,
-    /// No usual image can be paid any more.
+    /// The rest of the budget is not enough for an image with default options.
     Reached,
 }
 
-/// What a caller has had of a day.
+/// A caller's sums of a day.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct CallerTotals {
-    /// Images used or held.
+    /// Images that are drawn or reserved.
     pub(crate) used: u32,
-    /// Whether the caller is one of the day's callers.
+    /// Whether the caller already counts as one of the day's callers.
     pub(crate) is_counted: bool,
 }
 
 impl DayTotals {
-    /// Counts a generation for what it is now instead of what it was.
+    /// Replaces a generation's old contribution by its new one.
     pub(crate) fn change(&mut self, old: &Contribution, new: &Contribution) {
         self.reserved = self.reserved.saturating_sub(old.reserved).saturating_add(new.reserved);
         self.spent = self.spent.saturating_sub(old.totals.spent).saturating_add(new.totals.spent);
@@ -105,8 +105,8 @@ impl DayTotals {
 }
 
 impl CallerTotals {
-    /// Counts a generation for what it is now instead of what it was; whether its caller has become
-    /// one of the day's callers.
+    /// Replaces a generation's old contribution by its new one. Returns whether its caller has just
+    /// become one of the day's callers.
     pub(crate) fn change(&mut self, old: &Contribution, new: &Contribution) -> bool {
         self.used = self.used.saturating_sub(old.used).saturating_add(new.used);
         let is_new = new.counts_caller && !self.is_counted;

@@ -1,4 +1,5 @@
-//! A handler for the tests of the host's stand-in: says what reached it.
+//! A custom handler for the tests of the Functions host's stand-in. The answer is the request as JSON; a
+//! word in the query changes the behaviour.
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -21,7 +22,7 @@ async fn main() -> anyhow::Result<()> {
 
 async fn echo(request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    // A host that forwards writes `?word` as `?word=`.
+    // In forwarding mode the host changes `?word` to `?word=`.
     let word = parts.uri.query().unwrap_or_default().trim_end_matches('=');
     if let Some(code) = word.strip_prefix("exit=").and_then(|code| code.parse().ok()) {
         std::process::exit(code);
@@ -34,13 +35,13 @@ async fn echo(request: Request) -> Response {
             eprintln!("to stderr, as a Warning");
         }
         "drip" => {
-            // The first piece at once, and no end.
-            let pieces = stream::iter([Ok::<_, std::io::Error>("first")]).chain(stream::pending());
-            return Body::from_stream(pieces).into_response();
+            // One chunk at once, and a body without an end.
+            let chunks = stream::iter([Ok::<_, std::io::Error>("first")]).chain(stream::pending());
+            return Body::from_stream(chunks).into_response();
         }
         "wait" => {
-            // Says so when its client has gone: hyper then drops this future.
-            let _notice = Notice;
+            // hyper drops this future, and with it the notice, when the client disconnects.
+            let _notice = DisconnectNotice;
             println!("waiting");
             std::future::pending::<()>().await;
         }
@@ -59,10 +60,11 @@ async fn echo(request: Request) -> Response {
     axum::Json(echo).into_response()
 }
 
-struct Notice;
+/// Prints a line when it is dropped.
+struct DisconnectNotice;
 
-impl Drop for Notice {
+impl Drop for DisconnectNotice {
     fn drop(&mut self) {
-        println!("the client has gone");
+        println!("the client has disconnected");
     }
 }

@@ -1,4 +1,4 @@
-//! `cargo chaos`: the README's reliability table, found out now with the release build.
+//! `cargo chaos`: measures the reliability of the release build under SIGKILLs and overload.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,8 +11,11 @@ use devkit::stand_ins::openai::{self, OpenAi, Painting};
 use crate::commands::package;
 
 const HANDLERS: usize = 2;
+/// The number of prompts and of SIGKILLs.
 const KILLED: (usize, usize) = (2_000, 100);
+/// The number of requests at once.
 const RUSH: usize = 500;
+/// The number of requests at once for large images.
 const LARGE: usize = 16;
 const LARGE_BYTES: usize = 8 * 1024 * 1024;
 
@@ -29,15 +32,15 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     };
 
     let (prompts, kills) = KILLED;
-    println!("\n{prompts} generations, {kills} SIGKILLs at random instants, {HANDLERS} handlers:");
+    println!("\nRun 1: {prompts} generations on {HANDLERS} handlers, which get {kills} SIGKILLs at random instants:");
     let mut chaos = start("killed", Duration::from_millis(40), Painting::Sketch).await?;
     println!("{}", chaos.kill(prompts, kills).await?);
 
-    println!("\n{RUSH} requests at once, a provider that takes 1 s:");
+    println!("\nRun 2: {RUSH} requests at once; the provider takes 1 s for an image:");
     let mut chaos = start("rush", Duration::from_secs(1), Painting::Sketch).await?;
     println!("{}", chaos.rush(RUSH).await?);
 
-    println!("\n{LARGE} images of 8 MiB at once:");
+    println!("\nRun 3: {LARGE} requests at once; the provider takes 1 s for an image of 8 MiB:");
     let mut image = b"\x89PNG\r\n\x1a\n".to_vec();
     image.resize(LARGE_BYTES, 7);
     let mut chaos = start("large", Duration::from_secs(1), Painting::Fixed(image.into())).await?;

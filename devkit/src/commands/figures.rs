@@ -1,4 +1,4 @@
-//! `cargo figures`: the README's figures, medians of one run on the release build.
+//! `cargo figures`: measures speed, size and memory of the release build; most figures are medians.
 
 mod calls;
 
@@ -21,23 +21,29 @@ use tiny_skia::{ColorU8, Pixmap};
 
 use crate::commands::package::{self, mb};
 
+/// Starts of the handler.
 const STARTS: usize = 41;
+/// Generations with each set of limits.
 const GENERATIONS: usize = 101;
+/// Calls of getImages, over a gallery of `BLOBS` images.
 const LISTINGS: usize = 21;
 const BLOBS: usize = 5_000;
+/// Callers that send one request each at once, `ROUNDS` times.
 const CALLERS: usize = 200;
 const ROUNDS: usize = 3;
+/// Event streams of which the time to the preview is measured.
 const PREVIEWS: usize = 41;
+/// Event streams that are open at once.
 const STREAMS: usize = 64;
-/// Of an image, in pixels: 1.5 MB.
+/// Width and height of the test image in pixels; its PNG has about 1.5 MB.
 const SIDE: u32 = 700;
 
-/// Measures the release build, and beside it another handler, in turns.
+/// Measures the release build. With `beside`, measures that handler too, alternating between both.
 pub(crate) async fn run(beside: Option<&str>) -> anyhow::Result<()> {
     let package = package::release()?;
     let programs: Vec<PathBuf> = std::iter::once(package.handler.clone()).chain(beside.map(PathBuf::from)).collect();
     let azurite = tokio::task::spawn_blocking(Azurite::start).await??;
-    let painting = Painting::Fixed(image()?);
+    let painting = Painting::Fixed(noise_image()?);
     let provider = OpenAi::start_with(openai::Options { painting, ..openai::Options::default() }).await?;
     let mut figures = Figures::default();
     let storage = azurite.connection_string();
@@ -52,24 +58,32 @@ pub(crate) async fn run(beside: Option<&str>) -> anyhow::Result<()> {
             resident[index].push(memory::resident_bytes(handler.process.id())?);
         }
     }
-    figures.add("start to the first answer of `GET /`", "20 ms", starts.iter_mut().map(|took| ms(median(took))));
+    figures.add(
+        "time from start to the first answer to `GET /`",
+        "20 ms",
+        starts.iter_mut().map(|took| ms(median(took))),
+    );
     let resident = resident.iter_mut().map(|bytes| format!("{:.1} MB", mb(median(bytes))));
-    figures.add("resident memory, idle", "15 MB", resident);
+    figures.add("resident memory when idle", "15 MB", resident);
     let binary = programs.iter().map(|program| Ok(format!("{:.1} MB", mb(fs::metadata(program)?.len()))));
-    figures.add("release binary", "10 MB", binary.collect::<anyhow::Result<Vec<_>>>()?);
-    figures.add("zip", "5 MB", [format!("{:.1} MB", mb(fs::metadata(&package.zip)?.len()))]);
+    figures.add("size of the release binary", "10 MB", binary.collect::<anyhow::Result<Vec<_>>>()?);
+    figures.add("size of the zip", "5 MB", [format!("{:.1} MB", mb(fs::metadata(&package.zip)?.len()))]);
 
     let mut handlers = Vec::new();
     for program in &programs {
         handlers.push((start(program, UNLIMITED).await?.0, start(program, LIMITED).await?.0));
     }
-    let (taken, bare) = generation(&handlers, &provider).await?;
-    let label = format!("generateImage adds, at 1.5 MB, to the bare provider and storage calls ({})", ms(bare));
-    figures.add(&label, "3 ms", taken.iter().map(|taken| ms(taken.added)));
-    figures.add("a quota and a budget add to that", "", taken.iter().map(|taken| ms(taken.accounting)));
-    figures.add("CPU time of the handler for each image, with both", "", taken.iter().map(|taken| ms(taken.cpu)));
+    let (costs, bare) = generation(&handlers, &provider).await?;
+    let label = format!("time that generateImage adds to drawing and uploading 1.5 MB without the app ({})", ms(bare));
+    figures.add(&label, "3 ms", costs.iter().map(|cost| ms(cost.added)));
+    figures.add("time that a quota and a budget add to that", "", costs.iter().map(|cost| ms(cost.accounting)));
+    figures.add(
+        "CPU time of the handler for one image, with quota and budget",
+        "",
+        costs.iter().map(|cost| ms(cost.cpu)),
+    );
     let (listed, bare) = listing(&handlers[0].0).await?;
-    figures.add(&format!("getImages over {BLOBS} blobs, beside a bare listing ({})", ms(bare)), "", [ms(listed)]);
+    figures.add(&format!("time of getImages with {BLOBS} blobs; storage alone takes {}", ms(bare)), "", [ms(listed)]);
     drop(handlers);
 
     let (mut previews, mut memory_of_streams, mut images, mut refusals) = (vec![], vec![], vec![], vec![]);
@@ -82,19 +96,23 @@ pub(crate) async fn run(beside: Option<&str>) -> anyhow::Result<()> {
         let (mut drawn, mut refused) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             provider.script_always(Endpoint::Images, Reply::normal());
-            drawn.push(a_second(&pair, 200).await?);
+            drawn.push(requests_per_second(&pair, 200).await?);
             provider.script_always(Endpoint::Images, refusal.clone());
-            refused.push(a_second(&pair, 422).await?);
+            refused.push(requests_per_second(&pair, 422).await?);
         }
         provider.script_always(Endpoint::Images, Reply::normal());
         images.push(median(&mut drawn).to_string());
         refusals.push(median(&mut refused).to_string());
     }
-    let label = format!("images a second through one budget, {CALLERS} callers at once over 2 processes");
+    let label = format!("images per second within one budget, {CALLERS} callers at once, 2 processes");
     figures.add(&label, "", images);
-    figures.add("the same for prompts that the provider refuses", "", refusals);
-    figures.add("the provider's first partial image, at 1.5 MB, to the client's `preview`", "", previews);
-    figures.add(&format!("resident memory with {STREAMS} open streams, previews shown"), "", memory_of_streams);
+    figures.add("refused prompts per second, with the same callers and processes", "", refusals);
+    figures.add("time from the provider's first partial image (1.5 MB) to the client's `preview` event", "", previews);
+    figures.add(
+        &format!("resident memory with {STREAMS} open event streams that have sent a preview"),
+        "",
+        memory_of_streams,
+    );
 
     let mut calls = Vec::new();
     for program in &programs {
@@ -102,17 +120,18 @@ pub(crate) async fn run(beside: Option<&str>) -> anyhow::Result<()> {
     }
     for (index, label) in calls::LABELS.iter().enumerate() {
         let values = calls.iter().map(|counts| format!("{:.1}", counts[index]));
-        figures.add(&format!("storage calls for an image: {label}"), "", values);
+        figures.add(&format!("storage requests for one image: {label}"), "", values);
     }
     figures.print(programs.len() > 1);
     Ok(())
 }
 
+/// Settings with a quota and a budget that no run reaches.
 const LIMITED: [(&str, &str); 2] = [("DAILY_IMAGE_QUOTA", "1000000"), ("DAILY_BUDGET_USD", "1000000")];
-/// Nothing is held, so what quota and budget add is told apart.
+/// Settings without quota and budget. The difference to [`LIMITED`] is the cost of both.
 const UNLIMITED: [(&str, &str); 2] = [("DAILY_IMAGE_QUOTA", "0"), ("DAILY_BUDGET_USD", "0")];
 
-/// The rows of the table that is printed.
+/// The rows of the printed table: label, limit, and one value for each handler.
 #[derive(Default)]
 struct Figures(Vec<(String, String, Vec<String>)>);
 
@@ -123,8 +142,8 @@ impl Figures {
 
     fn print(&self, is_compared: bool) {
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
-        println!("Measured on {cores} cores; medians of one run.\n");
-        let (names, lines) = if is_compared { ("measured | the other", " --- |") } else { ("measured", "") };
+        println!("Measured on {cores} cores in one run.\n");
+        let (names, lines) = if is_compared { ("this build | other build", " --- |") } else { ("measured", "") };
         println!("| figure | {names} | at most |\n| --- | --- |{lines} --- |");
         for (label, at_most, measured) in &self.0 {
             let mut measured = measured.clone();
@@ -134,7 +153,7 @@ impl Figures {
     }
 }
 
-/// The shipped handler, without a host in between.
+/// A running handler that receives requests directly, without a host.
 struct Handler {
     process: Child,
     url: String,
@@ -171,7 +190,7 @@ impl Handler {
         let handler =
             Self { process, url: format!("http://127.0.0.1:{}", port.number()), http, _port: port, _held: held };
         while handler.http.get(&handler.url).send().await.is_err() {
-            ensure!(started.elapsed() < Duration::from_secs(10), "the handler does not answer");
+            ensure!(started.elapsed() < Duration::from_secs(10), "the handler has not answered within 10 s");
             tokio::time::sleep(Duration::from_micros(500)).await;
         }
         Ok((handler, started.elapsed()))
@@ -197,17 +216,19 @@ impl Drop for Handler {
     }
 }
 
-/// What a program takes for an image.
-struct Taken {
-    /// More than the bare calls.
+/// What one image costs with one handler.
+struct ImageCost {
+    /// Time beyond the provider call and the upload.
     added: Duration,
-    /// More with a quota and a budget.
+    /// Time beyond that with a quota and a budget.
     accounting: Duration,
+    /// CPU time with a quota and a budget.
     cpu: Duration,
 }
 
-/// Images without limits, with limits, and by the same two calls bare; taken in turns.
-async fn generation(handlers: &[(Handler, Handler)], provider: &OpenAi) -> anyhow::Result<(Vec<Taken>, Duration)> {
+/// The cost of an image for each handler, and the time of the provider call and the upload without the
+/// app. The measurements alternate, so that a slow phase of the machine affects all of them.
+async fn generation(handlers: &[(Handler, Handler)], provider: &OpenAi) -> anyhow::Result<(Vec<ImageCost>, Duration)> {
     let http = &handlers[0].0.http;
     let token: Value = token(&handlers[0].0).await?;
     let bare = |number: usize| {
@@ -216,7 +237,7 @@ async fn generation(handlers: &[(Handler, Handler)], provider: &OpenAi) -> anyho
             let body = json!({"model": "gpt-image-2.5-flare", "prompt": "a fox", "n": 1, "size": "1024x1024"});
             let request = http.post(format!("{}/images/generations", provider.base_url()));
             let answer: Value = request.bearer_auth("figures").json(&body).send().await?.json().await?;
-            let text = answer["data"][0]["b64_json"].as_str().context("an image")?;
+            let text = answer["data"][0]["b64_json"].as_str().context("the provider's answer has no image")?;
             put(http, &url?, BASE64_STANDARD.decode(text)?.into()).await
         }
     };
@@ -227,7 +248,7 @@ async fn generation(handlers: &[(Handler, Handler)], provider: &OpenAi) -> anyho
     bare(GENERATIONS).await?;
     let mut plain = vec![Vec::new(); handlers.len()];
     let (mut accounted, mut cpu) = (plain.clone(), plain.clone());
-    let mut parts = Vec::new();
+    let mut without_app = Vec::new();
     for number in 0..GENERATIONS {
         for (index, (unlimited, limited)) in handlers.iter().enumerate() {
             let started = Instant::now();
@@ -240,24 +261,24 @@ async fn generation(handlers: &[(Handler, Handler)], provider: &OpenAi) -> anyho
         }
         let started = Instant::now();
         bare(number).await?;
-        parts.push(started.elapsed());
+        without_app.push(started.elapsed());
     }
-    let parts = median(&mut parts);
-    let taken = (0..handlers.len()).map(|index| {
+    let without_app = median(&mut without_app);
+    let costs = (0..handlers.len()).map(|index| {
         let plain = median(&mut plain[index]);
-        // The kernel counts in hundredths of a second, so the mean says more than the median.
+        // The kernel counts CPU time in steps of 10 ms, so the mean is more precise than the median.
         let cpu = cpu[index].iter().sum::<Duration>() / u32::try_from(GENERATIONS).unwrap_or(1);
-        Taken {
-            added: plain.saturating_sub(parts),
+        ImageCost {
+            added: plain.saturating_sub(without_app),
             accounting: median(&mut accounted[index]).saturating_sub(plain),
             cpu,
         }
     });
-    Ok((taken.collect(), parts))
+    Ok((costs.collect(), without_app))
 }
 
-/// Requests a second through the app's one budget, which end with that status.
-async fn a_second(handlers: &[Handler; 2], status: u16) -> anyhow::Result<u64> {
+/// Requests per second on two processes with one budget. Each request must end with `status`.
+async fn requests_per_second(handlers: &[Handler; 2], status: u16) -> anyhow::Result<u64> {
     let started = Instant::now();
     let all = (0..CALLERS).map(|number| {
         let handler = &handlers[number % 2];
@@ -269,13 +290,14 @@ async fn a_second(handlers: &[Handler; 2], status: u16) -> anyhow::Result<u64> {
     Ok(u64::try_from(CALLERS as u128 * 1_000 / milliseconds)?)
 }
 
-/// From a partial image to its preview, and the memory while many streams are open.
+/// The time from the provider's partial image to the client's preview, and the resident memory in bytes
+/// while `STREAMS` event streams are open.
 async fn streams(handler: &Handler, provider: &OpenAi) -> anyhow::Result<(Duration, u64)> {
     let mut took = Vec::new();
     for _ in 0..PREVIEWS {
         let (partials, whole) = (Hold::new(), Hold::new());
         provider.script(Endpoint::Images, Reply::normal().partials_held_by(&partials).held_by(&whole));
-        let mut stream = Watched::open(handler).await?;
+        let mut stream = EventStream::open(handler).await?;
         partials.reached(1).await;
         let started = Instant::now();
         partials.release();
@@ -288,7 +310,7 @@ async fn streams(handler: &Handler, provider: &OpenAi) -> anyhow::Result<(Durati
     provider.script_always(Endpoint::Images, Reply::normal().held_by(&hold));
     let mut open = Vec::new();
     for _ in 0..STREAMS {
-        let mut stream = Watched::open(handler).await?;
+        let mut stream = EventStream::open(handler).await?;
         stream.until("event: preview").await?;
         open.push(stream);
     }
@@ -301,13 +323,13 @@ async fn streams(handler: &Handler, provider: &OpenAi) -> anyhow::Result<(Durati
     Ok((median(&mut took), resident))
 }
 
-/// An answer in events.
-struct Watched {
+/// The answer of generateImage as an event stream.
+struct EventStream {
     answer: reqwest::Response,
     text: String,
 }
 
-impl Watched {
+impl EventStream {
     async fn open(handler: &Handler) -> anyhow::Result<Self> {
         let request = handler.http.post(format!("{}/api/generateImage", handler.url));
         let request = request.header("accept", "text/event-stream").json(&json!({"prompt": "a fox"}));
@@ -325,7 +347,8 @@ impl Watched {
     }
 }
 
-/// getImages, and the same page of blobs fetched bare; taken in turns.
+/// The time of getImages, and of the storage request for the same list of blobs without the app. The
+/// measurements alternate.
 async fn listing(handler: &Handler) -> anyhow::Result<(Duration, Duration)> {
     let token: Value = token(handler).await?;
     let existing = images(handler).await?;
@@ -337,7 +360,7 @@ async fn listing(handler: &Handler) -> anyhow::Result<(Duration, Duration)> {
     let uploads: Vec<_> = uploads.collect();
     let done: Vec<anyhow::Result<()>> = stream::iter(uploads).buffer_unordered(16).collect().await;
     done.into_iter().collect::<anyhow::Result<()>>()?;
-    ensure!(images(handler).await? == BLOBS, "all blobs are listed");
+    ensure!(images(handler).await? == BLOBS, "getImages does not list all blobs");
     let page = format!("{}&restype=container&comp=list", blob_url(&token, "")?.replacen("/?", "?", 1));
     let (mut listed, mut bare) = (Vec::new(), Vec::new());
     for _ in 0..LISTINGS {
@@ -354,7 +377,7 @@ async fn listing(handler: &Handler) -> anyhow::Result<(Duration, Duration)> {
 async fn images(handler: &Handler) -> anyhow::Result<usize> {
     let answer = handler.http.get(format!("{}/api/getImages", handler.url)).send().await?;
     let answer: Value = serde_json::from_slice(&answer.bytes().await?)?;
-    Ok(answer["imageUrls"].as_array().context("imageUrls")?.len())
+    Ok(answer["imageUrls"].as_array().context("getImages answered without imageUrls")?.len())
 }
 
 async fn token(handler: &Handler) -> anyhow::Result<Value> {
@@ -364,20 +387,23 @@ async fn token(handler: &Handler) -> anyhow::Result<Value> {
 }
 
 fn blob_url(token: &Value, name: &str) -> anyhow::Result<String> {
-    let container = token["containerUrl"].as_str().context("containerUrl")?;
+    let container = token["containerUrl"].as_str().context("generateSASToken answered without containerUrl")?;
     let name: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect::<String>().replace('+', "%20");
-    Ok(format!("{container}/{name}?{}", token["sasToken"].as_str().context("sasToken")?))
+    Ok(format!(
+        "{container}/{name}?{}",
+        token["sasToken"].as_str().context("generateSASToken answered without sasToken")?
+    ))
 }
 
 async fn put(http: &reqwest::Client, url: &str, bytes: Bytes) -> anyhow::Result<()> {
     let answer = http.put(url).header("x-ms-blob-type", "BlockBlob").body(bytes).send().await?;
-    ensure!(answer.status() == 201, "the upload was answered {}", answer.status());
+    ensure!(answer.status() == 201, "Blob Storage answered the upload with {}", answer.status());
     Ok(())
 }
 
-/// Of noise, which cannot be compressed: as large as a provider's.
-fn image() -> anyhow::Result<Bytes> {
-    let mut image = Pixmap::new(SIDE, SIDE).context("an image")?;
+/// A PNG of noise. Noise does not compress, so the file is as large as a provider's image.
+fn noise_image() -> anyhow::Result<Bytes> {
+    let mut image = Pixmap::new(SIDE, SIDE).context("the image has no area")?;
     let mut random = fastrand::Rng::with_seed(7);
     for pixel in image.pixels_mut() {
         *pixel = ColorU8::from_rgba(random.u8(..), random.u8(..), random.u8(..), 255).premultiply();

@@ -1,4 +1,4 @@
-//! Draws an image for a prompt: a landscape of its own, with the prompt written on it.
+//! Draws the images of the OpenAI stand-in: a random landscape with the prompt as its caption.
 
 use ab_glyph::{Font as _, FontRef, Glyph, OutlineCurve, PxScale, ScaleFont as _};
 use anyhow::Context as _;
@@ -7,7 +7,7 @@ use tiny_skia::{
     SpreadMode, Transform,
 };
 
-/// Sky above, sky below, light, near hills: colours that go together.
+/// RGB colours that fit together: upper sky, lower sky, light, nearest hills.
 const PALETTES: [[u32; 4]; 8] = [
     [0x1b2a49, 0xf2a65a, 0xffe8c2, 0x14213d],
     [0x355c7d, 0xf8b195, 0xfff1e0, 0x2a3652],
@@ -19,10 +19,10 @@ const PALETTES: [[u32; 4]; 8] = [
     [0x283048, 0x9fb3c8, 0xf7fbff, 0x171d2b],
 ];
 
-/// A PNG of the given size, the same for the same prompt.
+/// Draws a PNG of the given size in pixels. The same prompt and size give the same bytes.
 ///
 /// # Errors
-/// If the size is zero or the image cannot be encoded.
+/// Fails if the size is zero or the image cannot be encoded.
 pub fn draw(prompt: &str, width: u32, height: u32) -> anyhow::Result<Vec<u8>> {
     let mut canvas = Pixmap::new(width, height).context("an image needs a width and a height")?;
     let mut dice = Dice::new(prompt);
@@ -32,10 +32,10 @@ pub fn draw(prompt: &str, width: u32, height: u32) -> anyhow::Result<Vec<u8>> {
     canvas.encode_png().context("the image cannot be encoded")
 }
 
-/// A small PNG, another one for each number.
+/// Draws a PNG of 32 × 32 pixels in a colour that depends on `number`.
 ///
 /// # Errors
-/// If the image cannot be encoded.
+/// Fails if the image cannot be encoded.
 pub fn sketch(number: u64) -> anyhow::Result<Vec<u8>> {
     let mut canvas = Pixmap::new(32, 32).context("a sketch has a size")?;
     let [red, green, blue, ..] = number.to_le_bytes();
@@ -101,7 +101,7 @@ fn landscape(canvas: &mut Pixmap, dice: &mut Dice, [above, below, light, near]: 
     Ok(())
 }
 
-/// The prompt on a dark panel at the lower edge.
+/// Writes the prompt on a dark panel at the lower edge, in at most five lines.
 fn caption(canvas: &mut Pixmap, prompt: &str) -> anyhow::Result<()> {
     const MAX_LINES: usize = 5;
     let font = FontRef::try_from_slice(epaint_default_fonts::UBUNTU_LIGHT).context("the font")?;
@@ -133,7 +133,7 @@ fn wrap(font: &FontRef<'_>, em: f32, text: &str, width: f32) -> Vec<String> {
     let advance = |text: &str| text.chars().map(|c| scaled.h_advance(font.glyph_id(c))).sum::<f32>();
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
-        // A word wider than the panel is broken anywhere.
+        // A word that is wider than the panel is split between any two characters.
         let mut piece = String::new();
         for character in word.chars() {
             if advance(&piece) > width * 0.95 {
@@ -213,12 +213,12 @@ fn mix(from: u32, to: u32, share: f32) -> Color {
     Color::from_rgba(red, green, between(from.blue(), to.blue()), 1.0).unwrap_or(to)
 }
 
-/// An image's side fits in 16 bits, and so exactly in a float.
+/// Converts a side length without loss: it fits in 16 bits, and an `f32` holds those exactly.
 fn size(pixels: u32) -> f32 {
     f32::from(u16::try_from(pixels).unwrap_or(u16::MAX))
 }
 
-/// Chance that is the same for the same words.
+/// A pseudo-random generator with the text as its seed.
 struct Dice(u64);
 
 impl Dice {
@@ -228,7 +228,7 @@ impl Dice {
         }))
     }
 
-    /// SplitMix64.
+    /// The SplitMix64 algorithm (<https://prng.di.unimi.it/splitmix64.c>).
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -237,11 +237,12 @@ impl Dice {
         mixed ^ (mixed >> 31)
     }
 
+    /// A number from 0 up to `limit`, without `limit`.
     fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
     }
 
-    /// From 0 to 1.
+    /// A number from 0 to 1.
     fn unit(&mut self) -> f32 {
         f32::from(u16::try_from(self.below(65_536)).unwrap_or(0)) / 65_535.0
     }

@@ -1,4 +1,5 @@
-//! Azurite, Microsoft's own storage emulator: installed once from npm, started in memory.
+//! Runs Azurite, Microsoft's storage emulator: installs it from npm once and starts it with in-memory
+//! storage.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
@@ -9,27 +10,27 @@ use anyhow::{Context as _, bail};
 
 use crate::kill_on_exit;
 
-/// The account that every Azurite has.
+/// The name of Azurite's default account.
 pub const ACCOUNT: &str = "devstoreaccount1";
-/// Its key, which is public
+/// The public key of the default account
 /// (<https://learn.microsoft.com/azure/storage/common/storage-connect-azurite>).
 pub const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
-/// A running Azurite. It ends when this is dropped, and when our process ends without dropping it.
+/// A running Azurite. It ends when the value is dropped, or when this process ends without dropping it.
 #[derive(Debug)]
 pub struct Azurite {
     process: Child,
     ports: [u16; 3],
-    // After `process` in `drop`: `kill_on_exit` lets go once the process is gone.
+    // Fields are dropped after `Drop::drop`, so the process is held until it has ended.
     _held: kill_on_exit::Held,
 }
 
 impl Azurite {
-    /// Starts it on free ports; the first time on a machine it is installed below `target/`, which
-    /// takes a minute. Blocks.
+    /// Starts Azurite on free ports. The first call on a machine installs it below `target/`, which takes
+    /// about a minute. The call blocks the thread.
     ///
     /// # Errors
-    /// If Node is missing, in one sentence; if npm cannot install.
+    /// Fails if Node.js is missing or too old, npm cannot install Azurite, or Azurite does not start.
     pub fn start() -> anyhow::Result<Self> {
         let program = npm_modules()?.join("azurite/dist/src/azurite.js");
         let mut command = Command::new("node");
@@ -46,12 +47,12 @@ impl Azurite {
         for (port, service) in azurite.ports.iter_mut().zip(["Blob", "Queue", "Table"]) {
             *port = listening_port(&mut lines, service)?;
         }
-        // It must always find somebody who reads.
+        // Reads the rest of the output, because Azurite blocks once the pipe is full.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
         Ok(azurite)
     }
 
-    /// What `AzureWebJobsStorage` is set to.
+    /// The connection string for the setting `AzureWebJobsStorage`.
     pub fn connection_string(&self) -> String {
         let [blob, queue, table] = self.ports.map(|port| format!("http://127.0.0.1:{port}/{ACCOUNT}"));
         format!(
@@ -60,17 +61,17 @@ impl Azurite {
         )
     }
 
-    /// The ports of all its services on 127.0.0.1.
+    /// The ports of the blob, queue and table services on 127.0.0.1.
     pub fn ports(&self) -> [u16; 3] {
         self.ports
     }
 
-    /// The table service's port on 127.0.0.1.
+    /// The port of the table service on 127.0.0.1.
     pub fn table_port(&self) -> u16 {
         self.ports[2]
     }
 
-    /// The blob service's port on 127.0.0.1.
+    /// The port of the blob service on 127.0.0.1.
     pub fn blob_port(&self) -> u16 {
         self.ports[0]
     }
@@ -78,7 +79,7 @@ impl Azurite {
 
 impl Drop for Azurite {
     fn drop(&mut self) {
-        // It is in memory, so there is nothing to finish.
+        // The storage is in memory, so a kill loses nothing that a shutdown would keep.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -87,31 +88,33 @@ impl Drop for Azurite {
 fn listening_port(lines: &mut impl Iterator<Item = std::io::Result<String>>, service: &str) -> anyhow::Result<u16> {
     let wanted = format!("Azurite {service} service is successfully listening at");
     for line in lines {
-        let line = line.context("Azurite's output broke off")?;
+        let line = line.context("cannot read Azurite's output")?;
         if line.starts_with(&wanted) {
             let port = line.rsplit(':').next().unwrap_or_default().trim();
-            return port.parse().with_context(|| format!("Azurite named no port: {line}"));
+            return port.parse().with_context(|| format!("Azurite printed no port: {line}"));
         }
     }
-    bail!("Azurite ended before its {service} service listened")
+    bail!("Azurite ended before its {service} service had started")
 }
 
-/// The folder of the npm packages that `devkit/npm` pins, installed once below `target/`.
+/// The `node_modules` folder with the packages of `devkit/npm/package-lock.json`. The first call
+/// installs them below `target/`.
 ///
 /// # Errors
-/// If Node is missing, in one sentence; if npm cannot install.
+/// Fails if Node.js is missing or too old, or npm cannot install the packages.
 pub fn npm_modules() -> anyhow::Result<PathBuf> {
     require_node()?;
     let pinned = Path::new(env!("CARGO_MANIFEST_DIR")).join("npm");
-    let lock = fs::read(pinned.join("package-lock.json")).context("devkit/npm/package-lock.json")?;
+    let lock = fs::read(pinned.join("package-lock.json")).context("cannot read devkit/npm/package-lock.json")?;
     let home = crate::target_dir().join("devkit");
     fs::create_dir_all(&home)?;
-    // Several test processes may start at once; a change of the versions makes a folder of its own.
+    // Each version of the lock file has its own folder.
     let modules = home.join(format!("npm-{:016x}", fingerprint(&lock))).join("node_modules");
-    let turn = File::create(home.join("npm.lock"))?;
-    turn.lock().context("waiting for another process to install Azurite")?;
+    // Several test processes may start at once; only one of them installs.
+    let install_lock = File::create(home.join("npm.lock"))?;
+    install_lock.lock().context("cannot lock devkit/npm.lock below the target directory")?;
     if !modules.exists() {
-        eprintln!("Installing Azurite from npm (once, about a minute) …");
+        eprintln!("Installing Azurite from npm. This happens once and takes about a minute …");
         let scratch = home.join("npm-unfinished");
         if scratch.exists() {
             fs::remove_dir_all(&scratch)?;
@@ -129,7 +132,7 @@ pub fn npm_modules() -> anyhow::Result<PathBuf> {
         if !output.status.success() {
             bail!("`npm ci` failed in {}:\n{}", scratch.display(), String::from_utf8_lossy(&output.stderr));
         }
-        // The whole folder appears at once, so a half one is never taken for it.
+        // The rename is atomic, so an incomplete folder is never used.
         fs::rename(&scratch, modules.parent().context("the folder has a parent")?)?;
     }
     Ok(modules)
@@ -147,7 +150,7 @@ fn require_node() -> anyhow::Result<()> {
     }
 }
 
-/// FNV-1a: tells two lock files apart, and is the same in every build.
+/// FNV-1a hash. Unlike the hash of the standard library, it is the same in every Rust version.
 fn fingerprint(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -1,4 +1,4 @@
-//! A TCP proxy between the handler and a service, which can be made to fail.
+//! A TCP proxy between the handler and a service. Tests make its connections fail.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,29 +15,29 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, co
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 
-/// Connections that may wait to be accepted.
+/// The listen backlog: connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// What happens to connections. A change closes those that are open.
+/// The proxy's behaviour. A change closes all open connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Line {
-    /// They go through.
+    /// Connections reach the service.
     Whole,
-    /// They are closed.
+    /// Connections are accepted and closed at once.
     Cut,
-    /// They are refused, as where nobody listens.
+    /// Connections are refused, as on a port without a listener.
     Refused,
-    /// They are accepted, and nothing comes of it.
+    /// Connections are accepted; nothing is read or sent.
     Stalled,
-    /// What the service says comes so much later.
+    /// Each read of the service's answer is delayed by this time.
     Slow(Duration),
-    /// The service gets the next request and the answer to it is lost; after that the line is whole.
+    /// The service gets the next request, but its answer is lost. Then the line becomes [`Line::Whole`].
     LosesOneAnswer,
-    /// Every request is answered with this status and `x-ms-error-code`, and reaches no service.
+    /// The proxy answers every request itself, with this status and `x-ms-error-code`.
     Answers(u16, &'static str),
 }
 
-/// A running proxy; it ends when this is dropped.
+/// A running proxy. It ends when the value is dropped.
 #[derive(Debug)]
 pub struct Faults {
     port: u16,
@@ -46,12 +46,12 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Stands before a port on 127.0.0.1.
+    /// Starts a proxy before the port `upstream` on 127.0.0.1.
     ///
     /// # Errors
-    /// If no port can be bound.
+    /// Fails if no port can be bound.
     pub async fn before(upstream: u16) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("the proxy")?;
+        let listener = TcpListener::bind("127.0.0.1:0").await.context("the proxy cannot bind a port")?;
         let port = listener.local_addr()?.port();
         let line = watch::Sender::new(Line::Whole);
         let requests = Arc::default();
@@ -59,17 +59,17 @@ impl Faults {
         Ok(Self { port, line, requests })
     }
 
-    /// Where the proxy listens.
+    /// The proxy's port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The HTTP requests that went through while the line was whole.
+    /// The number of HTTP requests that passed through [`Line::Whole`].
     pub fn requests(&self) -> usize {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Breaks or mends the line.
+    /// Changes the behaviour and closes all open connections.
     pub fn set(&self, line: Line) {
         self.line.send_replace(line);
     }
@@ -77,7 +77,7 @@ impl Faults {
 
 impl Drop for Faults {
     fn drop(&mut self) {
-        // Connections hold senders of their own.
+        // The connections' tasks own clones of the sender, so they would not notice the drop.
         self.line.send_replace(Line::Cut);
     }
 }
@@ -113,23 +113,24 @@ async fn accept(
     }
 }
 
-/// A socket that is bound and does not listen keeps the port and refuses connections.
+/// Refuses connections until the line changes. A socket that is bound but does not listen keeps the port
+/// and refuses connections.
 async fn refuse_until_changed(listener: TcpListener, line: &mut watch::Receiver<Line>) -> std::io::Result<TcpListener> {
     let address = listener.local_addr()?;
     drop(listener);
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    // The sender lives in the task that waits here.
+    // The wait cannot fail: the calling task owns a sender.
     let _ = line.wait_for(|line| *line != Line::Refused).await;
     socket.listen(BACKLOG)
 }
 
-/// Either end closes the connection.
+/// Serves one connection until either side closes it.
 async fn carry(mut client: TcpStream, upstream: u16, line: Line, set: watch::Sender<Line>, requests: &AtomicUsize) {
     let service = TcpStream::connect(("127.0.0.1", upstream));
     match line {
-        // A refused connection does not come here.
+        // With `Refused`, no connection is accepted.
         Line::Cut | Line::Refused => {}
         Line::Stalled => std::future::pending().await,
         Line::Whole => {
@@ -171,7 +172,7 @@ async fn carry(mut client: TcpStream, upstream: u16, line: Line, set: watch::Sen
         }
         Line::Answers(status, code) => {
             let answer = move |request: Request<Incoming>| async move {
-                // Who sends a whole body wants it to be read.
+                // Some clients fail if their request body is not read before the answer.
                 let _ = request.into_body().collect().await;
                 let response = Response::builder().status(status).header("x-ms-error-code", code);
                 Ok::<_, Infallible>(response.body(Body::empty()).unwrap_or_default())
@@ -182,15 +183,15 @@ async fn carry(mut client: TcpStream, upstream: u16, line: Line, set: watch::Sen
     }
 }
 
-/// Copies what a client sends, and counts its requests by their first lines, each of which may come right
-/// behind the body of the one before. The operations inside a transaction name whole URLs, so they are
-/// not counted.
+/// Copies the client's bytes and counts its requests by their request lines. A request line may directly
+/// follow the body of the previous request. The operations of a Table Storage transaction have absolute
+/// URLs, so they are not counted.
 async fn copy_counting(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     requests: &AtomicUsize,
 ) -> std::io::Result<()> {
-    // No first line is longer.
+    // No request line is longer.
     const LONGEST: usize = 8 * 1024;
     let (mut bytes, mut line) = (vec![0; 64 * 1024], Vec::new());
     loop {
@@ -199,7 +200,7 @@ async fn copy_counting(
         for byte in read {
             match byte {
                 b'\n' => {
-                    requests.fetch_add(usize::from(is_first_line(&line)), Ordering::Relaxed);
+                    requests.fetch_add(usize::from(is_request_line(&line)), Ordering::Relaxed);
                     line.clear();
                 }
                 b'\r' => {}
@@ -215,8 +216,8 @@ async fn copy_counting(
     }
 }
 
-/// Whether a line ends as in `PUT /path HTTP/1.1`.
-fn is_first_line(line: &[u8]) -> bool {
+/// Whether a line ends with a request line such as `PUT /path HTTP/1.1`.
+fn is_request_line(line: &[u8]) -> bool {
     const METHODS: [&[u8]; 6] = [b"GET", b"PUT", b"POST", b"HEAD", b"MERGE", b"DELETE"];
     let mut words = line.rsplitn(3, |byte| *byte == b' ');
     let (version, path, before) = (words.next(), words.next(), words.next().unwrap_or_default());

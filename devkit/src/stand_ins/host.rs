@@ -1,7 +1,6 @@
-//! A stand-in for the Azure Functions host: it reads the app's own `host.json` and `function.json`
-//! files, runs its handler, and passes requests on as the real one does.
-//!
-//! The real one: <https://github.com/Azure/azure-functions-host>.
+//! A stand-in for the [Azure Functions host](https://github.com/Azure/azure-functions-host). It reads the
+//! app's `host.json` and `function.json` files, runs the custom handler, and passes HTTP requests and
+//! queue messages to it as the real host does.
 
 mod manifest;
 mod process;
@@ -28,44 +27,45 @@ use manifest::{Function, Manifest};
 use process::{Handler, Launch};
 use trigger::Handlers;
 
+use crate::LONGEST_WAIT;
 use crate::queue::Queue;
 
-/// How requests reach the handler.
+/// The mode in which HTTP requests reach the handler, named after its flag in `host.json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wire {
-    /// `enableProxyingHttpRequest`: current hosts.
+    /// `enableProxyingHttpRequest`, the mode of current hosts: requests and answers are streamed.
     Proxying,
-    /// `enableForwardingHttpRequest`: older hosts.
+    /// `enableForwardingHttpRequest`, the mode of older hosts: requests and answers are buffered.
     Forwarding,
 }
 
-/// What the host is started with.
+/// How the host is started.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The folder of the app.
+    /// The folder of the app, with `host.json`.
     pub root: PathBuf,
-    /// Overrides host.json's `defaultExecutablePath`, as an app setting can.
+    /// The handler's executable, instead of `defaultExecutablePath` in `host.json`.
     pub handler: Option<PathBuf>,
-    /// How requests reach the handler.
+    /// The mode in which HTTP requests reach the handler.
     pub wire: Wire,
     /// The app settings, which become the handler's environment.
     pub settings: Vec<(String, String)>,
-    /// On 127.0.0.1; 0 takes a free one.
+    /// The port on 127.0.0.1; 0 selects a free port.
     pub port: u16,
-    /// Whether the handler's lines are printed.
+    /// Whether the lines that the handlers write are printed to stdout.
     pub echo: bool,
-    /// `Host.CORS`: allowed origins, or `*`.
+    /// The allowed CORS origins, or `*` (`Host.CORS` in `local.settings.json`).
     pub cors: Vec<String>,
-    /// The function keys; without any they are not checked, as Core Tools does not.
+    /// The function keys. An empty list disables the check, as in Core Tools.
     pub keys: Vec<String>,
-    /// How many handlers are alive at once, as while a host restarts; they take turns.
+    /// The number of handlers. Requests go to them round-robin, as while a host restarts.
     pub handlers: usize,
-    /// Whether queue triggers are driven; an account of its own is what they want then.
+    /// Whether queue triggers run. Use a separate storage account then, because queue names are fixed.
     pub queues: bool,
 }
 
 impl Options {
-    /// For the app in `root`, on a free port, quiet.
+    /// Options for the app in `root`: a free port, one handler, no keys, no queue triggers, no output.
     pub fn new(root: PathBuf, wire: Wire) -> Self {
         Self {
             root,
@@ -82,28 +82,28 @@ impl Options {
     }
 }
 
-/// How the host files a line.
+/// The log level that the host gives to a line of the handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// From stdout.
+    /// A line on stdout.
     Information,
-    /// From stderr, with "warn" in it.
+    /// A line on stderr that contains "warn", in any case.
     Warning,
-    /// From stderr.
+    /// Any other line on stderr.
     Error,
 }
 
 /// A line that the handler wrote.
 #[derive(Debug, Clone)]
 pub struct LogLine {
-    /// As the host files it.
+    /// The log level.
     pub level: Level,
-    /// Without its end.
+    /// The line without its line break.
     pub text: String,
 }
 
-/// A running host. It and its handlers end when this is dropped, and when our process ends without
-/// dropping it.
+/// A running host. The host and its handlers end when the value is dropped, or when this process ends
+/// without dropping it.
 #[derive(Debug)]
 pub struct FunctionsHost {
     shared: Arc<Shared>,
@@ -125,10 +125,11 @@ struct Shared {
 }
 
 impl FunctionsHost {
-    /// Starts the handlers, waits until they are ready, then listens.
+    /// Starts the handlers, waits until they are ready, and then listens.
     ///
     /// # Errors
-    /// If the app's files are wrong, or a handler does not get ready; with its last words.
+    /// Fails if the app's files are invalid, the port is in use, or a handler does not become ready. If a
+    /// handler ends early, the error contains what it wrote to stderr.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let manifest = Manifest::read(&options.root, options.wire, &options.settings)?;
         let launch = Launch {
@@ -145,9 +146,9 @@ impl FunctionsHost {
         }
         let listener = TcpListener::bind(("127.0.0.1", options.port))
             .await
-            .with_context(|| format!("port {} cannot be bound: is another host running?", options.port))?;
+            .with_context(|| format!("cannot listen on port {}; another host may be running", options.port))?;
         let port = listener.local_addr()?.port();
-        let places = Arc::new(Handlers {
+        let targets = Arc::new(Handlers {
             states: handlers.iter().map(|handler| handler.state.clone()).collect(),
             turn: AtomicUsize::new(0),
         });
@@ -156,15 +157,15 @@ impl FunctionsHost {
             let connection = settings.get(&trigger.connection).map_or("", String::as_str);
             let queue = Queue::open(connection, &trigger.queue).context(trigger.connection.clone())?;
             let poison = Queue::open(connection, &format!("{}-poison", trigger.queue))?;
-            let (places, written) = (Arc::clone(&places), written.clone());
-            listeners.spawn(trigger::listen(trigger.clone(), (queue, poison), manifest.queues, places, written));
+            let (targets, written) = (Arc::clone(&targets), written.clone());
+            listeners.spawn(trigger::listen(trigger.clone(), (queue, poison), manifest.queues, targets, written));
         }
         let shared = Arc::new(Shared {
             manifest,
             wire: options.wire,
             cors: options.cors,
             keys: options.keys,
-            handlers: places,
+            handlers: targets,
             invocations: AtomicU64::new(1),
         });
         let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
@@ -176,87 +177,100 @@ impl FunctionsHost {
         Ok(Self { shared, handlers, logs, port, _stop: stop, _listeners: listeners })
     }
 
-    /// Where clients find it.
+    /// The base URL of the host.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Where the host finds a handler.
+    /// The base URL of a running handler.
     pub fn handler_url(&self, index: usize) -> Option<String> {
         let port = self.handlers.get(index)?.state.borrow().port?;
         Some(format!("http://127.0.0.1:{port}"))
     }
 
-    /// A handler's process id.
+    /// The process id of a running handler.
     pub fn handler_pid(&self, index: usize) -> Option<u32> {
         self.handlers.get(index)?.state.borrow().pid
     }
 
-    /// The names of the functions that take requests.
+    /// The names of the functions with an HTTP trigger.
     pub fn functions(&self) -> Vec<&str> {
         self.shared.manifest.functions.iter().map(Function::name).collect()
     }
 
-    /// SIGKILL, without warning, as the platform does it.
+    /// Kills a handler with SIGKILL, as the platform may do at any time. The host does not restart it.
     pub async fn kill_handler(&self, index: usize) {
         if let Some(handler) = self.handlers.get(index) {
             handler.kill().await;
         }
     }
 
-    /// SIGTERM, as the platform asks a process to stop; its end is not waited for.
+    /// Sends SIGTERM to a handler, as the platform does to stop it, and does not wait for its end.
     pub fn terminate_handler(&self, index: usize) {
         if let Some(pid) = self.handler_pid(index) {
             process::signal(pid, "TERM");
         }
     }
 
-    /// Starts a handler that was killed or ended.
+    /// Starts a handler that was killed or has ended, and waits until it is ready.
     ///
     /// # Errors
-    /// If it does not get ready.
+    /// Fails if the handler does not become ready.
     pub async fn start_handler(&mut self, index: usize) -> anyhow::Result<()> {
         self.handlers.get_mut(index).context("there is no such handler")?.start_again().await
     }
 
-    /// What a handler's ended processes exited with; `None` where a signal ended one.
+    /// The exit codes of a handler's processes that ended by themselves; `None` for one that a signal ended.
     pub fn exits(&self, index: usize) -> Vec<Option<i32>> {
         self.handlers.get(index).map(|handler| handler.state.borrow().exits.clone()).unwrap_or_default()
     }
 
-    /// Resolves when so many of a handler's processes have ended by themselves.
+    /// Waits until `count` processes of a handler have ended by themselves.
     pub async fn wait_for_exits(&self, index: usize, count: usize) {
         if let Some(handler) = self.handlers.get(index) {
-            // Its supervisor, which reports, lives in `self`.
+            // The wait cannot fail: the supervisor, which sends, lives as long as `self`.
             let _ = handler.state.clone().wait_for(|state| state.exits.len() >= count).await;
         }
     }
 
-    /// Resolves when a handler takes requests.
+    /// Waits until a handler accepts requests.
     pub async fn wait_until_ready(&self, index: usize) {
         if let Some(handler) = self.handlers.get(index) {
             let _ = handler.state.clone().wait_for(|state| state.port.is_some()).await;
         }
     }
 
-    /// Every line that the handlers wrote so far.
+    /// All lines that the handlers have written.
     pub fn logs(&self) -> Vec<LogLine> {
         self.logs.borrow().clone()
     }
 
-    /// Resolves when a line has been written for which `wanted` holds.
+    /// Waits until a handler has written a line that matches `wanted`.
     pub async fn wait_for_log(&self, wanted: impl Fn(&LogLine) -> bool) {
         self.wait_for_logs(1, wanted).await;
     }
 
-    /// Resolves when so many such lines have been written.
+    /// Waits until the handlers have written `count` lines that match `wanted`.
+    ///
+    /// # Panics
+    /// After [`LONGEST_WAIT`], with the number of lines that match and the last lines.
+    #[expect(clippy::panic, reason = "a test that waits in vain fails and says what it saw")]
     pub async fn wait_for_logs(&self, count: usize, wanted: impl Fn(&LogLine) -> bool) {
-        // The handlers' supervisors, which write, live in `self`.
-        let enough = |lines: &Vec<LogLine>| lines.iter().filter(|line| wanted(line)).count() >= count;
-        let _ = self.logs.clone().wait_for(enough).await;
+        let matching = |lines: &Vec<LogLine>| lines.iter().filter(|line| wanted(line)).count();
+        let mut logs = self.logs.clone();
+        let waited = logs.wait_for(|lines| matching(lines) >= count);
+        if tokio::time::timeout(LONGEST_WAIT, waited).await.is_err() {
+            let lines = self.logs();
+            let last: Vec<&str> = lines.iter().rev().take(10).map(|line| line.text.as_str()).collect();
+            panic!(
+                "waited {LONGEST_WAIT:?} for {count} log lines; {} matched; the last lines: {last:#?}",
+                matching(&lines)
+            );
+        }
     }
 
-    /// Ctrl-C: asks the handlers to stop. Their exit statuses; `None` where one had to be killed.
+    /// Stops the handlers with SIGINT, as Ctrl-C does. Returns their exit statuses; `None` for a handler
+    /// that did not stop in time and was killed.
     pub async fn stop(self) -> Vec<Option<ExitStatus>> {
         let mut statuses = Vec::new();
         for handler in &self.handlers {
@@ -320,7 +334,7 @@ impl Shared {
     }
 }
 
-/// The handler never sees a preflight.
+/// The answer to a CORS preflight request, which the handler does not receive.
 fn preflight(request: &Request, origin: &HeaderValue) -> Option<Response> {
     const ALLOW_METHODS: HeaderName = header::ACCESS_CONTROL_ALLOW_METHODS;
     let method = request.headers().get(header::ACCESS_CONTROL_REQUEST_METHOD)?;

@@ -1,4 +1,7 @@
-//! A stand-in for the OpenAI API over a real socket: strict, scripted, and it remembers.
+//! A stand-in for the [OpenAI API](https://platform.openai.com/docs/api-reference) on a real socket.
+//!
+//! The stand-in refuses requests that the API refuses, gives scripted answers and faults, and records
+//! every request and every image.
 
 mod images;
 mod script;
@@ -26,7 +29,7 @@ pub use images::Drawn;
 use script::Fault;
 pub use script::{Hold, Reply};
 
-/// The parts of the API.
+/// The endpoints of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// `POST /images/generations`
@@ -41,53 +44,54 @@ pub enum Endpoint {
     Moderations,
     /// `GET /models` and `/models/{id}`
     Models,
-    /// `GET` of the URL in a dall-e answer
+    /// `GET` of the image URL in an answer of dall-e
     Files,
 }
 
-/// How the stand-in behaves.
+/// How the stand-in is started.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// What images look like.
+    /// How images are made.
     pub painting: Painting,
-    /// Before an image is answered.
+    /// The time before an image is answered.
     pub delay: Duration,
-    /// On 127.0.0.1; 0 takes a free one.
+    /// The port on 127.0.0.1; 0 selects a free port.
     pub port: u16,
-    /// The models that exist.
+    /// The ids of the models that exist.
     pub models: Vec<String>,
-    /// The days on which some of them go, as in `2026-12-01`.
+    /// The shutdown dates of models by id, such as `2026-12-01`.
     pub shutdown_dates: HashMap<String, String>,
-    /// Whose server it is.
+    /// The provider that the stand-in imitates.
     pub dialect: Dialect,
 }
 
-/// Who offers the API, as far as it makes a difference.
+/// The providers of the API that differ in ways that the app must handle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
-    /// OpenAI: a bearer token.
+    /// OpenAI: the key is a bearer token.
     OpenAi,
-    /// Azure OpenAI: the header `api-key`, `?api-version=`, no webp, its own words for refusals.
+    /// Azure OpenAI: the key is in the header `api-key`, `?api-version=` is required, there is no webp, and
+    /// the code of a content refusal is `contentFilter`.
     Azure,
-    /// A server that draws and writes, and has no list of models.
+    /// A compatible server: it has no list of models and no event streams for images.
     Compatible,
 }
 
-/// What images look like.
+/// How the stand-in makes images.
 #[derive(Debug, Clone)]
 pub enum Painting {
-    /// Small, quick to make, and no two alike.
+    /// Small images that all differ and are fast to make.
     Sketch,
-    /// A drawn image of the asked size.
+    /// A landscape of the requested size, drawn by [`artist`](super::artist).
     Artist,
-    /// These bytes, whatever is asked.
+    /// Always these bytes, whatever the requested size and format.
     Fixed(Bytes),
 }
 
 impl Default for Options {
     fn default() -> Self {
         let models = [
-            "dall-e-3", // only compatible servers have it still
+            "dall-e-3", // today only on compatible servers
             "gpt-image-1-mini",
             "gpt-image-1.5",
             "gpt-image-2",
@@ -97,7 +101,7 @@ impl Default for Options {
             "gpt-image-2.6-sunburst",
             "gpt-4.1-mini",
             "gpt-6-luna",
-            "gpt-3.5-turbo-instruct", // likewise
+            "gpt-3.5-turbo-instruct", // today only on compatible servers
         ];
         Self {
             painting: Painting::Sketch,
@@ -110,20 +114,20 @@ impl Default for Options {
     }
 }
 
-/// A request that arrived, whatever became of it.
+/// A request that the stand-in received, answered or not.
 #[derive(Debug, Clone)]
 pub struct Received {
-    /// The part of the API it was for.
+    /// The endpoint of the request.
     pub endpoint: Endpoint,
-    /// Path and query.
+    /// The path and the query.
     pub uri: String,
-    /// All headers.
+    /// The request's headers.
     pub headers: HeaderMap,
-    /// The JSON; null where there was none.
+    /// The JSON body; null if there was none.
     pub body: Value,
 }
 
-/// A running stand-in; it stops when the last clone is dropped.
+/// A running stand-in. It stops when the last clone is dropped.
 #[derive(Clone)]
 pub struct OpenAi {
     server: Arc<Server>,
@@ -131,20 +135,22 @@ pub struct OpenAi {
 }
 
 impl OpenAi {
-    /// Starts one that sketches at once.
+    /// Starts a stand-in with the default options.
     ///
     /// # Errors
-    /// If no port can be bound.
+    /// Fails if no port can be bound.
     pub async fn start() -> anyhow::Result<Self> {
         Self::start_with(Options::default()).await
     }
 
-    /// Starts one.
+    /// Starts a stand-in.
     ///
     /// # Errors
-    /// If the port cannot be bound.
+    /// Fails if the port cannot be bound.
     pub async fn start_with(options: Options) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", options.port)).await.context("the stand-in for OpenAI")?;
+        let listener = TcpListener::bind(("127.0.0.1", options.port))
+            .await
+            .context("the stand-in for OpenAI cannot bind its port")?;
         let server = Arc::new(Server {
             port: listener.local_addr()?.port(),
             options,
@@ -159,7 +165,7 @@ impl OpenAi {
         Ok(Self { server, _stop: Arc::new(stop) })
     }
 
-    /// What `OPENAI_BASE_URL` is set to.
+    /// The value for the setting `OPENAI_BASE_URL`.
     pub fn base_url(&self) -> String {
         let path = match self.server.options.dialect {
             Dialect::OpenAi | Dialect::Compatible => "v1",
@@ -168,36 +174,36 @@ impl OpenAi {
         format!("http://127.0.0.1:{}/{path}", self.server.port)
     }
 
-    /// Where it listens on 127.0.0.1.
+    /// The port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.server.port
     }
 
-    /// Has the next unscripted request to `endpoint` answered this way.
+    /// Sets the reply to the next request to `endpoint`. Several calls form a queue.
     pub fn script(&self, endpoint: Endpoint, reply: Reply) {
         locked(&self.server.scripts).entry(endpoint).or_default().next.push_back(reply);
     }
 
-    /// Has every request to `endpoint` answered this way, after those of [`Self::script`].
+    /// Sets the reply to every request to `endpoint` once the queue of [`Self::script`] is empty.
     pub fn script_always(&self, endpoint: Endpoint, reply: Reply) {
         locked(&self.server.scripts).entry(endpoint).or_default().always = Some(reply);
     }
 
-    /// All requests to `endpoint` so far, refused ones too.
+    /// All requests to `endpoint` so far, including the refused ones.
     pub fn requests(&self, endpoint: Endpoint) -> Vec<Received> {
         let received = self.server.received.borrow();
         received.iter().filter(|request| request.endpoint == endpoint).cloned().collect()
     }
 
-    /// Resolves when so many requests have come.
+    /// Waits until `count` requests to `endpoint` have arrived.
     pub async fn wait_for_requests(&self, endpoint: Endpoint, count: usize) {
         let mut received = self.server.received.subscribe();
         let enough = |all: &Vec<Received>| all.iter().filter(|one| one.endpoint == endpoint).count() >= count;
-        // The sender lives in `self`, so this cannot fail.
+        // The wait cannot fail: `self` owns the sender.
         let _ = received.wait_for(enough).await;
     }
 
-    /// Every image that was drawn, delivered or not: what a provider bills.
+    /// All images that were drawn, delivered or not. A provider charges for each of them.
     pub fn images_drawn(&self) -> Vec<Drawn> {
         locked(&self.server.drawn).clone()
     }
@@ -219,7 +225,7 @@ struct Server {
     counter: AtomicU64,
 }
 
-/// A request that the real API would not take.
+/// The error answer to a request that the real API refuses.
 struct Refusal {
     status: u16,
     kind: &'static str,
@@ -228,13 +234,13 @@ struct Refusal {
     message: String,
 }
 
-/// Closes the connection instead of answering.
+/// The error that makes the server close a connection instead of answering.
 #[derive(Debug, Clone, Copy)]
 struct Cut;
 
 impl std::fmt::Display for Cut {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the connection is cut, as scripted")
+        f.write_str("the script closes the connection")
     }
 }
 
@@ -250,7 +256,7 @@ async fn accept(listener: TcpListener, server: Arc<Server>, mut stopped: watch::
         tokio::spawn(async move {
             let service = hyper::service::service_fn(|request: hyper::Request<Incoming>| {
                 let server = Arc::clone(&server);
-                // A client that leaves does not stop the work, nor its bill.
+                // A separate task, because a provider draws and charges even if the client disconnects.
                 let work = tokio::spawn(async move { server.answer(request.map(Body::new)).await });
                 async move { work.await.unwrap_or(Err(Cut)) }
             });
@@ -322,7 +328,7 @@ impl Server {
         }
     }
 
-    /// What the API says when nothing else is scripted.
+    /// The answer of the API without a script.
     fn normal(&self, request: &Received, path: &str) -> Result<Value, Refusal> {
         if request.endpoint == Endpoint::Files {
             return Ok(Value::Null);
@@ -347,7 +353,7 @@ impl Server {
             let id = path.split("/models/").nth(1);
             return match (self.options.dialect, id) {
                 (Dialect::OpenAi, _) => text::models(self, id),
-                // It lists models, and what requests name are deployments.
+                // Azure OpenAI lists models, but requests name deployments, which are not in the list.
                 (Dialect::Azure, Some(id)) => Err(Refusal::model_not_found(id)),
                 (Dialect::Azure | Dialect::Compatible, _) => Err(Refusal::not_found()),
             };
@@ -381,6 +387,7 @@ impl Server {
         script.next.pop_front().or_else(|| script.always.clone())
     }
 
+    /// The request's model, if it exists.
     fn known_model<'a>(&self, body: &'a Map<String, Value>) -> Result<&'a str, Refusal> {
         let model = body.get("model").and_then(Value::as_str).ok_or_else(|| Refusal::missing("model"))?;
         let known = self.options.models.iter().any(|known| known == model);
@@ -391,12 +398,14 @@ impl Server {
         self.counter.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Records an image and returns the number of images so far.
     fn remember_drawn(&self, drawn: Drawn) -> usize {
         let mut all = locked(&self.drawn);
         all.push(drawn);
         all.len()
     }
 
+    /// Serves an image below `/files/` and returns its URL.
     fn offer_file(&self, number: usize, bytes: Bytes) -> String {
         let path = format!("/files/{number}.png");
         locked(&self.files).insert(path.clone(), bytes);
@@ -462,7 +471,7 @@ impl Refusal {
     }
 }
 
-/// Refuses a field that the endpoint or family does not know.
+/// Refuses a request with a field that the endpoint or the model family does not have.
 fn only(body: &Map<String, Value>, fields: &[&str]) -> Result<(), Refusal> {
     match body.keys().find(|field| !fields.contains(&field.as_str())) {
         Some(field) => Err(Refusal::invalid(field, "unknown_parameter", format!("Unknown parameter: '{field}'."))),
@@ -470,29 +479,30 @@ fn only(body: &Map<String, Value>, fields: &[&str]) -> Result<(), Refusal> {
     }
 }
 
+/// Sends zeros after the body without an end.
 fn endless(response: Response) -> Response {
     let more = stream::repeat(Ok::<_, Cut>(Bytes::from_static(&[0; 64 * 1024])));
     response.map(|body| Body::from_stream(body.into_data_stream().map_err(|_| Cut).chain(more)))
 }
 
-/// The headers promise the whole body; only its beginning is sent.
+/// Sends the content length of the whole body, but only the beginning of the body.
 async fn cut_after(response: Response, keep: fn(usize) -> usize) -> Result<Response, Cut> {
     let (mut parts, body) = response.into_parts();
     let body = to_bytes(body, usize::MAX).await.map_err(|_| Cut)?;
     parts.headers.insert(header::CONTENT_LENGTH, body.len().into());
     let kept = body.slice(..keep(body.len()));
-    let pieces = stream::unfold(Some(Ok(kept)), |piece: Option<Result<Bytes, Cut>>| async {
-        match piece {
+    let chunks = stream::unfold(Some(Ok(kept)), |chunk: Option<Result<Bytes, Cut>>| async {
+        match chunk {
             Some(Ok(bytes)) => Some((Ok(bytes), Some(Err(Cut)))),
             Some(Err(cut)) => {
-                // Let what came before reach the other side first.
+                // The server must send the previous chunk before the error closes the connection.
                 tokio::task::yield_now().await;
                 Some((Err(cut), None))
             }
             None => None,
         }
     });
-    Ok(Response::from_parts(parts, Body::from_stream(pieces)))
+    Ok(Response::from_parts(parts, Body::from_stream(chunks)))
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,4 +1,4 @@
-//! What the committer does when something is wrong: with a row, with a step, with a remembered row.
+//! The committer with malformed rows, panicking steps and stale caches.
 
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ use crate::generation::outcome::{Failure, Outcome};
 use crate::generation::record::tests::{MOST, queued};
 use crate::generation::record::{Event, Generation, State};
 use crate::generation::records::{ACCEPTED_WITHIN, Records};
-use crate::generation::rows::{RowKey, read_generation};
+use crate::generation::rows::{RowKey, read_day, read_generation};
 use crate::generation::steps::NotAccepted;
-use crate::spending::{Day, Limits, Refusal};
+use crate::spending::{BudgetAlert, Day, Limits, Refusal};
 
 const NOW: OffsetDateTime = datetime!(2026-11-21 12:00 UTC);
 const LIMITS: Limits = Limits { daily_images: 50, daily_budget: 1_000 * MOST, usual_cost: MOST };
@@ -27,6 +27,7 @@ fn model() -> Model {
     Model::new(Latency::UpTo(Duration::from_millis(10)), Failures::default(), 7)
 }
 
+/// The committer of another process on the same table.
 fn committer(model: &Model) -> Committer<Model> {
     Committer::new(model.for_another(), "a process".to_owned(), TaskTracker::new(), CancellationToken::new())
 }
@@ -35,9 +36,9 @@ fn job(number: usize, caller: &str) -> Generation {
     queued(&format!("{number:064}"), caller, NOW)
 }
 
-/// Otherwise each conflict would show one of them, and the batch would be written after the last.
+/// If only the row of the conflict left the cache, a batch would meet one conflict for each stale caller.
 #[tokio::test(start_paused = true)]
-async fn callers_whom_another_process_has_served_cost_one_conflict_and_not_one_each() {
+async fn a_batch_with_many_stale_callers_meets_few_conflicts() {
     const CALLERS: usize = 20;
     let model = model();
     let (mine, other) = (Records::new(committer(&model), LIMITS), Records::new(committer(&model), LIMITS));
@@ -55,35 +56,36 @@ async fn callers_whom_another_process_has_served_cost_one_conflict_and_not_one_e
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_row_that_cannot_be_read_is_an_error_for_those_that_need_it_and_for_nobody_else() {
+async fn a_malformed_row_fails_only_the_steps_that_need_it() {
     let model = model();
     let records = Records::new(committer(&model), LIMITS);
-    let (spoilt, day) = (job(1, "anna"), Day::of(NOW));
+    let (malformed, day) = (job(1, "anna"), Day::of(NOW));
     let caller = RowKey::Caller(day, Caller::named("anna"));
     model.put(&caller.text(), Columns::from([("Data00".to_owned(), "{".to_owned())]));
-    model.put(&RowKey::Generation(spoilt.order.address.clone()).text(), Columns::new());
+    model.put(&RowKey::Generation(malformed.order.address.clone()).text(), Columns::new());
     let (anna, bob, endless) = tokio::join!(
         async { records.accept(&job(2, "anna"), None, NOW, ACCEPTED_WITHIN).await },
         async { records.accept(&job(3, "bob"), None, NOW, ACCEPTED_WITHIN).await },
-        records.advance(&spoilt.order.address, Event::Cancel, Patience::Endless),
+        records.advance(&malformed.order.address, Event::Cancel, Patience::Endless),
     );
     assert!(matches!(bob, Ok(Ok(_))), "{bob:?}");
     for gave_up in [anna.err(), endless.err()] {
-        let gave_up = gave_up.expect("it cannot be written");
+        let gave_up = gave_up.expect("the step needs a malformed row");
         assert!(matches!(gave_up.cause, azure::Error::Malformed) && !gave_up.may_be_written, "{gave_up:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_step_that_panics_does_not_end_the_writing() {
+async fn a_step_that_panics_does_not_stop_the_committer() {
     let committer = committer(&model());
     let panicked = committer.step(Patience::Endless, |_| -> () { panic!("this step panics") }).await;
-    assert!(panicked.is_err(), "it did not end");
+    assert!(panicked.is_err(), "the step has panicked");
     let next = committer.step(Patience::For(Duration::from_secs(5)), |view| view.day(Day::of(NOW))).await;
     assert!(next.is_ok(), "{next:?}");
 }
 
-/// Its caller is told of the job then: who was told of a failure would ask, and pay, again.
+/// The caller then gets the job as the answer. After an error, the caller would send, and the app would
+/// pay, a second request.
 #[tokio::test(start_paused = true)]
 async fn a_job_that_a_delivery_has_begun_is_not_withdrawn() {
     let model = model();
@@ -91,14 +93,14 @@ async fn a_job_that_a_delivery_has_begun_is_not_withdrawn() {
     let job = job(1, "anna");
     assert!(matches!(records.accept(&job, None, NOW, ACCEPTED_WITHIN).await, Ok(Ok(_))));
     let attempt = records.new_attempt();
-    records.begin(&job.order.address, &attempt, NOW).await.expect("it has begun");
-    let found = records.withdraw(&job).await.expect("it is known");
+    records.begin(&job.order.address, &attempt, NOW).await.expect("the attempt begins");
+    let found = records.withdraw(&job).await.expect("the withdrawal is written");
     assert_eq!(found.state, State::Drawing(attempt));
 }
 
-/// Its message is in the queue already: the delivery finds that nothing came of it, and is the last.
+/// The message of the job is in the queue already. Its delivery finds the tombstone and ends.
 #[tokio::test(start_paused = true)]
-async fn a_job_that_is_refused_leaves_a_record_that_says_so() {
+async fn a_refused_job_leaves_a_record_that_was_not_accepted() {
     let model = model();
     let records = Records::new(committer(&model), Limits { daily_budget: 2 * MOST, ..LIMITS });
     for number in 0..2 {
@@ -110,9 +112,38 @@ async fn a_job_that_is_refused_leaves_a_record_that_says_so() {
     let row = RowKey::Generation(refused.order.address.clone()).text();
     let found = read_generation(&model.rows()[&row]).expect("a generation");
     assert_eq!(found.outcome(), Some(&Outcome::NotDrawn(Failure::NotAccepted)));
-    // From now on the budget is looked at before a message is written.
+    // After this refusal, `check` reads the budget and refuses before a message is written.
     let before = model.counts().written;
-    let looked = records.check(&refused.order.caller, MOST, Day::of(NOW)).await;
-    assert!(matches!(looked, Ok(Err(Refusal::BudgetReserved))), "{looked:?}");
+    let checked = records.check(&refused.order.caller, MOST, Day::of(NOW)).await;
+    assert!(matches!(checked, Ok(Err(Refusal::BudgetReserved))), "{checked:?}");
     assert_eq!(model.counts().written, before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spent_budget_is_reported_once_although_refusals_were_seen_before() {
+    let model = model();
+    let records = Records::new(committer(&model), Limits { daily_budget: 2 * MOST, ..LIMITS });
+    let mut drawn = Vec::new();
+    for number in 0..2 {
+        let attempt = records.new_attempt();
+        let generation = Generation { state: State::Drawing(attempt.clone()), ..job(number, "anna") };
+        assert!(matches!(records.accept(&generation, None, NOW, ACCEPTED_WITHIN).await, Ok(Ok(_))));
+        drawn.push((generation, attempt));
+    }
+    let refused = records.accept(&job(2, "anna"), None, NOW, ACCEPTED_WITHIN).await;
+    assert!(matches!(refused, Ok(Err(NotAccepted::Refused(Refusal::BudgetReserved)))), "{refused:?}");
+
+    // The lost images spend the whole budget.
+    for (generation, attempt) in &drawn {
+        let lost = Outcome::Lost(Failure::AnswerLost);
+        records.end(generation, attempt, lost).await.expect("the end is written");
+    }
+    let (caller, day) = (Caller::named("anna"), Day::of(NOW));
+    assert!(matches!(records.check(&caller, MOST, day).await, Ok(Ok(()))), "the alert is not recorded yet");
+    let refused = records.accept(&job(3, "anna"), None, NOW, ACCEPTED_WITHIN).await;
+    assert!(matches!(refused, Ok(Err(NotAccepted::Refused(Refusal::BudgetSpent)))), "{refused:?}");
+    let totals = read_day(&model.rows()[&RowKey::Day(day).text()]).expect("a day");
+    assert_eq!(totals.alerted, BudgetAlert::Reached);
+    let checked = records.check(&caller, MOST, day).await;
+    assert!(matches!(checked, Ok(Err(Refusal::BudgetSpent))), "{checked:?}");
 }

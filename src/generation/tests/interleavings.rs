@@ -1,9 +1,11 @@
-//! Random interleavings of everybody who touches a record, over a table in memory: two machines whose
-//! process may be killed at any await, clients with and without keys, jobs, the queue, cancelling,
-//! the sweeper, recovery, midnight; calls that are lost, answers that are lost, transactions that land
-//! late. At the end all is calm, and what must be true is looked for in the table.
+//! Random interleavings of all operations on records, on a table in memory.
 //!
-//! `INTERLEAVINGS=100000` tries more, `INTERLEAVING=4711` one seed alone.
+//! Two machines run a process each, which may be killed at any await. Callers send requests and jobs, with
+//! and without idempotency keys, and cancel jobs. The queue, the sweep, recovery and midnight take part.
+//! Calls, answers and processes are lost, and transactions are written late. After a phase without faults,
+//! the test checks the invariants in the table.
+//!
+//! `INTERLEAVINGS=100000` runs more seeds; `INTERLEAVING=4711` runs one seed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -28,18 +30,18 @@ use crate::generation::steps::{Advanced, IdempotencyKey, NotAccepted};
 use crate::lock::locked;
 use crate::spending::{Contribution, Day, DayTotals, Limits, Refusal};
 
-/// Seeds that are tried.
+/// The number of seeds to run.
 const SEEDS: u64 = 10_000;
-/// Two seconds before a midnight.
+/// Two seconds before midnight.
 const BEGINS_AT: OffsetDateTime = datetime!(2026-11-21 23:59:58 UTC);
 const CALLERS: [&str; 2] = ["anna", "bob"];
 const REQUESTS: usize = 8;
-/// After that nothing fails and nobody is killed any more.
-const WILD_FOR: Duration = Duration::from_secs(40);
-/// Long enough for the leases of the dead, for sweeps, and for transactions that land late.
+/// The duration of the phase with faults and kills.
+const FAULTS_FOR: Duration = Duration::from_secs(40);
+/// The duration of the calm phase: long enough for leases to expire, for sweeps and for late writes.
 const CALM_FOR: Duration = Duration::from_secs(250);
 
-/// What is outside the processes, and lives longer than they do.
+/// The environment of the processes, which outlives them.
 struct World {
     began: Instant,
     limits: Limits,
@@ -48,19 +50,19 @@ struct World {
 
 struct Outside {
     random: fastrand::Rng,
-    /// Whether things fail and die.
-    wild: bool,
-    /// Images by id, as the gallery has them.
+    /// Whether the phase with faults is on.
+    has_faults: bool,
+    /// The images in the gallery, by id.
     gallery: BTreeMap<String, Outcome>,
-    /// By machine: what is in the spool, by the image's id.
+    /// The images in the spool of each machine, by id.
     spools: [BTreeMap<String, Address>; 2],
-    /// What is visible when.
+    /// The messages, each with the time when it becomes visible.
     queue: Vec<(Instant, Address)>,
-    /// How often each attempt has asked the provider.
-    asked: BTreeMap<String, u32>,
-    /// Images that a caller was told of.
+    /// The number of provider calls of each attempt.
+    provider_calls: BTreeMap<String, u32>,
+    /// Images that a caller received as an answer.
     promised: BTreeSet<String>,
-    /// Requests whose caller was told that they were not accepted.
+    /// Image ids of requests that were answered as not accepted.
     withdrawn: BTreeSet<String>,
 }
 
@@ -70,7 +72,8 @@ struct Process {
     machine: usize,
     model: Model,
     records: Records<Model>,
-    here: Mutex<BTreeSet<Address>>,
+    /// The generations that this process draws.
+    drawing: Mutex<BTreeSet<Address>>,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -83,9 +86,9 @@ impl World {
         locked(&self.state).random.u32(0..100) < percent
     }
 
-    /// A chance of something bad.
-    fn trouble(&self, percent: u32) -> bool {
-        locked(&self.state).wild && self.chance(percent)
+    /// A chance of a fault, during the phase with faults.
+    fn fault(&self, percent: u32) -> bool {
+        locked(&self.state).has_faults && self.chance(percent)
     }
 
     fn number(&self, below: usize) -> usize {
@@ -112,10 +115,10 @@ impl Process {
             machine,
             model,
             records,
-            here: Mutex::default(),
+            drawing: Mutex::default(),
             tasks: Mutex::default(),
         });
-        process.spawn(|process| async move { process.look_after().await });
+        process.spawn(|process| async move { process.maintain().await });
         process.spawn(|process| async move { process.listen().await });
         process
     }
@@ -124,7 +127,7 @@ impl Process {
         locked(&self.tasks).spawn(task(Arc::clone(self)));
     }
 
-    /// Ends it at whatever it is doing; what one of its tasks found wrong is this test's failure.
+    /// Kills the process at its current await. A panic of one of its tasks fails the test.
     fn kill(&self) {
         self.model.kill();
         let mut tasks = locked(&self.tasks);
@@ -136,7 +139,7 @@ impl Process {
         tasks.abort_all();
     }
 
-    /// Asks the provider, which must only happen for an attempt that was written.
+    /// Calls the provider, which is only allowed for an attempt that is recorded.
     async fn draw(&self, generation: &Generation, attempt: &Attempt) -> Option<Outcome> {
         let order = &generation.order;
         if order.in_budget || order.in_quota {
@@ -147,23 +150,23 @@ impl Process {
                 Some(State::Drawing(found) | State::Ended { attempt: Some(found), .. }) => found == attempt,
                 _ => false,
             };
-            assert!(is_written, "the provider is asked by {attempt:?}, and written is {written:?}");
+            assert!(is_written, "the provider is called by {attempt:?}, but the record says {written:?}");
         }
-        *locked(&self.world.state).asked.entry(attempt.id.clone()).or_default() += 1;
+        *locked(&self.world.state).provider_calls.entry(attempt.id.clone()).or_default() += 1;
         self.world.pause(3_000).await;
-        if self.world.trouble(10) {
+        if self.world.fault(10) {
             return Some(Outcome::NotDrawn(Failure::PromptRefused));
         }
-        if self.world.trouble(10) {
+        if self.world.fault(10) {
             return Some(Outcome::Lost(Failure::AnswerLost));
         }
-        if self.world.trouble(15) {
-            // A failure that passes.
+        if self.world.fault(15) {
+            // A temporary failure.
             return None;
         }
         locked(&self.world.state).spools[self.machine].insert(order.image_id.clone(), order.address.clone());
         self.world.pause(300).await;
-        if self.world.trouble(20) {
+        if self.world.fault(20) {
             return Some(stored_later());
         }
         let outcome = stored(&order.image_id);
@@ -175,7 +178,7 @@ impl Process {
     async fn end(&self, generation: &Generation, attempt: &Attempt, outcome: Outcome) {
         let is_stored = matches!(outcome, Outcome::Stored { .. });
         let ended = self.records.end(generation, attempt, outcome).await;
-        assert!(ended.is_ok(), "an end is not given up");
+        assert!(ended.is_ok(), "an outcome is not given up");
         if is_stored {
             locked(&self.world.state).spools[self.machine].remove(&generation.order.image_id);
         }
@@ -203,14 +206,14 @@ impl Process {
         }
         let attempt = self.records.new_attempt();
         generation.state = State::Drawing(attempt.clone());
-        locked(&self.here).insert(order.address.clone());
+        locked(&self.drawing).insert(order.address.clone());
         if order.in_budget || order.in_quota || key.is_some() {
             if !self.accept(&generation, key.as_ref()).await {
-                locked(&self.here).remove(&order.address);
+                locked(&self.drawing).remove(&order.address);
                 return;
             }
         } else {
-            // Nobody waits for it.
+            // The draw does not wait for the result.
             let _ = self.records.accept(&generation, None, now, ACCEPTED_WITHIN).await;
         }
         let outcome = match self.draw(&generation, &attempt).await {
@@ -221,10 +224,10 @@ impl Process {
             locked(&self.world.state).promised.insert(order.image_id.clone());
         }
         self.end(&generation, &attempt, outcome).await;
-        locked(&self.here).remove(&order.address);
+        locked(&self.drawing).remove(&order.address);
     }
 
-    /// What a caller has used, and how often his row was written so far.
+    /// The used quota of a caller, and the number of writes of the caller's row.
     fn used(&self, day: Day, caller: &Caller) -> (u32, usize) {
         let key = RowKey::Caller(day, caller.clone());
         let history = self.model.history(&key.text());
@@ -236,19 +239,19 @@ impl Process {
         (used, history.len())
     }
 
-    /// A caller was refused who stood like this when the request began. Where his row was written since
-    /// then, he may have used all in between: in the middle of a transaction, even.
+    /// Checks that a refusal was correct. `before` is the result of `used` when the request began. If the
+    /// row was written since then, the quota may have been used up in between.
     fn assert_used_up(&self, before: (u32, usize), day: Day, caller: &Caller) {
         let limit = self.world.limits.daily_images;
         let was_written = self.used(day, caller) != before;
         assert!(
             before.0 >= limit || was_written,
-            "refused, and the caller has used {} of {limit} all the time",
+            "the request was refused, but the caller had used only {} of {limit}",
             before.0
         );
     }
 
-    /// Whether it was accepted.
+    /// Accepts a generation. Returns whether it was accepted.
     async fn accept(self: &Arc<Self>, generation: &Generation, key: Option<&IdempotencyKey>) -> bool {
         let (day, caller) = (generation.order.address.day(), &generation.order.caller);
         let before = self.used(day, caller);
@@ -266,8 +269,9 @@ impl Process {
                 let generation = generation.clone();
                 self.spawn(|process| async move {
                     if withdraws {
-                        let found = process.records.withdraw(&generation).await.expect("it is not given up");
-                        // Of a job that was written after all a delivery may have begun.
+                        let found =
+                            process.records.withdraw(&generation).await.expect("the withdrawal is not given up");
+                        // A delivery may have begun the job.
                         if generation.order.via == Via::Queue && !found.is_void() {
                             return;
                         }
@@ -290,7 +294,7 @@ impl Process {
         }
     }
 
-    /// Takes messages out of the queue, as the host does.
+    /// Delivers messages from the queue, like the Functions host.
     async fn listen(self: Arc<Self>) {
         loop {
             self.world.pause(2_000).await;
@@ -300,7 +304,7 @@ impl Process {
                 at.map(|at| queue.swap_remove(at).1)
             };
             let Some(address) = message else { continue };
-            // While it is worked on it is invisible, and comes again where that does not end.
+            // The message is invisible during its delivery, and comes back if the delivery does not end.
             self.world.enqueue(&address, Duration::from_secs(25));
             self.spawn(|process| async move {
                 if process.deliver(&address).await.is_some() {
@@ -313,11 +317,11 @@ impl Process {
         }
     }
 
-    /// Whether the message is done with.
+    /// Handles a message. Returns `Some` if the message can be deleted.
     async fn deliver(self: &Arc<Self>, address: &Address) -> Option<()> {
         let Some(found) = self.records.get(address).await.ok()? else {
-            // Its request was given up, and nothing of it was written.
-            let is_old = self.world.began.elapsed() > WILD_FOR + Duration::from_secs(60);
+            // The request was given up, and no record was written.
+            let is_old = self.world.began.elapsed() > FAULTS_FOR + Duration::from_secs(60);
             return is_old.then_some(());
         };
         match self.end_if_process_died(found).await?.state {
@@ -325,17 +329,17 @@ impl Process {
             State::Drawing(_) => return None,
             State::Queued => {}
         }
-        if locked(&self.here).contains(address) {
+        if locked(&self.drawing).contains(address) {
             return None;
         }
         let attempt = self.records.new_attempt();
-        locked(&self.here).insert(address.clone());
-        let delivered = self.take_up(address, &attempt).await;
-        locked(&self.here).remove(address);
+        locked(&self.drawing).insert(address.clone());
+        let delivered = self.draw_queued(address, &attempt).await;
+        locked(&self.drawing).remove(address);
         delivered
     }
 
-    async fn take_up(self: &Arc<Self>, address: &Address, attempt: &Attempt) -> Option<()> {
+    async fn draw_queued(self: &Arc<Self>, address: &Address, attempt: &Attempt) -> Option<()> {
         let generation = match self.records.begin(address, attempt, self.world.now()).await {
             Ok(Advanced::Done(generation)) => *generation,
             Ok(Advanced::Refused(_) | Advanced::Unknown) => return None,
@@ -360,13 +364,12 @@ impl Process {
         Some(())
     }
 
-    /// The generation as it is once its process is known to live or to have died; `None` where that is
-    /// not known.
+    /// Ends a drawing generation if its process has died. `None` if a call failed.
     async fn end_if_process_died(&self, generation: Generation) -> Option<Generation> {
         let State::Drawing(attempt) = &generation.state else { return Some(generation) };
         let address = &generation.order.address;
         let is_dead = if attempt.process == self.records.process() {
-            !locked(&self.here).contains(address)
+            !locked(&self.drawing).contains(address)
         } else {
             self.records.is_dead(&attempt.process, self.world.now()).await.ok()?
         };
@@ -390,10 +393,10 @@ impl Process {
         }
     }
 
-    /// Renews, recovers and sweeps.
-    async fn look_after(self: Arc<Self>) {
+    /// Renews the lease, recovers and sweeps.
+    async fn maintain(self: Arc<Self>) {
         for tick in 0_u32.. {
-            if !locked(&self.here).is_empty() {
+            if !locked(&self.drawing).is_empty() {
                 let _ = self.records.renew(self.world.now()).await;
             }
             self.recover().await;
@@ -410,7 +413,7 @@ impl Process {
     async fn recover(&self) {
         let spool = locked(&self.world.state).spools[self.machine].clone();
         for (image_id, address) in spool {
-            if locked(&self.here).contains(&address) || self.world.trouble(30) {
+            if locked(&self.drawing).contains(&address) || self.world.fault(30) {
                 continue;
             }
             locked(&self.world.state).gallery.insert(image_id.clone(), stored(&image_id));
@@ -422,7 +425,7 @@ impl Process {
     }
 }
 
-/// One interleaving, from its beginning to what must be true at its end.
+/// Runs one interleaving and checks its invariants.
 async fn run(seed: u64) {
     fastrand::seed(seed);
     let mut random = fastrand::Rng::with_seed(seed);
@@ -431,9 +434,9 @@ async fn run(seed: u64) {
         daily_budget: if random.bool() { 4 * MOST } else { 0 },
         usual_cost: COST,
     };
-    // Of some, requests are given up for it.
-    let bad = if random.u32(0..4) == 0 { 6 } else { 1 };
-    let mut rate = |percent: u32| random.u32(0..percent * bad);
+    // In a quarter of the seeds the rates are so high that requests are given up.
+    let severity = if random.u32(0..4) == 0 { 6 } else { 1 };
+    let mut rate = |percent: u32| random.u32(0..percent * severity);
     let failures = Failures { lost_requests: rate(7), lost_answers: rate(8), late: rate(6) };
     let model = Model::new(Latency::UpTo(Duration::from_millis(40)), failures, seed);
     let world = Arc::new(World {
@@ -441,17 +444,17 @@ async fn run(seed: u64) {
         limits,
         state: Mutex::new(Outside {
             random,
-            wild: true,
+            has_faults: true,
             gallery: BTreeMap::new(),
             spools: [BTreeMap::new(), BTreeMap::new()],
             queue: Vec::new(),
-            asked: BTreeMap::new(),
+            provider_calls: BTreeMap::new(),
             promised: BTreeSet::new(),
             withdrawn: BTreeSet::new(),
         }),
     });
     let mut processes = [0, 1].map(|machine| Process::start(&world, machine, model.for_another()));
-    let wild_until = Instant::now() + WILD_FOR;
+    let faults_until = Instant::now() + FAULTS_FOR;
     for number in 0..REQUESTS {
         world.pause(2_000).await;
         let caller = CALLERS[world.number(CALLERS.len())];
@@ -475,8 +478,8 @@ async fn run(seed: u64) {
             processes[machine] = Process::start(&world, machine, model.for_another());
         }
     }
-    tokio::time::sleep_until(wild_until).await;
-    locked(&world.state).wild = false;
+    tokio::time::sleep_until(faults_until).await;
+    locked(&world.state).has_faults = false;
     for (machine, process) in processes.iter_mut().enumerate() {
         process.kill();
         let mut calm = model.for_another();
@@ -488,7 +491,7 @@ async fn run(seed: u64) {
     check(&world, &model);
 }
 
-/// What must be true when all is calm.
+/// Checks the invariants after the calm phase.
 fn check(world: &World, model: &Model) {
     let rows = model.rows();
     let outside = locked(&world.state);
@@ -502,7 +505,7 @@ fn check(world: &World, model: &Model) {
         let outcome = generation.outcome().unwrap_or_else(|| panic!("{row} has not ended: {:?}", generation.state));
         let is_there = outside.gallery.contains_key(&order.image_id);
         if outside.withdrawn.contains(&order.image_id) {
-            assert!(generation.is_void(), "{row} is {outcome:?}, and its caller was told that it failed");
+            assert!(generation.is_void(), "{row} is {outcome:?}, but its caller received a failure");
         }
         assert_eq!(matches!(outcome, Outcome::Stored { .. }), is_there, "{row} is {outcome:?}");
         days.entry(order.address.day()).or_default().change(&Contribution::default(), &contribution);
@@ -515,7 +518,7 @@ fn check(world: &World, model: &Model) {
             assert_eq!(*used, 0, "{key:?}");
             continue;
         };
-        assert_eq!(found.used, *used, "{key:?}: what the caller has used is what the records say");
+        assert_eq!(found.used, *used, "{key:?}: the used quota must be the sum of the records");
         assert!(world.limits.daily_images == 0 || found.used <= world.limits.daily_images, "{key:?}: {found:?}");
         *counted.entry(*day).or_default() += u64::from(found.is_counted);
     }
@@ -524,20 +527,21 @@ fn check(world: &World, model: &Model) {
         let found = rows.get(&row).map(|columns| read_day(columns).expect("a day")).unwrap_or_default();
         wanted.callers = counted.get(&day).copied().unwrap_or_default();
         wanted.alerted = found.alerted;
-        assert_eq!(found, wanted, "{row}: the sums are those of the records");
+        assert_eq!(found, wanted, "{row}: the totals must be the sums of the records");
         assert_eq!(found.reserved, 0, "{row}");
         assert!(world.limits.daily_budget == 0 || found.spent <= world.limits.daily_budget, "{row}: {found:?}");
     }
     for (row, columns) in rows.iter().filter(|(row, _)| row.starts_with("key-")) {
         let key = RowKey::Key(row.trim_start_matches("key-").to_owned());
-        let Row::Key(found) = key.read(columns).expect("a key") else { panic!("{row} is no key") };
+        let Row::Key(found) = key.read(columns).expect("a key") else { panic!("{row} is not a key row") };
         let record = RowKey::Generation(found.address).text();
-        assert!(rows.contains_key(&record), "{row} leads to {record}, which is not there");
+        assert!(rows.contains_key(&record), "{row} leads to {record}, which does not exist");
     }
-    assert!(outside.asked.values().all(|asked| *asked == 1), "an attempt asks once: {:?}", outside.asked);
+    let calls = &outside.provider_calls;
+    assert!(calls.values().all(|calls| *calls == 1), "an attempt calls the provider once: {calls:?}");
     let lost: Vec<_> = outside.promised.iter().filter(|image| !outside.gallery.contains_key(*image)).collect();
-    assert!(lost.is_empty(), "promised and not there: {lost:?}");
-    assert!(outside.queue.is_empty(), "all messages are done with: {:?}", outside.queue);
+    assert!(lost.is_empty(), "images were promised to callers but are not in the gallery: {lost:?}");
+    assert!(outside.queue.is_empty(), "messages are left in the queue: {:?}", outside.queue);
 }
 
 fn run_seeds(seeds: impl Iterator<Item = u64>) {
@@ -551,8 +555,8 @@ fn run_seeds(seeds: impl Iterator<Item = u64>) {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "who looks for a rare fault sets how many are tried, and which")]
-fn whatever_happens_in_whatever_order_the_records_the_sums_and_the_gallery_agree() {
+#[expect(clippy::disallowed_methods, reason = "a developer chooses the number of seeds, or one seed")]
+fn records_sums_and_gallery_agree_after_any_interleaving_of_faults() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     if let Some(seed) = number("INTERLEAVING") {
         return run_seeds(seed..=seed);
@@ -564,7 +568,7 @@ fn whatever_happens_in_whatever_order_the_records_the_sums_and_the_gallery_agree
             .map(|thread| scope.spawn(move || run_seeds((0..seeds).filter(move |seed| seed % threads == thread))))
             .collect();
         for thread in running {
-            thread.join().expect("no seed fails; the one that does is named above");
+            thread.join().expect("a seed failed; its number is in the output above");
         }
     });
 }

@@ -1,5 +1,5 @@
-//! A table in memory, for tests: versions and transactions as Azure has them, with a latency, and with
-//! failures whose outcome the writer does not learn.
+//! A table in memory for tests: versions and transactions like those of Azure Table storage, with latency
+//! and with failures whose result the writer does not learn.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,14 +10,14 @@ use crate::azure::{self, Change, Columns, Failed, Operation, Version};
 use crate::generation::commit::Store;
 use crate::lock::locked;
 
-/// The table as one process reaches it.
+/// The table, as one process sees it.
 #[derive(Debug, Clone)]
 pub(crate) struct Model {
     table: Arc<Mutex<Rows>>,
     latency: Latency,
-    /// Of a hundred calls, so many of each kind fail.
+    /// The failure rates.
     pub(crate) failures: Failures,
-    /// A process that has died hears nothing any more.
+    /// Whether the process lives. Calls of a dead process never return.
     is_alive: Arc<AtomicBool>,
     random: Arc<Mutex<fastrand::Rng>>,
 }
@@ -25,36 +25,36 @@ pub(crate) struct Model {
 #[derive(Debug, Default)]
 struct Rows {
     rows: BTreeMap<String, (Columns, u64)>,
-    /// All that each row has ever been.
+    /// All earlier and current versions of each row.
     history: BTreeMap<String, Vec<Columns>>,
     last_version: u64,
     counts: Counts,
 }
 
-/// What happened to transactions.
+/// The numbers of transactions, by result.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Counts {
     pub(crate) written: u64,
     pub(crate) conflicts: u64,
 }
 
-/// How long a call takes.
+/// The latency of a call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Latency {
-    /// A random time up to this.
+    /// A random time up to this duration, for each direction.
     UpTo(Duration),
-    /// This for each call, half of it on the way there, and so much more for each row of a transaction.
+    /// `call` for each call, half of it for each direction, and `row` for each row of a transaction.
     Network { call: Duration, row: Duration },
 }
 
-/// Of a hundred calls.
+/// Failure rates, in percent of the calls.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Failures {
-    /// Do nothing, and nobody knows.
+    /// The request is lost: nothing is written, and the result is unknown.
     pub(crate) lost_requests: u32,
-    /// Do their work, and nobody knows.
+    /// The answer is lost: the transaction is written, and the result is unknown.
     pub(crate) lost_answers: u32,
-    /// Do their work much later.
+    /// The transaction is written up to 20 s later, and the result is unknown.
     pub(crate) late: u32,
 }
 
@@ -69,13 +69,12 @@ impl Model {
         }
     }
 
-    /// The same table for another process.
+    /// The same table, for another process.
     pub(crate) fn for_another(&self) -> Self {
         Self { is_alive: Arc::new(AtomicBool::new(true)), ..self.clone() }
     }
 
-    /// The process that has this dies: nothing that it began is heard of again, and what it was about
-    /// to write is not written.
+    /// Kills the process: its calls never return. A call that is still on its way is not written.
     pub(crate) fn kill(&self) {
         self.is_alive.store(false, Ordering::SeqCst);
     }
@@ -93,12 +92,12 @@ impl Model {
         locked(&self.table).rows.iter().map(|(key, (columns, _))| (key.clone(), columns.clone())).collect()
     }
 
-    /// All that a row has been so far, the oldest first.
+    /// All versions of a row, the oldest first.
     pub(crate) fn history(&self, row: &str) -> Vec<Columns> {
         locked(&self.table).history.get(row).cloned().unwrap_or_default()
     }
 
-    /// Writes a row past everybody.
+    /// Writes a row at once, without the committer.
     pub(crate) fn put(&self, row: &str, columns: Columns) {
         let change = Change::Upsert(columns);
         let put = locked(&self.table).transact(&[Operation { row: row.to_owned(), change }]);
@@ -152,7 +151,7 @@ impl Store for Model {
         }
         let written = locked(&self.table).transact(operations);
         let is_lost = self.chance(self.failures.lost_answers);
-        // The first row is locked and compared first: who is too late learns it there.
+        // The service compares the first row first, so a conflict costs the time of one row.
         let rows = if written.is_ok() { operations.len() } else { 1 };
         self.wait(u32::try_from(rows).unwrap_or(u32::MAX)).await;
         if is_lost { Err(lost()) } else { written }

@@ -1,5 +1,5 @@
-//! How many processes can share one budget: the real committer over a table in memory whose calls take
-//! 10 ms, in simulated time. `docs/design.md` has the table that this prints.
+//! Simulates processes that share one budget: the real committer on a table in memory with calls of
+//! 10 ms, in simulated time. `docs/design.md` contains the printed table.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,9 +21,9 @@ use crate::spending::Limits;
 
 const CALL: Duration = Duration::from_millis(10);
 const ROW: Duration = Duration::from_micros(500);
-/// What each process wants.
-const A_SECOND: u64 = 5;
-const FOR: Duration = Duration::from_secs(20);
+/// Requests of each process in a second.
+const REQUESTS_PER_SECOND: u64 = 5;
+const RUN_TIME: Duration = Duration::from_secs(20);
 const DRAWN_IN: Duration = Duration::from_secs(1);
 const LIMITS: Limits = Limits { daily_images: 0, daily_budget: u64::MAX / 2, usual_cost: COST };
 
@@ -33,16 +33,19 @@ fn records(model: &Model, process: usize) -> Arc<Records<Model>> {
     Arc::new(Records::new(committer, LIMITS))
 }
 
-/// What a run has shown.
-struct Shown {
+/// The results of a run.
+struct Results {
+    /// Generations that ended within the run time.
     ended: u64,
     refused: u64,
+    /// The smallest number of ended generations of a process.
     slowest: u64,
+    /// The longest wait for acceptance.
     longest: Duration,
     counts: Counts,
 }
 
-async fn run(processes: usize) -> Shown {
+async fn run(processes: usize) -> Results {
     let model = Model::new(Latency::Network { call: CALL, row: ROW }, Failures::default(), 7);
     let (longest, refused) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let began = Instant::now();
@@ -50,10 +53,10 @@ async fn run(processes: usize) -> Shown {
         let (records, longest, refused) = (records(&model, process), Arc::clone(&longest), Arc::clone(&refused));
         tokio::spawn(async move {
             let mut wanted = Vec::new();
-            for number in 0..A_SECOND * FOR.as_secs() {
-                // They do not all come at the same instant.
-                let offset = Duration::from_millis(fastrand::u64(0..1_000 / A_SECOND));
-                let at = began + Duration::from_millis(number * 1_000 / A_SECOND) + offset;
+            for number in 0..REQUESTS_PER_SECOND * RUN_TIME.as_secs() {
+                // Spreads the requests in time.
+                let offset = Duration::from_millis(fastrand::u64(0..1_000 / REQUESTS_PER_SECOND));
+                let at = began + Duration::from_millis(number * 1_000 / REQUESTS_PER_SECOND) + offset;
                 let (records, longest, refused) = (Arc::clone(&records), Arc::clone(&longest), Arc::clone(&refused));
                 wanted.push(tokio::spawn(async move {
                     tokio::time::sleep_until(at).await;
@@ -71,8 +74,8 @@ async fn run(processes: usize) -> Shown {
                     }
                     tokio::time::sleep(DRAWN_IN).await;
                     assert!(records.end(&generation, &attempt, stored(&image_id)).await.is_ok());
-                    // Later ones count for the time that was given.
-                    u64::from(began.elapsed() <= FOR + DRAWN_IN)
+                    // Only generations that end within the run time count.
+                    u64::from(began.elapsed() <= RUN_TIME + DRAWN_IN)
                 }));
             }
             let ended = join_all(wanted).await;
@@ -81,12 +84,12 @@ async fn run(processes: usize) -> Shown {
     });
     let ended: Vec<u64> = join_all(running).await.into_iter().map(|ended| ended.expect("no panic")).collect();
     let counts = model.counts();
-    let accepted = (processes as u64) * A_SECOND * FOR.as_secs() - refused.load(Ordering::Relaxed);
+    let accepted = (processes as u64) * REQUESTS_PER_SECOND * RUN_TIME.as_secs() - refused.load(Ordering::Relaxed);
     let rows = model.rows();
     let day = read_day(&rows[&RowKey::Day(crate::spending::Day::of(datetime!(2026-11-21 12:00 UTC))).text()]);
     let day = day.expect("a day");
-    assert_eq!((day.reserved, day.spent), (0, accepted * COST), "each accepted one has counted once");
-    Shown {
+    assert_eq!((day.reserved, day.spent), (0, accepted * COST), "each accepted generation counts once");
+    Results {
         ended: ended.iter().sum(),
         refused: refused.load(Ordering::Relaxed),
         slowest: ended.iter().copied().min().unwrap_or_default(),
@@ -96,7 +99,7 @@ async fn run(processes: usize) -> Shown {
 }
 
 #[test]
-fn processes_that_share_one_budget_starve_none_of_them() {
+fn processes_that_share_one_budget_all_make_progress() {
     println!(
         "| processes | wanted a second | generations a second | transactions a second | conflicts per transaction | longest wait to be accepted | refused | slowest to mean |"
     );
@@ -104,13 +107,13 @@ fn processes_that_share_one_budget_starve_none_of_them() {
     for processes in [1, 10, 50, 200] {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         fastrand::seed(7);
-        let Shown { ended, refused, slowest, longest, counts } = runtime.expect("a runtime").block_on(run(processes));
-        let seconds = FOR.as_secs_f64();
+        let Results { ended, refused, slowest, longest, counts } = runtime.expect("a runtime").block_on(run(processes));
+        let seconds = RUN_TIME.as_secs_f64();
         let float = |count: u64| f64::from(u32::try_from(count).expect("a small count"));
         let share = float(slowest) * processes as f64 / float(ended).max(1.0);
         println!(
             "| {processes} | {} | {:.0} | {:.0} | {:.1} | {:.1} s | {refused} | {share:.2} |",
-            processes as u64 * A_SECOND,
+            processes as u64 * REQUESTS_PER_SECOND,
             float(ended) / seconds,
             float(counts.written) / seconds,
             float(counts.conflicts) / float(counts.written),
@@ -120,9 +123,8 @@ fn processes_that_share_one_budget_starve_none_of_them() {
     }
 }
 
-/// However many wait, each is accounted for.
 #[tokio::test(start_paused = true)]
-async fn ten_thousand_waiting_jobs_are_accounted_exactly() {
+async fn ten_thousand_queued_jobs_are_accounted_exactly() {
     const JOBS: u64 = 10_000;
     let model = Model::new(Latency::Network { call: CALL, row: ROW }, Failures::default(), 7);
     let records = [records(&model, 0), records(&model, 1)];
@@ -141,9 +143,9 @@ async fn ten_thousand_waiting_jobs_are_accounted_exactly() {
     assert_eq!(rows.keys().filter(|row| row.starts_with("generation-")).count(), 10_000);
 }
 
-/// It is written once, and its caller is told so.
+/// The transaction is written once, and the caller learns that it was.
 #[tokio::test(start_paused = true)]
-async fn a_request_whose_transactions_answer_was_lost_is_accepted() {
+async fn a_request_is_accepted_once_if_the_answer_of_its_transaction_is_lost() {
     let failures = Failures { lost_answers: 50, ..Failures::default() };
     let model = Model::new(Latency::Network { call: CALL, row: ROW }, failures, 7);
     let records = records(&model, 0);

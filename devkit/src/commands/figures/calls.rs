@@ -1,4 +1,4 @@
-//! How often storage is asked for one image, counted on the lines to its services.
+//! Counts the storage requests for one image, with a TCP proxy before each storage service.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,29 +12,30 @@ use serde_json::json;
 
 use super::{Handler, LIMITED};
 
-/// What is counted.
+/// The labels of the six counts.
 pub(super) const LABELS: [&str; 6] = [
-    "plain, before the answer",
-    "plain, in all",
-    "with an Idempotency-Key, in all",
-    "events, in all",
-    "a job, until it is accepted",
-    "a job's delivery",
+    "plain, until the answer",
+    "plain, in total",
+    "with an Idempotency-Key, in total",
+    "with events, in total",
+    "job, until it is accepted",
+    "job, its delivery",
 ];
+/// The number of images over which each count is averaged.
 const IMAGES: usize = 20;
-/// Writes still owed after an answer take milliseconds.
+/// The wait for the writes that follow an answer; they take milliseconds.
 const QUIET_AFTER: Duration = Duration::from_millis(300);
 
-/// The mean of several images.
+/// The mean number of requests for one image, in the order of [`LABELS`].
 pub(super) async fn count(program: &Path, azurite: &Azurite, provider: &OpenAi) -> anyhow::Result<[f64; 6]> {
     let mut storage = azurite.connection_string();
-    let mut lines = Vec::new();
+    let mut proxies = Vec::new();
     for port in azurite.ports() {
-        let line = Faults::before(port).await?;
-        storage = storage.replace(&format!(":{port}/"), &format!(":{}/", line.port()));
-        lines.push(line);
+        let proxy = Faults::before(port).await?;
+        storage = storage.replace(&format!(":{port}/"), &format!(":{}/", proxy.port()));
+        proxies.push(proxy);
     }
-    let requests = || lines.iter().map(Faults::requests).sum::<usize>();
+    let requests = || proxies.iter().map(Faults::requests).sum::<usize>();
     let handler = Handler::start(program, &storage, provider, LIMITED).await?.0;
     let queue = Queue::open(&azurite.connection_string(), "visionary-jobs")?;
     let url = format!("{}/api/generateImage", handler.url);
@@ -52,26 +53,32 @@ pub(super) async fn count(program: &Path, azurite: &Azurite, provider: &OpenAi) 
             sums[index] += now - *from;
             *from = now;
         };
-        ensure!(post(vec![]).send().await?.status() == 200, "plain");
+        ensure!(post(vec![]).send().await?.status() == 200, "a plain request failed");
         let mut start = before;
         add(0, &mut start);
         tokio::time::sleep(QUIET_AFTER).await;
         add(1, &mut before);
         let key = format!("{number}-{}", fastrand::u64(..));
-        ensure!(post(vec![("idempotency-key", key)]).send().await?.status() == 200, "keyed");
+        ensure!(
+            post(vec![("idempotency-key", key)]).send().await?.status() == 200,
+            "a request with an Idempotency-Key failed"
+        );
         tokio::time::sleep(QUIET_AFTER).await;
         add(2, &mut before);
         let answer = post(vec![("accept", "text/event-stream".to_owned())]).send().await?;
-        ensure!(answer.text().await?.contains("event: image"), "events");
+        ensure!(answer.text().await?.contains("event: image"), "a request with events failed");
         tokio::time::sleep(QUIET_AFTER).await;
         add(3, &mut before);
-        ensure!(post(vec![("prefer", "respond-async".to_owned())]).send().await?.status() == 202, "a job");
+        ensure!(
+            post(vec![("prefer", "respond-async".to_owned())]).send().await?.status() == 202,
+            "no job was accepted"
+        );
         tokio::time::sleep(QUIET_AFTER).await;
         add(4, &mut before);
-        let message = queue.take_text().await.context("the job's message")?;
+        let message = queue.take_text().await.context("the queue has no message for the job")?;
         let envelope = json!({"Data": {"job": message}, "Metadata": {}});
         let delivered = handler.http.post(format!("{}/processImage", handler.url)).json(&envelope).send().await?;
-        ensure!(delivered.status() == 200, "a delivery");
+        ensure!(delivered.status() == 200, "the delivery of a job failed");
         tokio::time::sleep(QUIET_AFTER).await;
         add(5, &mut before);
     }

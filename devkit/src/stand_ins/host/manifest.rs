@@ -1,4 +1,4 @@
-//! `host.json` and the `function.json` files, as the host reads them.
+//! Reads `host.json` and the `function.json` files as the host does.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::Wire;
 use super::trigger::{Limits, Trigger};
 
-/// What the folder of an app says.
+/// The parts of an app's `host.json` and `function.json` files that the stand-in uses.
 #[derive(Debug)]
 pub(super) struct Manifest {
     pub(super) executable: String,
@@ -46,7 +46,7 @@ struct Bindings {
 #[serde(rename_all = "camelCase")]
 struct Binding {
     r#type: String,
-    enhance_options: String,
+    direction: String,
     auth_level: Option<String>,
     methods: Option<Vec<String>>,
     route: Option<String>,
@@ -56,9 +56,9 @@ struct Binding {
 }
 
 impl Manifest {
-    /// Reads the folder; `settings` may override host.json's values, as app settings do.
+    /// Reads an app's folder. A setting `AzureFunctionsJobHost__a__b` overrides `a.b` of `host.json`.
     pub(super) fn read(root: &Path, wire: Wire, settings: &[(String, String)]) -> anyhow::Result<Self> {
-        let text = fs::read_to_string(root.join("host.json")).context("host.json")?;
+        let text = fs::read_to_string(root.join("host.json")).context("cannot read host.json")?;
         let mut host: Value = serde_json::from_str(&text).context("host.json is not JSON")?;
         for (name, value) in settings {
             if let Some(path) = name.strip_prefix("AzureFunctionsJobHost__") {
@@ -73,7 +73,7 @@ impl Manifest {
         };
         ensure!(
             custom[flag] == true,
-            "host.json does not set customHandler.{flag}: the handler would get the envelope"
+            "host.json does not set customHandler.{flag}: the handler would get a JSON envelope instead of HTTP"
         );
         let executable = custom["description"]["defaultExecutablePath"].as_str();
         let prefix = host["extensions"]["http"]["routePrefix"].as_str().unwrap_or("api");
@@ -88,7 +88,7 @@ impl Manifest {
         }
         let bundle = host["extensionBundle"]["id"] == "Microsoft.Azure.Functions.ExtensionBundle";
         ensure!(bundle || triggers.is_empty(), "a queue trigger needs the extensionBundle in host.json");
-        ensure!(!functions.is_empty(), "no function.json with an HTTP trigger below {}", root.display());
+        ensure!(!functions.is_empty(), "{} has no function with an HTTP trigger", root.display());
         Ok(Self {
             executable: executable
                 .context("host.json has no customHandler.description.defaultExecutablePath")?
@@ -100,7 +100,8 @@ impl Manifest {
         })
     }
 
-    /// The function for a path as the client typed it: any case, one trailing slash at most.
+    /// The function for a method and the client's path. Case does not matter, and one trailing slash is
+    /// allowed.
     pub(super) fn find(&self, method: &str, path: &str) -> Option<&Function> {
         let path = path.strip_prefix('/')?;
         let path = path.strip_suffix('/').unwrap_or(path);
@@ -111,19 +112,19 @@ impl Manifest {
             }
             segments.remove(0);
         }
-        let takes = |function: &&Function| function.methods.iter().any(|taken| taken.eq_ignore_ascii_case(method));
-        self.functions.iter().filter(takes).find(|function| function.matches(&segments))
+        let takes_method =
+            |function: &&Function| function.methods.iter().any(|taken| taken.eq_ignore_ascii_case(method));
+        self.functions.iter().filter(takes_method).find(|function| function.matches(&segments))
     }
 }
 
 impl Function {
-    /// `None` for a function with another trigger.
+    /// The function if it has an HTTP trigger.
     fn of(name: &str, bindings: &[Binding]) -> anyhow::Result<Option<Self>> {
         let Some(trigger) = bindings.iter().find(|binding| binding.r#type == "httpTrigger") else { return Ok(None) };
-        let outputs =
-            bindings.iter().filter(|binding| binding.r#type == "http" && binding.enhance_options == "out").count();
-        if bindings.len() != 2 || outputs != 1 || trigger.enhance_options != "in" {
-            bail!("raw HTTP needs exactly one httpTrigger and one http output; else the handler gets the envelope");
+        let outputs = bindings.iter().filter(|binding| binding.r#type == "http" && binding.direction == "out").count();
+        if bindings.len() != 2 || outputs != 1 || trigger.direction != "in" {
+            bail!("a function needs one httpTrigger and one http output; otherwise the handler gets a JSON envelope");
         }
         let methods = match &trigger.methods {
             Some(methods) => methods.clone(),
@@ -136,7 +137,7 @@ impl Function {
             needs_key: match trigger.auth_level.as_deref() {
                 Some("anonymous") => false,
                 None | Some("function" | "admin") => true,
-                Some(_) => bail!("authLevel is unknown"),
+                Some(_) => bail!("the authLevel is unknown"),
             },
             name: name.to_owned(),
         }))
@@ -160,18 +161,18 @@ impl Function {
     }
 }
 
-/// A folder's name, which is its function's, and what its `function.json` binds.
+/// A function's name, which is that of its folder, and the bindings of its `function.json`.
 fn read_bindings(folder: &Path) -> anyhow::Result<(String, Vec<Binding>)> {
-    let name = folder.file_name().and_then(|name| name.to_str()).context("the folder's name")?;
+    let name = folder.file_name().and_then(|name| name.to_str()).context("the folder's name is not UTF-8")?;
     let text = fs::read_to_string(folder.join("function.json"))?;
-    let Bindings { bindings } = serde_json::from_str(&text).context("function.json")?;
+    let Bindings { bindings } = serde_json::from_str(&text).context("function.json is invalid")?;
     Ok((name.to_owned(), bindings))
 }
 
-/// `None` for a function with another trigger.
+/// The trigger of a function if it is a queue trigger.
 fn trigger_of(function: &str, bindings: Vec<Binding>) -> anyhow::Result<Option<Trigger>> {
     let Some(binding) = bindings.into_iter().find(|binding| binding.r#type == "queueTrigger") else { return Ok(None) };
-    ensure!(binding.enhance_options == "in", "a trigger has the direction in");
+    ensure!(binding.direction == "in", "a trigger needs the direction \"in\"");
     Ok(Some(Trigger {
         function: function.to_owned(),
         binding: binding.name.context("the trigger has no name")?,

@@ -1,4 +1,4 @@
-//! The handler's process: started, watched, started again, as the host does it.
+//! Supervises the handler's process: starts it, collects its output and restarts it as the host does.
 
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -13,12 +13,13 @@ use super::{Level, LogLine};
 use crate::kill_on_exit;
 use crate::port::Port;
 
-/// The host gives up on a handler that is not ready by then.
+/// Time limit for a handler to become ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);
+/// Pause between checks whether a handler is ready.
 const ASK_EVERY: Duration = Duration::from_millis(25);
-/// A handler that was asked to stop is given so long.
+/// Time limit for a handler to stop after SIGINT; then it is killed.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
-/// So many failures stop the host.
+/// The failure after which the handler is not restarted.
 const MAX_FAILURES: usize = 3;
 
 /// How a handler is started.
@@ -30,17 +31,17 @@ pub(super) struct Launch {
     pub(super) echo: bool,
 }
 
-/// Where a handler is.
+/// The state of a handler. `port` and `pid` are `None` while no process is ready.
 #[derive(Debug, Clone, Default)]
 pub(super) struct State {
     pub(super) port: Option<u16>,
     pub(super) pid: Option<u32>,
-    /// The exit codes so far; `None` where a signal ended it.
+    /// The exit codes of processes that ended by themselves; `None` for one that a signal ended.
     pub(super) exits: Vec<Option<i32>>,
     failure: Option<String>,
 }
 
-/// One handler under supervision. Its process ends when this is dropped.
+/// A supervised handler. Its process ends when the value is dropped.
 #[derive(Debug)]
 pub(super) struct Handler {
     pub(super) state: watch::Receiver<State>,
@@ -55,7 +56,7 @@ enum Order {
 }
 
 impl Handler {
-    /// Starts it and waits until it is ready.
+    /// Starts a handler and waits until it is ready.
     pub(super) async fn start(launch: Launch, logs: watch::Sender<Vec<LogLine>>) -> anyhow::Result<Self> {
         let (changed, state) = watch::channel(State::default());
         let (orders, received) = mpsc::channel(1);
@@ -65,17 +66,17 @@ impl Handler {
         Ok(handler)
     }
 
-    /// SIGKILL, and nothing starts it again.
+    /// Kills the process with SIGKILL; it is not restarted.
     pub(super) async fn kill(&self) {
         self.order(Order::Kill).await;
     }
 
-    /// SIGINT, as Ctrl-C sends it. The exit status; `None` if it had to be killed.
+    /// Stops the process with SIGINT, as Ctrl-C does. Returns its exit status; `None` if it was killed.
     pub(super) async fn interrupt(&self) -> Option<ExitStatus> {
         self.order(Order::Interrupt).await
     }
 
-    /// Starts it after a kill, or after it ended.
+    /// Starts the handler after it was killed or has ended, and waits until it is ready.
     pub(super) async fn start_again(&mut self) -> anyhow::Result<()> {
         self.order(Order::Start).await;
         self.ready().await
@@ -89,7 +90,7 @@ impl Handler {
 
     async fn ready(&mut self) -> anyhow::Result<()> {
         let state = self.state.wait_for(|state| state.port.is_some() || state.failure.is_some()).await;
-        match &state.context("the handler's supervisor is gone")?.failure {
+        match &state.context("the supervisor of the handler has ended")?.failure {
             Some(failure) => bail!("{failure}"),
             None => Ok(()),
         }
@@ -123,7 +124,8 @@ async fn supervise(
                 End::Ordered
             }
         };
-        // Exit 0 is never restarted; 200 is, without being counted; the third failure is the last.
+        // As in the host: code 0 is success and no reason to restart, code 200 is an intentional restart
+        // (`IntentionalRestartExitCode`), any other code is a failure.
         let restart = match ended {
             End::Abandoned => return,
             End::Ordered => false,
@@ -151,10 +153,13 @@ async fn supervise(
     }
 }
 
-/// Why a process is no longer.
+/// Why the supervision of a process ended.
 enum End {
+    /// The process ended by itself.
     Exited(ExitStatus),
+    /// An order ended the process, or it did not start.
     Ordered,
+    /// The `Handler` was dropped.
     Abandoned,
 }
 
@@ -184,25 +189,27 @@ impl Running {
             .kill_on_drop(true);
         let name = launch.executable.display();
         let mut child = command.spawn().with_context(|| format!("{name} cannot be started"))?;
-        let held = kill_on_exit::hold(child.id().context("the handler ended at once")?)?;
+        let held = kill_on_exit::hold(child.id().context("the handler has already ended")?)?;
         let output = child.stdout.take().context("the handler has no stdout")?;
         let errors = child.stderr.take().context("the handler has no stderr")?;
         tokio::spawn(follow(output, Level::Information, launch.echo, logs.clone()));
         let errors = tokio::spawn(follow(errors, Level::Error, launch.echo, logs.clone()));
         let mut running = Self { child, port, _held: held };
         tokio::select! {
-            ready = running_is_ready(running.port.number()) => ready?,
+            ready = wait_until_ready(running.port.number()) => ready?,
             status = running.child.wait() => {
-                // The reader ends with the pipe, so the last words are there.
+                // The reader ends when the pipe closes, so all lines have been read.
                 errors.await?;
-                let words: Vec<String> = logs.borrow().iter().filter(|line| line.level != Level::Information).map(|line| line.text.clone()).collect();
-                bail!("{name} ended before it was ready ({}): {}", status?, words.join("\n"));
+                let logs = logs.borrow();
+                let lines = logs.iter().filter(|line| line.level != Level::Information);
+                let lines: Vec<&str> = lines.map(|line| line.text.as_str()).collect();
+                bail!("{name} ended before it was ready ({}): {}", status?, lines.join("\n"));
             }
         }
         Ok(running)
     }
 
-    /// Waits for its end, or brings it about.
+    /// Waits until the process ends or an order ends it.
     async fn attend(&mut self, orders: &mut mpsc::Receiver<(Order, oneshot::Sender<Option<ExitStatus>>)>) -> End {
         loop {
             tokio::select! {
@@ -227,6 +234,7 @@ impl Running {
         }
     }
 
+    /// Sends SIGINT, and SIGKILL after [`STOP_WITHIN`].
     async fn interrupt(&mut self) -> Option<ExitStatus> {
         signal(self.child.id()?, "INT");
         if let Ok(status) = tokio::time::timeout(STOP_WITHIN, self.child.wait()).await {
@@ -237,23 +245,23 @@ impl Running {
     }
 }
 
-/// A process that has ended meanwhile does not need it.
+/// Sends a signal. A failure means that the process has ended, so it is ignored.
 pub(super) fn signal(pid: u32, name: &str) {
     let _ = std::process::Command::new("kill").args([format!("-{name}"), pid.to_string()]).status();
 }
 
-/// Ready is any HTTP answer to `GET /`.
-async fn running_is_ready(port: u16) -> anyhow::Result<()> {
+/// Waits for an HTTP answer of any status to `GET /`, as the host does.
+async fn wait_until_ready(port: u16) -> anyhow::Result<()> {
     let http = reqwest::Client::builder().timeout(READY_WITHIN).build()?;
-    let asking = async {
+    let ask = async {
         while http.get(format!("http://127.0.0.1:{port}/")).send().await.is_err() {
             tokio::time::sleep(ASK_EVERY).await;
         }
     };
-    tokio::time::timeout(READY_WITHIN, asking).await.context("the handler did not answer GET / within 30 s")
+    tokio::time::timeout(READY_WITHIN, ask).await.context("the handler did not answer GET / within 30 s")
 }
 
-/// Sorts lines as the host does: stdout is Information, stderr is Error, or Warning where it says so.
+/// Collects the lines of an output. As in the host, a line on stderr that contains "warn" is a warning.
 async fn follow(output: impl AsyncRead + Unpin, level: Level, echo: bool, logs: watch::Sender<Vec<LogLine>>) {
     let mut lines = BufReader::new(output).lines();
     while let Ok(Some(text)) = lines.next_line().await {

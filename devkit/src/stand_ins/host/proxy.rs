@@ -1,4 +1,4 @@
-//! The two ways in which the host passes an HTTP request on.
+//! The host's two modes of passing an HTTP request to the handler.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
+/// The host's limit for a request body: 100 MiB.
 const BODY_LIMIT: usize = 104_857_600;
 const HOST_VERSION: &str = "4.1040.300";
 const INVOCATION_ID: HeaderName = HeaderName::from_static("x-azure-functions-invocationid");
@@ -28,13 +29,14 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
-/// A connection that is not taken is tried so often, in about two seconds.
+/// Attempts to connect to the handler, over about two seconds.
 const CONNECT_TRIES: u32 = 10;
 const CONNECT_PAUSE: Duration = Duration::from_millis(200);
-/// functionTimeout, and a minute.
+/// The app's functionTimeout of 10 minutes, plus one minute.
 const FORWARDING_LIMIT: Duration = Duration::from_secs(11 * 60);
 
-/// `enableProxyingHttpRequest`: streams both ways, and drops the call when the client leaves.
+/// `enableProxyingHttpRequest`: streams request and answer, and drops the call when the client
+/// disconnects.
 pub(super) async fn proxy(request: Request, client: SocketAddr, port: u16, id: &str) -> Response {
     let (mut parts, body) = request.into_parts();
     if is_too_large(&parts) {
@@ -64,7 +66,7 @@ pub(super) async fn proxy(request: Request, client: SocketAddr, port: u16, id: &
         Ok((response, connection)) => {
             let (mut parts, body) = response.into_parts();
             drop_hop_by_hop(&mut parts.headers);
-            // The connection lives as long as the body: a client that leaves closes both.
+            // The body owns the connection, so both end when the client disconnects.
             let body = body.into_data_stream().map(move |chunk| {
                 let _ = &connection;
                 chunk
@@ -75,7 +77,8 @@ pub(super) async fn proxy(request: Request, client: SocketAddr, port: u16, id: &
     }
 }
 
-/// `enableForwardingHttpRequest`: buffers both ways, and is not told when the client leaves.
+/// `enableForwardingHttpRequest`: buffers request and answer. The call goes on when the client
+/// disconnects.
 pub(super) async fn forward(request: Request, client: SocketAddr, port: u16, id: &str) -> Response {
     let (mut parts, body) = request.into_parts();
     if is_too_large(&parts) {
@@ -91,7 +94,7 @@ pub(super) async fn forward(request: Request, client: SocketAddr, port: u16, id:
     for name in content.iter().filter(|name| !kept.contains(name)) {
         parts.headers.remove(name);
     }
-    // The platform's front end adds the address it saw as the last entry.
+    // Azure's front end appends the client's address as the last entry.
     let before = parts.headers.get(FORWARDED_FOR).and_then(|value| value.to_str().ok());
     let addresses = before.map_or(client.to_string(), |before| format!("{before}, {client}"));
     set(&mut parts.headers, FORWARDED_FOR, &addresses);
@@ -101,7 +104,7 @@ pub(super) async fn forward(request: Request, client: SocketAddr, port: u16, id:
         }
     }
     parts.uri = reencode(&parts.uri);
-    // A task of its own runs to its end, whoever waits.
+    // A separate task also runs to its end when the client disconnects and this future is dropped.
     let call = tokio::spawn(async move {
         let stream = TcpStream::connect(("127.0.0.1", port)).await.map_err(|_| ())?;
         let (response, _connection) =
@@ -118,7 +121,7 @@ pub(super) async fn forward(request: Request, client: SocketAddr, port: u16, id:
     }
 }
 
-/// Ends the connection with the answer it belongs to.
+/// The task of a connection. The task ends when the value is dropped.
 struct Connection(JoinHandle<()>);
 
 impl Drop for Connection {
@@ -130,17 +133,18 @@ impl Drop for Connection {
 async fn send(stream: TcpStream, mut request: Request) -> hyper::Result<(Response, Connection)> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = Connection(tokio::spawn(async move {
-        // What goes wrong on the wire is seen by who waits for the answer.
+        // `send_request` returns the connection's errors.
         let _ = connection.await;
     }));
-    // On the wire a request names its path alone.
+    // An HTTP/1.1 request to an origin server has only path and query in its request line (RFC 9112, 3.2.1).
     *request.uri_mut() = request.uri().path_and_query().map_or_else(Uri::default, |path| Uri::from(path.clone()));
     *request.version_mut() = hyper::Version::HTTP_11;
     let response = sender.send_request(request).await?;
     Ok((response.map(Body::new), connection))
 }
 
-/// Duplicate keys are joined by a comma, `?flag` becomes `flag=`, a lone `?` is dropped.
+/// The query as the host rebuilds it: duplicate keys are joined by a comma, `?flag` becomes `flag=`, an
+/// empty query is removed.
 fn reencode(uri: &Uri) -> Uri {
     let mut joined: Vec<(String, String)> = Vec::new();
     for (key, value) in url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {

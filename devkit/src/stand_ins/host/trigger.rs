@@ -1,7 +1,8 @@
-//! Queue triggers: messages become envelopes, and come back until they are done or poison.
+//! Queue triggers. A message is sent to the handler as a JSON envelope. A delivery that fails is repeated
+//! until the message goes to the poison queue.
 //!
-//! The real one: <https://github.com/Azure/azure-functions-host> and
-//! <https://learn.microsoft.com/azure/azure-functions/functions-bindings-storage-queue-trigger>.
+//! The rules are those of the host (<https://github.com/Azure/azure-functions-host>) and of the
+//! [queue trigger](https://learn.microsoft.com/azure/azure-functions/functions-bindings-storage-queue-trigger).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,10 +14,11 @@ use tokio::sync::{mpsc, watch};
 use super::{Level, LogLine, process};
 use crate::queue::{Queue, Taken};
 
-/// Between looks at an empty queue.
-const LOOKED_AFTER: Duration = Duration::from_millis(50);
-/// Said of an answer that would have the real host wait.
-pub(super) const EMPTY_ANSWER: &str = "a queue function's answer was empty: the host would wait for functionTimeout";
+/// Pause before the next poll of an empty queue, and before the next look for a running handler.
+const POLL_EVERY: Duration = Duration::from_millis(50);
+/// The log line for an empty answer, on which the real host waits until functionTimeout.
+pub(super) const EMPTY_ANSWER: &str =
+    "a queue function gave an empty answer: the real host would wait until functionTimeout";
 
 /// A function with a queue trigger.
 #[derive(Debug, Clone)]
@@ -28,7 +30,7 @@ pub(super) struct Trigger {
     pub(super) connection: String,
 }
 
-/// `extensions.queues` of host.json.
+/// The settings in `extensions.queues` of `host.json`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) batch_size: usize,
@@ -38,7 +40,7 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// With the host's own defaults.
+    /// Reads the settings. A missing one gets the host's default.
     pub(super) fn of(host: &Value) -> anyhow::Result<Self> {
         let queues = &host["extensions"]["queues"];
         let encoding = queues["messageEncoding"].as_str().unwrap_or("base64");
@@ -54,7 +56,7 @@ impl Limits {
     }
 }
 
-/// `HH:MM:SS`
+/// Parses `HH:MM:SS`.
 fn duration(text: &str) -> anyhow::Result<Duration> {
     let mut seconds = 0;
     for part in text.split(':') {
@@ -63,33 +65,34 @@ fn duration(text: &str) -> anyhow::Result<Duration> {
     Ok(Duration::from_secs(seconds))
 }
 
-/// Where the handlers are.
+/// The handlers, for a round-robin choice.
 #[derive(Debug)]
 pub(super) struct Handlers {
     pub(super) states: Vec<watch::Receiver<process::State>>,
+    /// Number of choices so far.
     pub(super) turn: AtomicUsize,
 }
 
 impl Handlers {
-    /// The port of the next one that is alive; they take turns.
+    /// The port of the next running handler.
     pub(super) fn next(&self) -> Option<u16> {
         let ports: Vec<u16> = self.states.iter().filter_map(|state| state.borrow().port).collect();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         ports.get(turn % ports.len().max(1)).copied()
     }
 
-    /// The same, once there is one.
+    /// Waits for a running handler and returns its port.
     async fn port(&self) -> u16 {
         loop {
             match self.next() {
                 Some(port) => return port,
-                None => tokio::time::sleep(LOOKED_AFTER).await,
+                None => tokio::time::sleep(POLL_EVERY).await,
             }
         }
     }
 }
 
-/// Goes on until it is dropped.
+/// Polls a queue and delivers its messages until the future is dropped.
 pub(super) async fn listen(
     trigger: Trigger,
     (queue, poison): (Queue, Queue),
@@ -98,29 +101,29 @@ pub(super) async fn listen(
     logs: watch::Sender<Vec<LogLine>>,
 ) {
     let http = reqwest::Client::new();
-    // Each message under way holds a sender.
-    let (under_way, mut done) = mpsc::unbounded_channel::<()>();
-    let mut count = 0;
+    // Each delivery sends once when it ends.
+    let (ended, mut endings) = mpsc::unbounded_channel::<()>();
+    let mut in_progress = 0;
     loop {
-        while done.try_recv().is_ok() {
-            count -= 1;
+        while endings.try_recv().is_ok() {
+            in_progress -= 1;
         }
-        let batch = if count > limits.new_batch_threshold {
+        let batch = if in_progress > limits.new_batch_threshold {
             Vec::new()
         } else {
             queue.take(u8::try_from(limits.batch_size).unwrap_or(32)).await
         };
         if batch.is_empty() {
             tokio::select! {
-                () = tokio::time::sleep(LOOKED_AFTER) => {}
-                Some(()) = done.recv() => count -= 1,
+                () = tokio::time::sleep(POLL_EVERY) => {}
+                Some(()) = endings.recv() => in_progress -= 1,
             }
             continue;
         }
         for taken in batch {
-            count += 1;
+            in_progress += 1;
             let (trigger, queue, poison, http) = (trigger.clone(), queue.clone(), poison.clone(), http.clone());
-            let (handlers, logs, under_way) = (Arc::clone(&handlers), logs.clone(), under_way.clone());
+            let (handlers, logs, ended) = (Arc::clone(&handlers), logs.clone(), ended.clone());
             tokio::spawn(async move {
                 match invoke(&http, &handlers, &trigger, &taken).await {
                     Answer::Done => queue.delete(&taken).await,
@@ -136,7 +139,7 @@ pub(super) async fn listen(
                     }
                     Answer::Failed => queue.give_back(&taken, limits.visibility_timeout).await,
                 }
-                let _ = under_way.send(());
+                let _ = ended.send(());
             });
         }
     }
@@ -149,7 +152,7 @@ enum Answer {
 }
 
 async fn invoke(http: &reqwest::Client, handlers: &Handlers, trigger: &Trigger, taken: &Taken) -> Answer {
-    // A text, encoded as JSON, is the value of a string.
+    // The host puts a text into the envelope as a JSON string that contains JSON.
     let data = json!({trigger.binding.as_str(): json!(taken.text).to_string()});
     let metadata = json!({
         "DequeueCount": taken.deliveries.to_string(),
@@ -163,8 +166,8 @@ async fn invoke(http: &reqwest::Client, handlers: &Handlers, trigger: &Trigger, 
         let url = format!("http://127.0.0.1:{}/{}", handlers.port().await, trigger.function);
         match http.post(url).header("x-azure-functions-invocationid", &id).json(&envelope).send().await {
             Ok(answer) => break answer,
-            // It has just died. Without a handler the host delivers nothing.
-            Err(error) if error.is_connect() => tokio::time::sleep(LOOKED_AFTER).await,
+            // The handler has just ended. The host delivers nothing until a handler runs.
+            Err(error) if error.is_connect() => tokio::time::sleep(POLL_EVERY).await,
             Err(_) => return Answer::Failed,
         }
     };

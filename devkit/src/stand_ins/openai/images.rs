@@ -1,4 +1,5 @@
-//! `POST /v1/images/generations`, with the rules of both families.
+//! `POST /v1/images/generations` with the rules of the dall-e and gpt-image model families
+//! (<https://platform.openai.com/docs/api-reference/images/create>).
 
 use std::time::Duration;
 
@@ -14,14 +15,14 @@ use super::script::{Fault, Reply};
 use super::{Cut, Dialect, Painting, Refusal, Server};
 use crate::stand_ins::artist;
 
-/// An image that was drawn, which is what a provider bills.
+/// An image that was drawn. A provider charges for it, delivered or not.
 #[derive(Debug, Clone)]
 pub struct Drawn {
-    /// The prompt.
+    /// The prompt of the request.
     pub prompt: String,
-    /// The size, as asked.
+    /// The size, such as `1024x1024`.
     pub size: String,
-    /// The file.
+    /// The bytes of the image file.
     pub bytes: Bytes,
 }
 
@@ -148,10 +149,11 @@ pub(super) fn generate(server: &Server, body: &Map<String, Value>) -> Result<Val
     }))
 }
 
-/// The same image as events: partial ones at once, or in the time that drawing takes, and the whole
-/// one when the reply says so.
-pub(super) fn stream(asked: &Value, image: Value, reply: Reply, delay: Duration) -> Response {
-    let count = asked["partial_images"].as_u64().unwrap_or(0);
+/// Answers with an event stream: the requested partial images, spread over `delay`, and then the completed
+/// image as the reply says
+/// (<https://platform.openai.com/docs/api-reference/images-streaming>).
+pub(super) fn stream(request: &Value, image: Value, reply: Reply, delay: Duration) -> Response {
+    let count = request["partial_images"].as_u64().unwrap_or(0);
     let pause = delay / u32::try_from(count + 1).unwrap_or(1);
     let item = image["data"][0].clone();
     let partial = move |index: u64| {
@@ -194,22 +196,25 @@ pub(super) fn stream(asked: &Value, image: Value, reply: Reply, delay: Duration)
     (content_type, Body::from_stream(partials.chain(whole))).into_response()
 }
 
+/// Makes the image file that [`Painting`] and the format ask for. The small JPEG and WebP files get a number
+/// at their end, so that no two are equal.
 fn paint(server: &Server, prompt: &str, size: &str, format: &str) -> Result<Bytes, Refusal> {
     let number = server.next_number();
-    let marked = |file: &[u8]| Bytes::from([file, format!("\n{number}").as_bytes()].concat());
+    let numbered = |file: &[u8]| Bytes::from([file, format!("\n{number}").as_bytes()].concat());
     let (width, height) = size.split_once('x').unwrap_or(("1024", "1024"));
     let (width, height) = (width.parse().unwrap_or(1024), height.parse().unwrap_or(1024));
     let painted = match (&server.options.painting, format) {
         (Painting::Fixed(bytes), _) => Ok(bytes.clone()),
-        (_, "jpeg") => Ok(marked(include_bytes!("pixel.jpg"))),
-        (_, "webp") => Ok(marked(include_bytes!("pixel.webp"))),
+        (_, "jpeg") => Ok(numbered(include_bytes!("pixel.jpg"))),
+        (_, "webp") => Ok(numbered(include_bytes!("pixel.webp"))),
         (Painting::Artist, _) => artist::draw(prompt, width, height).map(Bytes::from),
         (Painting::Sketch, _) => artist::sketch(number).map(Bytes::from),
     };
     painted.map_err(|_| Refusal::server_error())
 }
 
-/// Both multiples of 16, ratio 1:3 to 3:1, 655,360 to 8,294,400 pixels.
+/// The size rule of gpt-image-2 and later models: width and height are multiples of 16, their ratio is 1:3
+/// to 3:1, and their product is 655,360 to 8,294,400 pixels.
 fn is_free_size(size: &str) -> bool {
     let Some((width, height)) = size.split_once('x') else { return false };
     let (Ok(width), Ok(height)) = (width.parse::<u64>(), height.parse::<u64>()) else { return false };

@@ -1,4 +1,4 @@
-//! What a test has the stand-in do instead of answering as usual.
+//! Scripted replies: other answers, delays and faults.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,9 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-/// One answer, or the lack of one.
+use crate::LONGEST_WAIT;
+
+/// A reply of the stand-in: an answer or a fault.
 #[derive(Clone)]
 pub struct Reply {
     pub(super) canned: Option<(StatusCode, &'static str, Bytes)>,
@@ -20,7 +22,7 @@ pub struct Reply {
     pub(super) patch: Option<Patch>,
 }
 
-/// Changes the usual answer's JSON.
+/// A change to the JSON of the normal answer.
 type Patch = Arc<dyn Fn(&mut Value) + Send + Sync>;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,7 +36,7 @@ pub(super) enum Fault {
 }
 
 impl Reply {
-    /// The usual answer, to be combined with what follows.
+    /// The normal answer, as a base for the methods below.
     pub fn normal() -> Self {
         Self {
             canned: None,
@@ -47,17 +49,18 @@ impl Reply {
         }
     }
 
-    /// A status and JSON.
+    /// A fixed answer: a status and JSON.
     pub fn json(status: u16, body: &Value) -> Self {
         Self::canned(status, "application/json", body.to_string().into())
     }
 
-    /// A status and a body of any type, a proxy's page for example.
+    /// A fixed answer: a status and a body of any type, for example a proxy's error page.
     pub fn body(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Self {
         Self::canned(status, content_type, body.into())
     }
 
-    /// An error in OpenAI's shape.
+    /// A fixed answer: an error in OpenAI's format
+    /// (<https://platform.openai.com/docs/guides/error-codes>).
     pub fn error(status: u16, kind: &str, code: &str, message: &str) -> Self {
         let error = json!({"error": {"message": message, "type": kind, "param": null, "code": code}});
         Self::json(status, &error)
@@ -68,7 +71,7 @@ impl Reply {
         Self { canned: Some((status, content_type, body)), ..Self::normal() }
     }
 
-    /// Adds a header.
+    /// Adds a header to the answer.
     pub fn header(mut self, name: &'static str, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
             self.headers.push((HeaderName::from_static(name), value));
@@ -76,57 +79,57 @@ impl Reply {
         self
     }
 
-    /// Answers later.
+    /// Delays the answer.
     pub fn after(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
     }
 
-    /// Answers once the hold is released.
+    /// Delays the answer until the hold is released.
     pub fn held_by(mut self, hold: &Hold) -> Self {
         self.hold = Some(hold.clone());
         self
     }
 
-    /// Sends partial images once the hold is released.
+    /// Delays the partial images until the hold is released.
     pub fn partials_held_by(mut self, hold: &Hold) -> Self {
         self.partials_hold = Some(hold.clone());
         self
     }
 
-    /// Takes the request and never answers.
+    /// Reads the request and never answers.
     pub fn hang(self) -> Self {
         Self { fault: Fault::Hang, ..self }
     }
 
-    /// Closes the connection without a byte of an answer.
+    /// Closes the connection before the answer.
     pub fn cut_before_answer(self) -> Self {
         Self { fault: Fault::CutBeforeAnswer, ..self }
     }
 
-    /// Sends the status and the headers, then closes the connection.
+    /// Sends the status and the headers, and then closes the connection.
     pub fn cut_after_headers(self) -> Self {
         Self { fault: Fault::CutAfterHeaders, ..self }
     }
 
-    /// Sends half of the body, then closes the connection.
+    /// Sends half of the body, and then closes the connection.
     pub fn cut_inside_body(self) -> Self {
         Self { fault: Fault::CutInsideBody, ..self }
     }
 
-    /// Sends the body and goes on sending.
+    /// Sends the body, and then more bytes without an end.
     pub fn endless(self) -> Self {
         Self { fault: Fault::Endless, ..self }
     }
 
-    /// Changes the usual answer's JSON.
+    /// Changes the JSON of the normal answer.
     pub fn patch(mut self, patch: impl Fn(&mut Value) + Send + Sync + 'static) -> Self {
         self.patch = Some(Arc::new(patch));
         self
     }
 }
 
-/// Keeps requests waiting until a test lets them go.
+/// Holds replies back until a test releases them.
 #[derive(Clone)]
 pub struct Hold {
     waiting: watch::Sender<usize>,
@@ -134,20 +137,26 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Closed.
+    /// A hold that is not released.
     pub fn new() -> Self {
         Self { waiting: watch::Sender::new(0), released: watch::Sender::new(false) }
     }
 
-    /// Lets all go, now and later.
+    /// Releases all replies, the waiting ones and later ones.
     pub fn release(&self) {
         self.released.send_replace(true);
     }
 
-    /// Resolves when so many requests wait, or have waited.
+    /// Waits until `count` replies have reached the hold.
+    ///
+    /// # Panics
+    /// After [`LONGEST_WAIT`], with the number of replies that have reached it.
+    #[expect(clippy::panic, reason = "a test that waits in vain fails and says what it saw")]
     pub async fn reached(&self, count: usize) {
-        // The sender lives in `self`, so this cannot fail.
-        let _ = self.waiting.subscribe().wait_for(|waiting| *waiting >= count).await;
+        let mut waiting = self.waiting.subscribe();
+        if tokio::time::timeout(LONGEST_WAIT, waiting.wait_for(|waiting| *waiting >= count)).await.is_err() {
+            panic!("waited {LONGEST_WAIT:?} for {count} replies at the hold; {} came", *self.waiting.borrow());
+        }
     }
 
     pub(super) async fn wait(&self) {

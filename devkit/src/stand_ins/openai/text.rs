@@ -1,4 +1,4 @@
-//! The text endpoints, moderations and models.
+//! The endpoints for text, moderations and models.
 
 use serde_json::{Map, Value, json};
 
@@ -36,11 +36,11 @@ pub(super) fn chat(server: &Server, body: &Map<String, Value>) -> Result<Value, 
         return Err(Refusal::value("max_tokens", "unsupported_parameter"));
     }
     check_reasoning(model, body, body.get("reasoning_effort"))?;
-    let said = body.get("messages").and_then(Value::as_array).and_then(|messages| messages.last()?.get("content"));
+    let input = body.get("messages").and_then(Value::as_array).and_then(|messages| messages.last()?.get("content"));
     Ok(json!({
         "id": "chatcmpl-1", "object": "chat.completion", "model": model,
         "choices": [{"index": 0, "finish_reason": "stop",
-                     "message": {"role": "assistant", "content": ideas(server, said), "refusal": null}}],
+                     "message": {"role": "assistant", "content": ideas(server, input), "refusal": null}}],
     }))
 }
 
@@ -81,7 +81,8 @@ pub(super) fn models(server: &Server, id: Option<&str>) -> Result<Value, Refusal
     }
 }
 
-/// One for each of the input's `themes`, as an array; a prompt rewritten, where there is one; else one.
+/// The text for the app's requests, which are JSON. An input with `prompt` gets that prompt rewritten, an
+/// input with several `themes` gets a JSON array with an idea for each, any other input gets one idea.
 fn ideas(server: &Server, input: Option<&Value>) -> String {
     let input: Value =
         input.and_then(Value::as_str).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
@@ -103,17 +104,19 @@ fn required(body: &Map<String, Value>, field: &'static str) -> Result<(), Refusa
     if body.get(field).is_some_and(|value| !value.is_null()) { Ok(()) } else { Err(Refusal::missing(field)) }
 }
 
-/// Where the model is a deployment, its name may end like the model behind it.
+/// Whether a model reasons. An Azure deployment has a name of its own, so one that ends in `4.1` is also
+/// taken for a model without reasoning.
 fn is_reasoning(model: &str) -> bool {
     !(model.ends_with("4.1") || model.starts_with("gpt-4") || model.starts_with("gpt-3"))
 }
 
+/// Refuses `reasoning` for a model that does not reason, and `temperature` for one that does.
 fn check_reasoning(model: &str, body: &Map<String, Value>, effort: Option<&Value>) -> Result<(), Refusal> {
     if effort.is_some() && !is_reasoning(model) {
         return Err(Refusal::value("reasoning", "unsupported_parameter"));
     }
-    let thinks = is_reasoning(model) && effort.and_then(Value::as_str) != Some("none");
-    if thinks && body.contains_key("temperature") {
+    let reasons = is_reasoning(model) && effort.and_then(Value::as_str) != Some("none");
+    if reasons && body.contains_key("temperature") {
         return Err(Refusal::value("temperature", "unsupported_parameter"));
     }
     Ok(())
