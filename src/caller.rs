@@ -50,7 +50,11 @@ impl Callers {
         let named = self.user_header.as_ref().and_then(value);
         let digest = match (signed_in, named) {
             (Some(id), _) => self.digests.of(&[b"caller", b"signed in", id]),
-            (None, Some(id)) => self.digests.of(&[b"caller", b"named", id]),
+            (None, Some(id)) => {
+                // A proxy's header may hold an address, as `X-Azure-ClientIP` of Azure Front Door does.
+                let address = std::str::from_utf8(id).ok().and_then(parse_address).map(|address| address.to_string());
+                self.digests.of(&[b"caller", b"named", address.as_deref().map_or(id, str::as_bytes)])
+            }
             (None, None) => {
                 let address = address(headers).map(|address| address.to_string()).unwrap_or_default();
                 self.digests.of(&[b"caller", b"address", address.as_bytes()])
@@ -66,9 +70,14 @@ impl Callers {
 fn address(headers: &HeaderMap) -> Option<IpAddr> {
     // The entries that the client sent may not be valid UTF-8, so only the last one is decoded.
     let last = headers.get_all(FORWARDED_FOR).iter().next_back()?.as_bytes().rsplit(|byte| *byte == b',').next()?;
-    let last = std::str::from_utf8(last).ok()?.trim();
-    let bare = last.trim_start_matches('[').trim_end_matches(']');
-    let address = last.parse::<SocketAddr>().map(|address| address.ip()).or_else(|_| bare.parse()).ok()?;
+    parse_address(std::str::from_utf8(last).ok()?)
+}
+
+/// An address with or without a port, an IPv6 address cut to its /64 network.
+fn parse_address(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    let address = text.parse::<SocketAddr>().map(|address| address.ip()).or_else(|_| bare.parse()).ok()?;
     Some(match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
         address @ IpAddr::V4(_) => address,
@@ -99,5 +108,26 @@ mod tests {
                 values.iter().map(|value| (FORWARDED_FOR, value.as_bytes().try_into().expect("a value"))).collect();
             assert_eq!(address(&headers).map(|address| address.to_string()).as_deref(), wanted, "{values:?}");
         }
+    }
+
+    #[test]
+    fn callers_of_one_network_are_one_caller_in_a_header_that_holds_an_address_too() {
+        let lookup = |name: &str| match name {
+            "OPENAI_API_KEY" => Some("key".to_owned()),
+            "AzureWebJobsStorage" => Some("UseDevelopmentStorage=true".to_owned()),
+            "QUOTA_USER_HEADER" => Some("x-azure-clientip".to_owned()),
+            _ => None,
+        };
+        let config = Config::from_vars(lookup).expect("the settings are valid");
+        let callers = Callers::new(&config, Digests::new(&config.storage));
+        let caller = |value: &str| {
+            callers.identify(&HeaderMap::from_iter([(
+                HeaderName::from_static("x-azure-clientip"),
+                value.parse().expect("a header value"),
+            )]))
+        };
+        assert_eq!(caller("2001:db8:1:2:3:4:5:6"), caller("2001:db8:1:2:ffff::1"));
+        assert_ne!(caller("2001:db8:1:2::1"), caller("2001:db8:1:3::1"));
+        assert_ne!(caller("anna"), caller("bob"));
     }
 }

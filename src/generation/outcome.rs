@@ -134,9 +134,13 @@ impl Failure {
 impl From<&openai::Error> for Failure {
     fn from(error: &openai::Error) -> Self {
         match error {
-            openai::Error::Unreachable(_) | openai::Error::Failed(_) => Self::ProviderFailed,
+            openai::Error::Unreachable(_) | openai::Error::Failed(_) | openai::Error::Blocked(_) => {
+                Self::ProviderFailed
+            }
             openai::Error::Timeout => Self::Timeout,
-            openai::Error::LostAnswer(_) | openai::Error::GatewayTimeout(_) => Self::AnswerLost,
+            openai::Error::LostAnswer(_) | openai::Error::GatewayTimeout(_) | openai::Error::FailedLate(_) => {
+                Self::AnswerLost
+            }
             openai::Error::PromptRefused(_) => Self::PromptRefused,
             openai::Error::OptionRefused(field, _) => Self::OptionRefused((*field).to_owned()),
             openai::Error::ReasoningRefused(_) | openai::Error::StreamRefused(_) | openai::Error::BadRequest(_) => {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::{RequestBuilder, Response, Url, header};
 use secrecy::ExposeSecret as _;
@@ -22,11 +22,19 @@ pub struct OpenAi {
     pub(super) remembered: Arc<Mutex<RememberedFailure>>,
     /// True once the text model has rejected the reasoning field; later requests leave the field out.
     pub(super) rejects_reasoning: Arc<AtomicBool>,
+    /// When a streamed request last failed late, before its first event.
+    pub(super) stream_failed_at: Arc<Mutex<Option<Instant>>>,
 }
 
 impl OpenAi {
     pub(crate) fn new(config: OpenAiConfig, http: reqwest::Client) -> Self {
-        Self { config, http, remembered: Arc::default(), rejects_reasoning: Arc::default() }
+        Self {
+            config,
+            http,
+            remembered: Arc::default(),
+            rejects_reasoning: Arc::default(),
+            stream_failed_at: Arc::default(),
+        }
     }
 
     /// The configured models, each with the setting that names it.
@@ -48,7 +56,7 @@ impl OpenAi {
     /// # Errors
     /// `Denied` or `OutOfCredit`, while it is remembered.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        locked(&self.remembered).check(std::time::Instant::now())
+        locked(&self.remembered).check(Instant::now())
     }
 
     /// Sends a JSON body with POST. Returns a 2xx response with its body unread; any other status is an error.

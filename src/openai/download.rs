@@ -122,8 +122,12 @@ fn check(url: &Url, provider_is_local: bool) -> Result<(), Error> {
 fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => is_public_v4(address),
-        // Only 2000::/3 is global unicast. In it, 2002::/16 (6to4) maps to IPv4 addresses and is refused too.
-        IpAddr::V6(address) => address.segments()[0] & 0xE000 == 0x2000 && address.segments()[0] != 0x2002,
+        // Only 2000::/3 is global unicast. In it, 2002::/16 (6to4) and 2001::/32 (Teredo) hold IPv4 addresses.
+        IpAddr::V6(address) => {
+            let [first, second, ..] = address.segments();
+            let is_tunnel = first == 0x2002 || (first, second) == (0x2001, 0);
+            first & 0xE000 == 0x2000 && !is_tunnel
+        }
     }
 }
 
@@ -132,6 +136,8 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     let shared = first == 100 && second & 0xC0 == 64;
     let benchmarking = first == 198 && second & 0xFE == 18;
     let protocol_assignments = (first, second, third) == (192, 0, 0);
+    // Azure's own services answer here (https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16).
+    let azure = address == Ipv4Addr::new(168, 63, 129, 16);
     !(address.is_private()
         || address.is_loopback()
         || address.is_link_local()
@@ -139,7 +145,8 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || first == 0
         || shared
         || benchmarking
-        || protocol_assignments)
+        || protocol_assignments
+        || azure)
 }
 
 /// Resolves a name to its public addresses only, so that no name leads into the app's network.
@@ -182,6 +189,7 @@ mod tests {
             ("10.0.0.1", false),
             ("100.64.0.1", false),
             ("127.0.0.1", false),
+            ("168.63.129.16", false),
             ("169.254.169.254", false),
             ("172.16.0.1", false),
             ("192.0.0.8", false),
@@ -194,6 +202,7 @@ mod tests {
             ("::ffff:10.0.0.1", false),
             ("64:ff9b::a00:1", false),
             ("2002:a00:1::", false),
+            ("2001:0:a00:1::", false),
             ("fd00::1", false),
             ("fe80::1", false),
         ] {

@@ -24,6 +24,10 @@ pub enum Error {
     /// A gateway in front of the provider timed out. An image may have been drawn and billed.
     #[error("a gateway in front of the provider timed out")]
     GatewayTimeout(#[source] Answer),
+    /// The provider failed after a time in which it may have drawn an image. A gateway does this, for example,
+    /// when it cannot pass on an image that the provider has drawn. The image may have been billed.
+    #[error("the provider failed late, when an image may have been drawn")]
+    FailedLate(#[source] Answer),
     /// The provider's content policy does not allow the prompt.
     #[error("the provider refused the prompt")]
     PromptRefused(#[source] Answer),
@@ -39,9 +43,13 @@ pub enum Error {
     /// The provider rejected the request (400) for another reason.
     #[error("the provider rejected the request")]
     BadRequest(#[source] Answer),
-    /// The key is wrong (401), or it lacks a permission (403).
+    /// The key is wrong (401), or the key, the account or the model lacks a permission (403).
     #[error("the provider rejected the key or denied access")]
     Denied(#[source] Answer),
+    /// Access to this request is denied (403), and the answer names neither the key nor the account nor the
+    /// model: a filter in front of the provider, for example. Other requests may succeed.
+    #[error("the provider or a filter in front of it denied the request")]
+    Blocked(#[source] Answer),
     /// The model or deployment does not exist (any more), or the project may not use it.
     #[error("the provider does not have the model")]
     ModelGone(#[source] Answer),
@@ -79,9 +87,11 @@ impl Answer {
 }
 
 #[derive(Deserialize, Default)]
+#[serde(default)]
 struct Body {
-    #[serde(default)]
     error: ErrorObject,
+    /// FastAPI's list of fields that are invalid (<https://fastapi.tiangolo.com/tutorial/handling-errors/>).
+    detail: Value,
 }
 
 #[derive(Deserialize, Default)]
@@ -91,7 +101,37 @@ struct ErrorObject {
     code: Value,
     param: Value,
     innererror: Value,
+    /// Only searched for the words below: it may quote the prompt or the key.
+    message: Value,
 }
+
+/// Words in the messages of gateways, which replace the provider's code by the status (LiteLLM 1.106).
+mod words {
+    pub(super) const REFUSED: [&str; 7] = [
+        "content_policy_violation",
+        "ContentPolicyViolationError",
+        "content management policy",
+        "content_filter",
+        "moderation_blocked",
+        "rejected by the safety system",
+        "rejected as a result of our safety system",
+    ];
+    pub(super) const OUT_OF_CREDIT: [&str; 6] = [
+        "Budget has been exceeded",
+        "crossed budget",
+        "exceeded your current quota",
+        "Billing hard limit has been reached",
+        "billing_hard_limit_reached",
+        "insufficient_quota",
+    ];
+    pub(super) const MODEL_GONE: [&str; 1] = ["Invalid model name"];
+    pub(super) const DENIED: [&str; 1] = ["No connected db"];
+    pub(super) const REASONING: [&str; 2] = ["reasoning.effort", "reasoning_effort"];
+}
+
+/// The shortest time in which a provider can draw an image. A server error that comes sooner means that
+/// nothing was drawn.
+pub(super) const FASTEST_IMAGE: Duration = Duration::from_secs(3);
 
 /// Codes with which providers refuse a prompt.
 const REFUSALS: [&str; 5] = [
@@ -112,8 +152,9 @@ const OPTIONS: [(&str, &str); 5] = [
 ];
 
 /// Codes for an account without credit. Most of them come with the type `insufficient_quota`.
-const OUT_OF_CREDIT: [&str; 6] = [
+const OUT_OF_CREDIT: [&str; 7] = [
     "insufficient_quota",
+    "budget_exceeded",
     "billing_hard_limit_reached",
     "credit_balance_exhausted",
     "organization_spend_limit_exceeded",
@@ -169,6 +210,22 @@ impl Error {
         Some(answer.and_then(|answer| answer.retry_after).unwrap_or_else(|| backoff(tries)))
     }
 
+    /// The error of an answer that came after `elapsed`: a server error or a timeout (408) of a gateway counts
+    /// as a lost answer if an image may have been drawn by then.
+    pub(super) fn after(self, elapsed: Duration) -> Self {
+        match self {
+            Self::Failed(answer)
+                if elapsed >= FASTEST_IMAGE
+                    && (answer.status.is_server_error()
+                        || answer.status == StatusCode::REQUEST_TIMEOUT
+                        || answer.status.is_success()) =>
+            {
+                Self::FailedLate(answer)
+            }
+            error => error,
+        }
+    }
+
     /// Reads an error event of a stream. The status of its response was a success.
     pub(super) fn from_event(data: &[u8]) -> Self {
         // The event holds an `error` object, or is one.
@@ -196,29 +253,40 @@ impl Error {
 
     /// Reads an unsuccessful answer. A body that is not JSON, such as a proxy's HTML page, counts as empty.
     pub(super) fn from_answer(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
-        let request_id = printable(headers.get("x-request-id").and_then(|id| id.to_str().ok()));
+        let id = ["x-request-id", "x-litellm-call-id"].into_iter().find_map(|name| headers.get(name)?.to_str().ok());
+        let request_id = printable(id);
         let retry_after = retry_after(headers);
         let should_retry = headers.get("x-should-retry").and_then(|value| value.to_str().ok()?.parse().ok());
-        let error = serde_json::from_slice::<Body>(body).unwrap_or_default().error;
+        let Body { error, detail } = serde_json::from_slice::<Body>(body).unwrap_or_default();
         let (code, has_code) = (error.code(), |known| error.has_code(known));
         let answer = Answer { status, code, request_id, retry_after, should_retry };
-        let option = OPTIONS.iter().find(|(provider_name, _)| error.param == *provider_name);
+        let fields = detail.as_array().into_iter().flatten().filter_map(|field| field["loc"].as_array()?.last());
+        let param = error.param.as_str().or_else(|| fields.filter_map(Value::as_str).next()).unwrap_or_default();
+        let option = OPTIONS.iter().find(|(provider_name, _)| param == *provider_name);
+        let is_bad_request = matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY);
         match status {
             // OpenAI answers 403 if the project may not use the model.
             _ if status.is_client_error() && has_code(&["model_not_found"]) => Self::ModelGone(answer),
-            StatusCode::BAD_REQUEST if error.param == "model" => Self::ModelGone(answer),
-            StatusCode::BAD_REQUEST if error.is_refusal() => Self::PromptRefused(answer),
-            _ if has_code(&OUT_OF_CREDIT) => Self::OutOfCredit(answer),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::Denied(answer),
+            _ if status.is_client_error() && (has_code(&OUT_OF_CREDIT) || error.says(&words::OUT_OF_CREDIT)) => {
+                Self::OutOfCredit(answer)
+            }
+            _ if is_bad_request && (param == "model" || error.says(&words::MODEL_GONE)) => Self::ModelGone(answer),
+            _ if is_bad_request && (error.is_refusal() || error.says(&words::REFUSED)) => Self::PromptRefused(answer),
+            _ if is_bad_request && (has_code(&["no_db_connection"]) || error.says(&words::DENIED)) => {
+                Self::Denied(answer)
+            }
+            StatusCode::UNAUTHORIZED => Self::Denied(answer),
+            StatusCode::FORBIDDEN if error.is_about_access() => Self::Denied(answer),
+            StatusCode::FORBIDDEN => Self::Blocked(answer),
             StatusCode::NOT_FOUND => Self::ModelGone(answer),
             StatusCode::TOO_MANY_REQUESTS => Self::RateLimited(answer),
-            StatusCode::BAD_REQUEST => match option {
+            _ if is_bad_request => match option {
                 Some((_, name)) => Self::OptionRefused(name, answer),
-                None => match error.param.as_str() {
-                    Some("stream" | "partial_images") => Self::StreamRefused(answer),
-                    Some(param) if param.starts_with("reasoning") => Self::ReasoningRefused(answer),
-                    _ => Self::BadRequest(answer),
-                },
+                None if matches!(param, "stream" | "partial_images") => Self::StreamRefused(answer),
+                None if param.starts_with("reasoning") || error.says(&words::REASONING) => {
+                    Self::ReasoningRefused(answer)
+                }
+                None => Self::BadRequest(answer),
             },
             // Cloudflare answers 520 and 524: https://developers.cloudflare.com/support/troubleshooting/http-status-codes/
             _ if matches!(status.as_u16(), 504 | 520 | 524) => Self::GatewayTimeout(answer),
@@ -228,8 +296,22 @@ impl Error {
 }
 
 impl ErrorObject {
+    /// Gateways put the status into `code`, which says nothing more.
     fn codes(&self) -> impl Iterator<Item = &str> {
-        [self.code.as_str(), self.r#type.as_str(), self.innererror["code"].as_str()].into_iter().flatten()
+        let code = self.code.as_str().filter(|code| !code.bytes().all(|byte| byte.is_ascii_digit()));
+        [code, self.r#type.as_str(), self.innererror["code"].as_str()].into_iter().flatten()
+    }
+
+    /// Whether the message contains one of these words.
+    fn says(&self, words: &[&str]) -> bool {
+        self.message.as_str().is_some_and(|message| words.iter().any(|word| message.contains(word)))
+    }
+
+    /// Whether the error is about the key, the account or the model, and so concerns every request.
+    fn is_about_access(&self) -> bool {
+        let about = ["key", "account", "organization", "project", "model", "permission", "country", "region", "auth"];
+        let texts = self.codes().chain(self.param.as_str());
+        texts.map(str::to_ascii_lowercase).any(|text| about.iter().any(|word| text.contains(word)))
     }
 
     fn code(&self) -> String {
@@ -244,7 +326,8 @@ impl ErrorObject {
     /// of the user, so it counts only if neither a code nor another parameter names the mistake.
     fn is_refusal(&self) -> bool {
         let is_empty = |value: &Value| value.as_str().is_none_or(str::is_empty);
-        let is_about_the_prompt = is_empty(&self.code) && (is_empty(&self.param) || self.param == "prompt");
+        let has_no_code = self.code.as_str().is_none_or(|code| code.bytes().all(|byte| byte.is_ascii_digit()));
+        let is_about_the_prompt = has_no_code && (is_empty(&self.param) || self.param == "prompt");
         self.has_code(&REFUSALS) || is_about_the_prompt && self.r#type == "image_generation_user_error"
     }
 }
@@ -284,4 +367,153 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     }
     let (then, now) = (httpdate::parse_http_date(value).ok()?, httpdate::parse_http_date(text("date")?).ok()?);
     Some(then.duration_since(now).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The meaning of an answer, in one word.
+    fn meaning(status: u16, body: &str) -> String {
+        let status = StatusCode::from_u16(status).expect("a status");
+        let error = Error::from_answer(status, &HeaderMap::new(), body.as_bytes());
+        match error {
+            Error::OptionRefused(field, _) => format!("option {field}"),
+            error => format!("{error:?}").split(['(', ' ']).next().unwrap_or_default().to_owned(),
+        }
+    }
+
+    fn litellm(status: u16, message: &str, kind: &str, param: &str) -> (u16, String) {
+        let param = if param.is_empty() { Value::Null } else { param.into() };
+        let error = serde_json::json!({"message": message, "type": kind, "param": param, "code": status.to_string()});
+        (status, serde_json::json!({"error": error}).to_string())
+    }
+
+    /// The bodies of LiteLLM 1.106, which drops codes and says the same in messages.
+    #[test]
+    fn a_gateways_words_mean_what_the_providers_codes_mean() {
+        for ((status, body), wanted) in [
+            (
+                litellm(
+                    400,
+                    "litellm.BadRequestError: OpenAIException - Your request was rejected by the safety system.",
+                    "image_generation_user_error",
+                    "",
+                ),
+                "PromptRefused",
+            ),
+            (
+                litellm(
+                    400,
+                    "litellm.BadRequestError: litellm.ContentPolicyViolationError: ContentPolicyViolationError: \
+                     OpenAIException - Your request was rejected as a result of our safety system.",
+                    "invalid_request_error",
+                    "",
+                ),
+                "PromptRefused",
+            ),
+            (
+                litellm(
+                    400,
+                    "litellm.BadRequestError: OpenAIException - The response was filtered due to the prompt triggering \
+                     Azure OpenAI's content management policy.",
+                    "invalid_request_error",
+                    "prompt",
+                ),
+                "PromptRefused",
+            ),
+            (
+                litellm(
+                    400,
+                    "litellm.BadRequestError: OpenAIException - Invalid value: 'webp'.",
+                    "invalid_request_error",
+                    "output_format",
+                ),
+                "option outputFormat",
+            ),
+            (
+                litellm(
+                    400,
+                    "400: {'error': '/image/generations: Invalid model name passed in model=nope. Call `/v1/models` \
+                     to view available models for your key.'}",
+                    "invalid_request_error",
+                    "",
+                ),
+                "ModelGone",
+            ),
+            (
+                litellm(404, "litellm.NotFoundError: The model `x` does not exist", "invalid_request_error", ""),
+                "ModelGone",
+            ),
+            (litellm(400, "No connected db.", "no_db_connection", ""), "Denied"),
+            (litellm(401, "Authentication Error", "token_not_found_in_db", "key"), "Denied"),
+            (litellm(403, "key not allowed to access model.", "key_model_access_denied", "model"), "Denied"),
+            (
+                litellm(422, "Budget has been exceeded! Current cost: 12.5, Max budget: 10.0", "budget_exceeded", ""),
+                "OutOfCredit",
+            ),
+            (
+                litellm(
+                    429,
+                    "No deployments available - crossed budget: Exceeded budget for provider openai: 0.04 >= 1e-06",
+                    "internal_server_error",
+                    "",
+                ),
+                "OutOfCredit",
+            ),
+            (
+                litellm(
+                    429,
+                    "litellm.RateLimitError: OpenAIException - You exceeded your current quota",
+                    "throttling_error",
+                    "",
+                ),
+                "OutOfCredit",
+            ),
+            (
+                litellm(
+                    400,
+                    "litellm.BadRequestError: OpenAIException - Billing hard limit has been reached",
+                    "invalid_request_error",
+                    "",
+                ),
+                "OutOfCredit",
+            ),
+            (
+                litellm(429, "litellm.RateLimitError: Limit resets at: 2026-11-21", "throttling_error", ""),
+                "RateLimited",
+            ),
+            (
+                litellm(
+                    400,
+                    "litellm.UnsupportedParamsError: reasoning.effort=none is not supported for gpt-5-mini.",
+                    "invalid_request_error",
+                    "",
+                ),
+                "ReasoningRefused",
+            ),
+            (litellm(500, "litellm.InternalServerError: x", "internal_server_error", ""), "Failed"),
+            (litellm(408, "litellm.Timeout: APITimeoutError", "invalid_request_error", ""), "Failed"),
+            // A schema's complaint (FastAPI).
+            ((422, r#"{"detail":[{"loc":["body","quality"],"msg":"x","type":"enum"}]}"#.to_owned()), "option quality"),
+            // A filter in front of the provider.
+            ((403, "<html>Request blocked</html>".to_owned()), "Blocked"),
+            ((403, r#"{"error":{"message":"blocked","type":"waf","code":"rule_7"}}"#.to_owned()), "Blocked"),
+            ((403, r#"{"error":{"code":"unsupported_country_region_territory"}}"#.to_owned()), "Denied"),
+        ] {
+            assert_eq!(meaning(status, &body), wanted, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn a_late_failure_of_a_server_counts_as_a_lost_answer() {
+        let failed =
+            |status| Error::from_answer(StatusCode::from_u16(status).expect("a status"), &HeaderMap::new(), b"");
+        for status in [408, 500, 502, 503] {
+            assert!(matches!(failed(status).after(FASTEST_IMAGE), Error::FailedLate(_)), "{status}");
+            assert!(matches!(failed(status).after(FASTEST_IMAGE / 2), Error::Failed(_)), "{status}");
+        }
+        assert!(matches!(failed(429).after(FASTEST_IMAGE * 9), Error::RateLimited(_)));
+        assert_eq!(failed(500).after(FASTEST_IMAGE).pause(0), None, "it is not repeated");
+    }
 }

@@ -29,6 +29,11 @@ const MAX_TRIES: u32 = 3;
 /// the image is drawn, and the image is billed all the same.
 const LEAST_TIME_DIVISOR: u32 = 2;
 
+/// A provider whose streamed answer fails late, before its first event, is asked without streaming for this
+/// time: some gateways let the provider draw and bill the image, and then fail
+/// (<https://github.com/BerriAI/litellm/issues/19569>).
+const UNSTREAMED_FOR: Duration = Duration::from_secs(60 * 60);
+
 /// A request for one image, checked against the configured model.
 #[derive(Debug)]
 pub struct ImageRequest {
@@ -229,9 +234,21 @@ impl OpenAi {
     async fn draw_with_retries(&self, body: &Body, show: &Show<'_>, deadline: Instant) -> Result<Generated, Error> {
         let mut tries = 0;
         let mut body = Cow::Borrowed(body);
+        let failed_at = *locked(&self.stream_failed_at);
+        if body.streams() && failed_at.is_some_and(|at| at.elapsed() < UNSTREAMED_FOR) {
+            body = Cow::Owned(body.into_owned().with_partial_images(0));
+        }
         loop {
-            let error = match self.draw_once(&body, show).await {
+            let began = Instant::now();
+            let drawn = self.draw_once(&body, show).await.map_err(|error| error.after(began.elapsed()));
+            let error = match drawn {
                 Ok(image) => return Ok(image),
+                Err(error @ Error::FailedLate(_)) => {
+                    if body.streams() {
+                        *locked(&self.stream_failed_at) = Some(Instant::now());
+                    }
+                    return Err(error);
+                }
                 Err(Error::StreamRefused(_)) if body.streams() => {
                     body = Cow::Owned(body.into_owned().with_partial_images(0));
                     continue;

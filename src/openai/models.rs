@@ -13,6 +13,9 @@ use crate::config::OpenAiAuth;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
+/// The largest list of models, in bytes; OpenAI's takes some 20 KiB.
+const MAX_LIST_BYTES: usize = 1024 * 1024;
+
 /// Whether a model exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ModelState {
@@ -34,6 +37,16 @@ struct Answer {
     shutdown_date: serde_json::Value,
 }
 
+#[derive(Deserialize)]
+struct List {
+    data: Vec<Listed>,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    id: String,
+}
+
 impl OpenAi {
     /// Asks the provider about a model. A failed request and a server without this path mean
     /// [`ModelState::Unknown`].
@@ -47,10 +60,10 @@ impl OpenAi {
         if !response.status().is_success() {
             return match read_error(response).await {
                 // Azure OpenAI (`api-key`) knows base models on this path, while the settings name deployments.
-                Error::ModelGone(answer)
-                    if answer.code() == "model_not_found" && self.config.auth == OpenAiAuth::Bearer =>
-                {
-                    ModelState::Gone
+                Error::ModelGone(answer) if self.config.auth == OpenAiAuth::Bearer => {
+                    // A gateway answers 404 without a code, and so does a server without this path.
+                    let is_gone = answer.code() == "model_not_found" || self.lists_models_without(id).await;
+                    if is_gone { ModelState::Gone } else { ModelState::Unknown }
                 }
                 _ => ModelState::Unknown,
             };
@@ -62,6 +75,20 @@ impl OpenAi {
             }
             _ => ModelState::Unknown,
         }
+    }
+}
+
+impl OpenAi {
+    /// Whether `GET /models` lists models, and not this one.
+    async fn lists_models_without(&self, id: &str) -> bool {
+        let url = endpoint(&self.config.base_url, "models");
+        let Ok(response) = self.authorized(self.http.get(url).timeout(TIMEOUT)).send().await else { return false };
+        if !response.status().is_success() {
+            return false;
+        }
+        let body = read_body(response, MAX_LIST_BYTES).await.unwrap_or_default();
+        let models = serde_json::from_slice::<List>(&body).map(|list| list.data).unwrap_or_default();
+        !models.is_empty() && models.iter().all(|model| model.id != id)
     }
 }
 
