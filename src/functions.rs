@@ -37,10 +37,12 @@ use self::answers::{ERROR_CODE, INVOCATION_ID};
 use crate::app::App;
 use crate::error::Problem;
 
-/// One HTTP function: a folder with a `function.json`, a path and a handler.
+/// One HTTP function: a folder with a `function.json`, a route and a handler.
 pub struct Function {
-    /// The folder's name and the path below `/api/`.
+    /// The folder's name.
     pub name: &'static str,
+    /// The route below `/api/`, as in `function.json`; by default the host takes the folder's name.
+    pub route: &'static str,
     /// The methods in `function.json`.
     pub methods: &'static [&'static str],
     /// The `authLevel` in `function.json`. The host enforces it.
@@ -49,36 +51,64 @@ pub struct Function {
 }
 
 /// All HTTP functions. A test compares this table with the folders.
-pub const FUNCTIONS: [Function; 9] = [
+pub const FUNCTIONS: [Function; 10] = [
+    Function::open("generateImage", &["post"], || post(generate_image::handle)),
+    // The constraint admits only the length of an id: a wider route would match other functions' paths.
     Function {
-        name: "generateImage",
-        // `get` and `delete` are for the jobs below this path.
-        methods: &["delete", "get", "post"],
-        auth_level: "anonymous",
-        handler: || post(generate_image::handle),
+        route: "generateImage/jobs/{id:length(75)}",
+        ..Function::open("generateImageJob", &["delete", "get"], || get(jobs::look).delete(jobs::cancel))
     },
-    Function { name: "getImages", methods: &["get"], auth_level: "anonymous", handler: || get(get_images::handle) },
-    Function {
-        name: "getChatGPTSuggestion",
-        methods: &["get"],
-        auth_level: "anonymous",
-        handler: || get(get_chat_gpt_suggestion::handle),
-    },
-    Function {
-        name: "generateSASToken",
-        methods: &["get"],
-        // The token allows writes, so it needs a key.
-        auth_level: "function",
-        handler: || get(generate_sas_token::handle),
-    },
-    Function { name: "styles", methods: &["get"], auth_level: "anonymous", handler: || get(styles::handle) },
-    Function { name: "health", methods: &["get"], auth_level: "anonymous", handler: || get(health::handle) },
+    Function::open("getImages", &["get"], || get(get_images::handle)),
+    Function::open("getChatGPTSuggestion", &["get"], || get(get_chat_gpt_suggestion::handle)),
+    // The token allows writes, so it needs a key.
+    Function::with_key("generateSASToken", || get(generate_sas_token::handle)),
+    Function::open("styles", &["get"], || get(styles::handle)),
+    Function::open("health", &["get"], || get(health::handle)),
     // Only the operator may see the models and their shutdown dates.
-    Function { name: "status", methods: &["get"], auth_level: "function", handler: || get(health::status) },
-    Function { name: "quota", methods: &["get"], auth_level: "anonymous", handler: || get(quota::handle) },
+    Function::with_key("status", || get(health::status)),
+    Function::open("quota", &["get"], || get(quota::handle)),
     // Only the operator may see what the app spends.
-    Function { name: "usage", methods: &["get"], auth_level: "function", handler: || get(usage::handle) },
+    Function::with_key("usage", || get(usage::handle)),
 ];
+
+impl Function {
+    const fn open(
+        name: &'static str,
+        methods: &'static [&'static str],
+        handler: fn() -> MethodRouter<Arc<App>>,
+    ) -> Self {
+        Self { name, route: name, methods, auth_level: "anonymous", handler }
+    }
+
+    /// A function that needs a key and takes GET only.
+    const fn with_key(name: &'static str, handler: fn() -> MethodRouter<Arc<App>>) -> Self {
+        Self { auth_level: "function", ..Self::open(name, &["get"], handler) }
+    }
+
+    /// The methods' handlers. HEAD, which axum passes to the handler of GET, reaches no function with a key.
+    fn method_router(&self) -> MethodRouter<Arc<App>> {
+        let router = (self.handler)();
+        if self.auth_level == "anonymous" {
+            return router;
+        }
+        router.head(|| async { Problem::method_not_allowed() })
+    }
+
+    /// The normalized path, without the parameter's constraint.
+    fn path(&self) -> String {
+        let route = self.route.split(':').next().unwrap_or_default().to_ascii_lowercase();
+        if route.len() == self.route.len() { format!("/api/{route}") } else { format!("/api/{route}}}") }
+    }
+
+    /// Whether a normalized path is the function's.
+    fn has(&self, path: &str) -> bool {
+        let own = self.path();
+        match own.split_once('{') {
+            Some((before, _)) => path.starts_with(before),
+            None => path == own,
+        }
+    }
+}
 
 /// The queue-triggered functions: the folder's name and the queue. The host calls them at
 /// `/FOLDER`, which is not reachable from outside.
@@ -89,11 +119,9 @@ pub const QUEUE_FUNCTIONS: [(&str, &str); 2] =
 pub fn router(app: Arc<App>) -> Router {
     let mut router = Router::new().route("/", get(|| async { "Visionary is ready." }));
     for function in &FUNCTIONS {
-        let path = format!("/api/{}", function.name.to_ascii_lowercase());
-        router = router.route(&path, (function.handler)());
+        router = router.route(&function.path(), function.method_router());
     }
     router
-        .route("/api/generateimage/jobs/{id}", get(jobs::look).delete(jobs::cancel))
         .route("/processimage", post(process_image::deliver))
         .route("/processimagepoison", post(process_image::give_up))
         .fallback(|| async { Problem::not_found() })
@@ -102,20 +130,34 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// Changes a path to lower case and removes one trailing slash, before the router matches it.
+/// Changes a path to lower case and removes one trailing slash, before the router matches it. A path with
+/// a dot segment, encoded or not, becomes one that does not exist: the host may have matched it to another
+/// function than the one that it leads to.
 pub(crate) fn normalize_path(mut request: Request) -> Request {
     let path = request.uri().path();
     let path = path.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(path).to_ascii_lowercase();
+    let path = if has_dot_segment(&path) { "/dot-segment" } else { path.as_str() };
     let mut parts = request.uri().clone().into_parts();
     let with_query = match request.uri().query() {
         Some(query) => format!("{path}?{query}"),
-        None => path,
+        None => path.to_owned(),
     };
     parts.path_and_query = with_query.parse().ok();
     if let Ok(uri) = Uri::from_parts(parts) {
         *request.uri_mut() = uri;
     }
     request
+}
+
+/// Whether a path, once or more often decoded, has the segment `.` or `..`.
+fn has_dot_segment(path: &str) -> bool {
+    let mut decoded = path.to_owned();
+    // Each round of decoding makes the text shorter.
+    while decoded.contains("%25") {
+        decoded = decoded.replace("%25", "%");
+    }
+    let decoded = decoded.replace("%2e", ".").replace("%2f", "/").replace("%5c", "/");
+    decoded.split(['/', '\\']).any(|segment| matches!(segment, "." | ".."))
 }
 
 /// The middleware around every answer: it adds the invocation id, logs one line, and writes an error
@@ -180,17 +222,15 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
 
 /// The name of the function at a normalized path.
 fn function_name(path: &str) -> &'static str {
-    let of_http = |path: &str| {
-        let first = path.split('/').next().unwrap_or_default();
-        FUNCTIONS.iter().map(|function| function.name).find(|name| name.eq_ignore_ascii_case(first))
-    };
-    let of_queue =
-        |path: &str| QUEUE_FUNCTIONS.iter().map(|(name, _)| *name).find(|name| name.eq_ignore_ascii_case(path));
-    let path = path.strip_prefix('/').unwrap_or(path);
-    path.strip_prefix("api/").map_or_else(|| of_queue(path), of_http).unwrap_or("none")
+    if let Some(function) = FUNCTIONS.iter().find(|function| function.has(path)) {
+        return function.name;
+    }
+    let folder = path.strip_prefix('/').unwrap_or(path);
+    let of_queue = QUEUE_FUNCTIONS.iter().find(|(name, _)| name.eq_ignore_ascii_case(folder));
+    of_queue.map_or("none", |(name, _)| *name)
 }
 
-/// Puts the problem into the response's extensions, from which [`finish`] writes the body.
+/// Puts the problem into the response's extensions, from which `finish` writes the body.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.code.status().into_response();

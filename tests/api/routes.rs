@@ -72,6 +72,38 @@ async fn a_token_needs_the_function_key_and_the_front_ends_other_functions_do_no
     }
 }
 
+/// The host matches the path as it was typed, and in forwarding mode calls the handler with another one.
+#[tokio::test]
+async fn escaped_dots_reach_no_function_that_needs_a_key() {
+    for wire in WIRES {
+        let visionary = Setup { keys: vec!["the-key".into()], ..Setup::wire(wire) }.start().await;
+        for escaped in ["%252e%252e", "%252E%252e", ".%252e", "%25252e%25252e"] {
+            for path in [
+                format!("/api/generateImage/{escaped}/generateSASToken"),
+                format!("/api/generateImage/jobs/{escaped}/{escaped}/generateSASToken"),
+                format!("/api/getImages/{escaped}/generateSASToken"),
+            ] {
+                let answer = visionary.get(&path).await;
+                assert_eq!(answer.status, 404, "{path} {wire:?}: {}", answer.body);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_handler_has_nothing_at_a_path_with_dots_and_no_function_with_a_key_takes_head() {
+    let visionary = Visionary::start().await;
+    let handler = visionary.handler(0);
+
+    for path in ["/api/x/%252e%252e/generateSASToken", "/api/x/..%252fgenerateSASToken", "/api/%255c../getImages"] {
+        assert_eq!(handler.get(path).await.status_and_code(), (404, "not_found"), "{path}");
+    }
+    for path in ["/api/generateSASToken", "/api/usage", "/api/status"] {
+        assert_eq!(handler.request(Method::HEAD, path).send().await.status, 405, "{path}");
+    }
+    assert_eq!(handler.request(Method::HEAD, "/api/getImages").send().await.status, 200);
+}
+
 #[tokio::test]
 async fn a_page_of_an_allowed_origin_may_call_and_one_of_another_may_not() {
     let visionary = Setup { cors: vec!["https://front.example".into()], ..Setup::default() }.start().await;

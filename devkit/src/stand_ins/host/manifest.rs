@@ -32,7 +32,8 @@ pub(super) struct Function {
 #[derive(Debug)]
 enum Segment {
     Literal(String),
-    Parameter,
+    /// With the length that its constraint asks for.
+    Parameter(Option<usize>),
     OptionalParameter,
     Rest,
 }
@@ -149,7 +150,12 @@ impl Function {
                 (Segment::Rest, _) => return true,
                 (Segment::OptionalParameter, []) => {}
                 (Segment::Literal(literal), [first, rest @ ..]) if literal.eq_ignore_ascii_case(first) => path = rest,
-                (Segment::Parameter | Segment::OptionalParameter, [_, rest @ ..]) => path = rest,
+                (Segment::OptionalParameter, [_, rest @ ..]) => path = rest,
+                (Segment::Parameter(length), [first, rest @ ..])
+                    if length.is_none_or(|length| first.len() == length) =>
+                {
+                    path = rest;
+                }
                 _ => return false,
             }
         }
@@ -186,7 +192,10 @@ impl Segment {
         match text.strip_prefix('{').and_then(|text| text.strip_suffix('}')) {
             Some(name) if name.starts_with('*') => Self::Rest,
             Some(name) if name.ends_with('?') => Self::OptionalParameter,
-            Some(_) => Self::Parameter,
+            Some(name) => {
+                let length = name.split_once(":length(").and_then(|(_, rest)| rest.strip_suffix(')')?.parse().ok());
+                Self::Parameter(length)
+            }
             None => Self::Literal(text.to_owned()),
         }
     }

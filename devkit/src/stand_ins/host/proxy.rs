@@ -103,7 +103,7 @@ pub(super) async fn forward(request: Request, client: SocketAddr, port: u16, id:
             parts.headers.append(name, value);
         }
     }
-    parts.uri = reencode(&parts.uri);
+    parts.uri = reencode(&collapse_dots(&parts.uri));
     // A separate task also runs to its end when the client disconnects and this future is dropped.
     let call = tokio::spawn(async move {
         let stream = TcpStream::connect(("127.0.0.1", port)).await.map_err(|_| ())?;
@@ -141,6 +141,22 @@ async fn send(stream: TcpStream, mut request: Request) -> hyper::Result<(Respons
     *request.version_mut() = hyper::Version::HTTP_11;
     let response = sender.send_request(request).await?;
     Ok((response.map(Body::new), connection))
+}
+
+/// The path as the host rebuilds it in this mode: ASP.NET decodes the path once, and then .NET's `Uri`
+/// takes `%2e%2e` for `..` and removes the segment before it.
+fn collapse_dots(uri: &Uri) -> Uri {
+    let mut kept: Vec<String> = Vec::new();
+    for segment in uri.path().split('/').skip(1) {
+        let decoded = segment.replace("%25", "%");
+        match decoded.to_ascii_lowercase().replace("%2e", ".").as_str() {
+            "." => {}
+            ".." => drop(kept.pop()),
+            _ => kept.push(segment.to_owned()),
+        }
+    }
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    format!("/{}{query}", kept.join("/")).parse().unwrap_or_else(|_| uri.clone())
 }
 
 /// The query as the host rebuilds it: duplicate keys are joined by a comma, `?flag` becomes `flag=`, an
