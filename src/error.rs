@@ -152,7 +152,17 @@ impl From<&Error> for Problem {
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::QuotaExceeded(_) => Self::new(Code::QuotaExceeded, "Daily image quota reached."),
+            Refusal::QuotaExceeded(_) => {
+                Self::new(Code::QuotaExceeded, "Daily image quota reached. It resets at midnight UTC.")
+            }
+            Refusal::RefusalsExceeded => Self::new(
+                Code::RefusalsExceeded,
+                "Too many of your prompts were refused today. You can draw again after midnight UTC.",
+            ),
+            Refusal::JobsExceeded => Self::new(
+                Code::JobsExceeded,
+                "You have made as many jobs as you can in a day. You can make new ones after midnight UTC.",
+            ),
             Refusal::BudgetReserved => Self::new(
                 Code::BudgetReached,
                 "Today's remaining budget is reserved for images that are being drawn. Please try again in a minute.",

@@ -13,6 +13,10 @@ pub struct LimitsConfig {
     pub daily_images: u32,
     /// `DAILY_BUDGET_USD` (20): the app's budget, here in millionths of a US dollar; 0 means no budget.
     pub daily_budget: u64,
+    /// `DAILY_REFUSALS` (20): prompts of one caller that the provider may refuse; 0 means no limit.
+    pub daily_refusals: u32,
+    /// `DAILY_JOBS` (100): jobs of one caller, with those that were cancelled; 0 means no limit.
+    pub daily_jobs: u32,
     /// `IMAGE_PRICES` (none): prices by model, which replace the built-in prices.
     pub prices: BTreeMap<String, Price>,
 }
@@ -50,10 +54,14 @@ pub struct ImagePrice {
 impl LimitsConfig {
     pub(super) fn from_vars(vars: &Vars) -> Result<Self, Error> {
         let budget = vars.number("DAILY_BUDGET_USD", "US dollars, such as 20 or 0.50", 0.0..=1_000_000.0)?;
+        let count = |name, default| {
+            let count = vars.number(name, "a whole number, 0 (no limit) to 1000000", 0..=1_000_000)?;
+            Ok::<u32, Error>(count.unwrap_or(default))
+        };
         Ok(Self {
-            daily_images: vars
-                .number("DAILY_IMAGE_QUOTA", "a whole number, 0 (no limit) to 1000000", 0..=1_000_000)?
-                .unwrap_or(5),
+            daily_images: count("DAILY_IMAGE_QUOTA", 5)?,
+            daily_refusals: count("DAILY_REFUSALS", 20)?,
+            daily_jobs: count("DAILY_JOBS", 100)?,
             daily_budget: micro_usd(budget.unwrap_or(20.0)),
             prices: vars.get("IMAGE_PRICES")?.map_or(Ok(BTreeMap::new()), |text| prices(&text))?,
         })

@@ -31,6 +31,10 @@ pub enum Code {
     PromptRejected,
     /// The caller has had the day's images.
     QuotaExceeded,
+    /// The provider has refused too many of the caller's prompts today.
+    RefusalsExceeded,
+    /// The caller has made too many jobs today.
+    JobsExceeded,
     /// The app's budget for the day does not pay for the image.
     BudgetReached,
     /// The provider limits the rate.
@@ -59,7 +63,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, by its status.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::StoredLater,
         Self::InvalidRequest,
         Self::NotFound,
@@ -72,6 +76,8 @@ impl Code {
         Self::IdempotencyKeyReused,
         Self::PromptRejected,
         Self::QuotaExceeded,
+        Self::RefusalsExceeded,
+        Self::JobsExceeded,
         Self::BudgetReached,
         Self::ProviderRateLimited,
         Self::Internal,
@@ -101,6 +107,8 @@ impl Code {
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::PromptRejected => "prompt_rejected",
             Self::QuotaExceeded => "quota_exceeded",
+            Self::RefusalsExceeded => "refusals_exceeded",
+            Self::JobsExceeded => "jobs_exceeded",
             Self::BudgetReached => "budget_reached",
             Self::ProviderRateLimited => "provider_rate_limited",
             Self::Internal => "internal",
@@ -126,7 +134,11 @@ impl Code {
             Self::InProgress | Self::JobHasBegun | Self::JobCancelled | Self::JobOutdated => StatusCode::CONFLICT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::IdempotencyKeyReused | Self::PromptRejected => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::QuotaExceeded | Self::BudgetReached | Self::ProviderRateLimited => StatusCode::TOO_MANY_REQUESTS,
+            Self::QuotaExceeded
+            | Self::RefusalsExceeded
+            | Self::JobsExceeded
+            | Self::BudgetReached
+            | Self::ProviderRateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::JobsUnavailable => StatusCode::NOT_IMPLEMENTED,
             Self::ProviderFailed | Self::ProviderMisconfigured | Self::ProviderAnswerLost | Self::JobFailed => {

@@ -9,9 +9,10 @@ use super::admission::{QueuePermit, RequestPermit};
 use super::error::Error;
 use super::generations::Generations;
 use super::message::Message;
+use super::outcome::{Failure, Outcome};
 use super::progress::Progress;
 use super::record::{Address, Generation, Order, State, Via};
-use super::records::ACCEPTED_WITHIN;
+use super::records::{ACCEPTED_WITHIN, RECORDED_WITHIN};
 use super::rows::KeyRow;
 use super::steps::{IdempotencyKey, NotAccepted};
 use crate::azure;
@@ -79,7 +80,7 @@ impl Generations {
             return Ok(Accepted::Before(address));
         }
         let queue_permit = self.admission.acquire_queue_permit()?;
-        self.moderate(&plan.order.prompt).await?;
+        self.moderate(&plan.order).await?;
         Ok(Accepted::New(Box::new(Admitted { plan, queue_permit, request_permit })))
     }
 
@@ -100,7 +101,7 @@ impl Generations {
         if let Some(address) = self.look(&plan).await? {
             return Ok(Accepted::Before(address));
         }
-        self.moderate(&plan.order.prompt).await?;
+        self.moderate(&plan.order).await?;
         let queue = self.queue.as_ref().ok_or(Error::NoQueue)?;
         // The message comes first, so that each record has one. A message without a record is dropped later.
         let message = Message::new(&plan.order.address, self.now());
@@ -218,7 +219,7 @@ impl Generations {
         }
         let order = &plan.order;
         let day = Day::of(order.created_at);
-        match self.records.check(&order.caller, order.most_cost, day).await {
+        match self.records.check(order, day).await {
             Ok(Ok(())) => Ok(None),
             Ok(Err(refusal)) => Err(Error::Refused(refusal, refusal.retry_after(day, self.now()))),
             Err(error) => Err(Error::RecordsUnavailable(error)),
@@ -226,14 +227,24 @@ impl Generations {
     }
 
     /// Asks the provider's moderation about the prompt. Without a verdict the request goes on, because the
-    /// provider checks the prompt again when it draws.
-    async fn moderate(&self, prompt: &Prompt) -> Result<(), Error> {
+    /// provider checks the prompt again when it draws. A flagged prompt is recorded, because it counts
+    /// against the caller's limit of refused prompts.
+    async fn moderate(&self, order: &Order) -> Result<(), Error> {
         if !self.moderation {
             return Ok(());
         }
-        match self.openai.moderate(prompt).await {
+        match self.openai.moderate(&order.prompt).await {
             Ok(None) => Ok(()),
-            Ok(Some(categories)) => Err(Error::Flagged(categories)),
+            Ok(Some(categories)) => {
+                let attempt = self.records.new_attempt();
+                let flagged = Generation { order: order.clone(), state: State::Drawing(attempt.clone()) };
+                let outcome = Outcome::NotDrawn(Failure::PromptRefused);
+                let recorded = self.records.end(&flagged, &attempt, outcome);
+                // Dropping the future after this time does not stop the write.
+                let _ = tokio::time::timeout(RECORDED_WITHIN, recorded).await;
+                self.note_added();
+                Err(Error::Flagged(categories))
+            }
             Err(error) => {
                 tracing::warn!(
                     event = "moderation_failed",

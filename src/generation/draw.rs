@@ -17,6 +17,7 @@ use super::generations::Generations;
 use super::outcome::Outcome;
 use super::progress::{Phase, Progress, Reporter};
 use super::record::{Attempt, Generation, Order, State};
+use super::records::RECORDED_WITHIN;
 use super::recover::log_loss;
 use super::spool::{SpooledEnd, SpooledImage};
 use crate::config::PromptEnhancement;
@@ -30,9 +31,6 @@ use crate::spending::QuotaStatus;
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 /// Pauses between the tries to save an image that is neither in the spool nor in the gallery.
 const UNSAVED_PAUSES_SECONDS: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
-/// The longest time that an answer waits until the outcome is recorded. An outcome that takes longer
-/// goes into the spool, too.
-const RECORDED_WITHIN: Duration = Duration::from_secs(5);
 
 /// The input for one call to the provider.
 pub(super) struct Work<'a> {

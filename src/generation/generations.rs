@@ -81,6 +81,8 @@ impl Generations {
             Prompt::parse("an image").ok().and_then(|prompt| openai.plan(&prompt, &ImageOptions::default()).ok());
         let limits = Limits {
             daily_images: config.limits.daily_images,
+            daily_refusals: config.limits.daily_refusals,
+            daily_jobs: config.limits.daily_jobs,
             daily_budget: config.limits.daily_budget,
             usual_cost: default_request.map_or(0, |image_request| most_cost(&prices, &image_request, added)),
         };

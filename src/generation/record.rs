@@ -217,6 +217,9 @@ impl Generation {
             _ => {}
         }
         contribution.used = u32::from(is_used && *in_quota);
+        contribution.refusals = u32::from(contribution.totals.refusals > 0);
+        let was_accepted = self.outcome() != Some(&Outcome::NotDrawn(Failure::NotAccepted));
+        contribution.jobs = u32::from(self.order.via == Via::Queue && was_accepted);
         contribution.counts_caller = contribution.totals != ModelTotals::default();
         contribution
     }
@@ -440,8 +443,9 @@ pub(crate) mod tests {
         let counts: Vec<_> = states()
             .into_iter()
             .map(|state| {
-                let Contribution { reserved, used, counts_caller, model, totals } =
+                let Contribution { reserved, used, refusals: caller_refusals, jobs, counts_caller, model, totals } =
                     generation.with(state).contribution();
+                assert_eq!((u64::from(caller_refusals), jobs), (totals.refusals, 1));
                 let ModelTotals { images, refusals, failures, lost, spent, .. } = totals;
                 (reserved, used, counts_caller, model, [images, refusals, failures, lost, spent])
             })

@@ -9,17 +9,20 @@ use time::OffsetDateTime;
 
 use super::batch::GaveUp;
 use super::commit::{Committer, Patience, Store};
-use super::outcome::Outcome;
-use super::record::{Address, Attempt, Event, Generation};
+use super::outcome::{Failure, Outcome};
+use super::record::{Address, Attempt, Event, Generation, Order, Via};
 use super::rows::{KeyRow, LeaseRow, Row, RowKey};
 use super::steps::{Advanced, IdempotencyKey, NotAccepted, accept, advance, is_drawing, withdrawal, withdrawn};
 use crate::azure::{self, Table};
 use crate::caller::Caller;
 use crate::lock::locked;
-use crate::spending::{Day, DayTotals, Limits, QuotaStatus, Refusal};
+use crate::spending::{CallerTotals, Day, DayTotals, Limits, QuotaStatus, Refusal};
 
 /// How long a caller waits for the table. Four seconds were too short on a busy machine.
 pub(crate) const ACCEPTED_WITHIN: Patience = Patience::For(Duration::from_secs(10));
+/// The longest time that an answer waits until the outcome is recorded. An outcome that takes longer
+/// goes into the spool, too.
+pub(crate) const RECORDED_WITHIN: Duration = Duration::from_secs(5);
 /// Callers whose remaining quota is remembered.
 const MAX_REMEMBERED_CALLERS: usize = 1_000;
 /// The duration of a process's lease. After the lease and [`CLOCK_SKEW`], the process counts as dead.
@@ -101,6 +104,9 @@ impl<S: Store> Records<S> {
             Err((NotAccepted::Refused(Refusal::QuotaExceeded(quota_status)), _)) => {
                 self.remember(caller, day, Some(*quota_status));
             }
+            Err((NotAccepted::Refused(Refusal::RefusalsExceeded | Refusal::JobsExceeded), _)) => {
+                self.remember(caller, day, None);
+            }
             Err((NotAccepted::Refused(_), _)) => *locked(&self.exhausted_day) = Some(day),
             Err((NotAccepted::KeyUsed(_) | NotAccepted::GivenUp, _)) => {}
         }
@@ -120,14 +126,11 @@ impl<S: Store> Records<S> {
     ///
     /// # Errors
     /// The table cannot be read.
-    pub(crate) async fn check(
-        &self,
-        caller: &Caller,
-        most_cost: u64,
-        day: Day,
-    ) -> Result<Result<(), Refusal>, azure::Error> {
-        if self.limits.daily_images > 0 && locked(&self.callers_with_quota).get(caller) != Some(&day) {
-            let refused = self.limits.check_quota(self.used(caller, day).await?, day);
+    pub(crate) async fn check(&self, order: &Order, day: Day) -> Result<Result<(), Refusal>, azure::Error> {
+        let Order { caller, most_cost, via, .. } = order;
+        if self.limits.check_callers() && locked(&self.callers_with_quota).get(caller) != Some(&day) {
+            let totals = self.caller(caller, day).await?;
+            let refused = self.limits.check_caller(&totals, *via == Via::Queue, day);
             if refused.is_err() {
                 return Ok(refused);
             }
@@ -139,7 +142,7 @@ impl<S: Store> Records<S> {
             Some(Row::Day(totals)) => totals,
             _ => DayTotals::default(),
         };
-        let checked = self.limits.check_budget(&totals, most_cost);
+        let checked = self.limits.check_budget(&totals, *most_cost);
         // A refusal with an alert is left to `accept`, which records and logs the alert once.
         let has_alert = self.limits.alert(&totals, checked).is_some();
         Ok(if has_alert { Ok(()) } else { checked })
@@ -153,13 +156,13 @@ impl<S: Store> Records<S> {
         if self.limits.daily_images == 0 {
             return Ok(None);
         }
-        Ok(self.limits.quota_status(self.used(caller, day).await?, day))
+        Ok(self.limits.quota_status(self.caller(caller, day).await?.used, day))
     }
 
-    async fn used(&self, caller: &Caller, day: Day) -> Result<u32, azure::Error> {
+    async fn caller(&self, caller: &Caller, day: Day) -> Result<CallerTotals, azure::Error> {
         Ok(match self.read(&RowKey::Caller(day, caller.clone())).await? {
-            Some(Row::Caller(totals)) => totals.used,
-            _ => 0,
+            Some(Row::Caller(totals)) => totals,
+            _ => CallerTotals::default(),
         })
     }
 
@@ -251,8 +254,10 @@ impl<S: Store> Records<S> {
         attempt: &Attempt,
         outcome: Outcome,
     ) -> Result<Option<QuotaStatus>, GaveUp> {
+        let refused = (outcome == Outcome::NotDrawn(Failure::PromptRefused)).then(|| drawing.order.caller.clone());
         let (drawing, event, limits) = (drawing.clone(), Event::End(attempt.clone(), outcome), self.limits);
-        self.committer
+        let ended = self
+            .committer
             .step(Patience::Endless, move |view| {
                 let order = &drawing.order;
                 let (day, caller) = (order.address.day(), &order.caller);
@@ -263,7 +268,12 @@ impl<S: Store> Records<S> {
                 }
                 if limits.daily_images > 0 { limits.quota_status(view.caller(day, caller).used, day) } else { None }
             })
-            .await
+            .await;
+        if let Some(caller) = refused {
+            // The next request reads how many prompts were refused.
+            locked(&self.callers_with_quota).remove(&caller);
+        }
+        ended
     }
 
     /// Ends a generation whose acceptance has an unknown result and whose provider was not called. A

@@ -6,7 +6,7 @@ use super::outcome::{Failure, Outcome};
 use super::record::{Address, Event, Generation, State, Via};
 use super::rows::KeyRow;
 use super::view::View;
-use crate::spending::{BudgetAlert, DayTotals, Limits, QuotaStatus, Refusal};
+use crate::spending::{BudgetAlert, CallerTotals, DayTotals, Limits, QuotaStatus, Refusal};
 
 /// The idempotency key of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +58,9 @@ pub(super) fn accept(
     let order = &generation.order;
     let day = order.address.day();
     let found = view.new_generation(&order.address);
-    let used = if order.in_quota { view.caller(day, &order.caller).used } else { 0 };
+    let is_job = order.via == Via::Queue;
+    let caller = if limits.check_callers() { view.caller(day, &order.caller) } else { CallerTotals::default() };
+    let used = caller.used;
     let totals = if order.in_budget { Some(view.day(day)) } else { None };
     let was_refused = match &found {
         Some(found) if found.outcome() == Some(&Outcome::NotDrawn(Failure::NotAccepted)) => true,
@@ -72,7 +74,7 @@ pub(super) fn accept(
         leave_tombstone(view, generation);
         return Err((NotAccepted::KeyUsed(Box::new(found)), None));
     }
-    let quota = if order.in_quota { limits.check_quota(used, day) } else { Ok(()) };
+    let quota = limits.check_caller(&caller, is_job, day);
     let budget = totals.as_ref().map_or(Ok(()), |totals| limits.check_budget(totals, order.most_cost));
     let alert = match (&totals, quota, budget) {
         (Some(totals), Ok(()), Ok(())) => {

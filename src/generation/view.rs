@@ -133,7 +133,7 @@ impl<'a> View<'a> {
     }
 
     fn change_caller(&mut self, day: Day, caller: &Caller, before: &Contribution, after: &Contribution) -> bool {
-        let is_moved = before.used != after.used;
+        let is_moved = before.differs_for_caller(after);
         if !is_moved && (before.counts_caller || !after.counts_caller) {
             return false;
         }

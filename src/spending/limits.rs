@@ -5,16 +5,20 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::day::Day;
-use super::totals::{BudgetAlert, DayTotals};
+use super::totals::{BudgetAlert, CallerTotals, DayTotals};
 
 /// The wait for the client while generations under way reserve the rest of the budget.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// The limits of a day.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Limits {
     /// The quota: images for each caller; 0 means no quota.
     pub(crate) daily_images: u32,
+    /// Refused prompts for each caller; 0 means no limit.
+    pub(crate) daily_refusals: u32,
+    /// Jobs for each caller, with those that were cancelled; 0 means no limit.
+    pub(crate) daily_jobs: u32,
     /// The app's budget in millionths of a US dollar; 0 means no budget.
     pub(crate) daily_budget: u64,
     /// The most that an image with default options can cost, in millionths of a US dollar.
@@ -38,6 +42,12 @@ pub enum Refusal {
     /// The caller's quota is used up.
     #[error("the caller's daily quota is used up")]
     QuotaExceeded(QuotaStatus),
+    /// The provider or its moderation has refused as many of the caller's prompts as the limit allows.
+    #[error("the caller's refused prompts have reached the daily limit")]
+    RefusalsExceeded,
+    /// The caller has made as many jobs as the limit allows.
+    #[error("the caller's jobs have reached the daily limit")]
+    JobsExceeded,
     /// The rest of the budget is not enough for an image with default options.
     #[error("the daily budget is spent")]
     BudgetSpent,
@@ -55,7 +65,11 @@ impl Refusal {
         let left = day.left(now);
         match self {
             Self::BudgetReserved => left.min(RETRY_AFTER),
-            Self::QuotaExceeded(_) | Self::BudgetSpent | Self::TooDear => left,
+            Self::QuotaExceeded(_)
+            | Self::RefusalsExceeded
+            | Self::JobsExceeded
+            | Self::BudgetSpent
+            | Self::TooDear => left,
         }
     }
 }
@@ -66,13 +80,22 @@ impl Limits {
         (self.daily_images > 0).then(|| QuotaStatus { limit: self.daily_images, used, resets_at: day.ends_at() })
     }
 
-    /// Checks that the quota allows one more image for a caller with `used` images.
+    /// Whether a request is checked against its caller's sums. Without a quota and without a budget the app
+    /// works without a state table, so that nothing can be checked.
+    pub(crate) fn check_callers(&self) -> bool {
+        self.daily_images > 0 || self.daily_budget > 0
+    }
+
+    /// Checks that a caller with these sums may have one more image, or one more job.
     ///
     /// # Errors
-    /// [`Refusal::QuotaExceeded`].
-    pub(crate) fn check_quota(&self, used: u32, day: Day) -> Result<(), Refusal> {
-        match self.quota_status(used, day) {
+    /// [`Refusal::QuotaExceeded`], [`Refusal::RefusalsExceeded`] or [`Refusal::JobsExceeded`].
+    pub(crate) fn check_caller(&self, caller: &CallerTotals, is_job: bool, day: Day) -> Result<(), Refusal> {
+        let is_reached = |limit: u32, count: u32| limit > 0 && count >= limit;
+        match self.quota_status(caller.used, day) {
             Some(quota_status) if quota_status.remaining() == 0 => Err(Refusal::QuotaExceeded(quota_status)),
+            _ if is_reached(self.daily_refusals, caller.refusals) => Err(Refusal::RefusalsExceeded),
+            _ if is_job && is_reached(self.daily_jobs, caller.jobs) => Err(Refusal::JobsExceeded),
             _ => Ok(()),
         }
     }
@@ -152,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_refused_expensive_image_does_not_stop_cheaper_ones() {
-        let limits = Limits { daily_images: 0, daily_budget: 1_000, usual_cost: 200 };
+        let limits = Limits { daily_budget: 1_000, usual_cost: 200, ..Limits::default() };
         let answer =
             |spent, reserved, most| limits.check_budget(&DayTotals { spent, reserved, ..DayTotals::default() }, most);
         for (spent, reserved, most, wanted) in [
@@ -170,7 +193,7 @@ mod tests {
 
     #[test]
     fn four_fifths_and_the_end_of_the_budget_are_each_logged_once() {
-        let limits = Limits { daily_images: 0, daily_budget: 1_000, usual_cost: 200 };
+        let limits = Limits { daily_budget: 1_000, usual_cost: 200, ..Limits::default() };
         let mut day = DayTotals { spent: 799, ..DayTotals::default() };
         assert_eq!(limits.alert(&day, Ok(())), None);
         day.reserved = 1;

@@ -14,6 +14,10 @@ pub(crate) struct Contribution {
     pub(crate) reserved: u64,
     /// The images that count against the caller's quota.
     pub(crate) used: u32,
+    /// The refused prompts that count against the caller's limit.
+    pub(crate) refusals: u32,
+    /// The jobs that count against the caller's limit: each job that was accepted, however it ends.
+    pub(crate) jobs: u32,
     /// Whether the caller counts as one of the day's callers.
     pub(crate) counts_caller: bool,
     /// The model to whose sums `totals` is added.
@@ -76,6 +80,10 @@ pub(crate) enum BudgetAlert {
 pub(crate) struct CallerTotals {
     /// Images that are drawn or reserved.
     pub(crate) used: u32,
+    /// Prompts that the provider or its moderation refused.
+    pub(crate) refusals: u32,
+    /// Jobs that were accepted, with those that were cancelled.
+    pub(crate) jobs: u32,
     /// Whether the caller already counts as one of the day's callers.
     pub(crate) is_counted: bool,
 }
@@ -104,11 +112,20 @@ impl DayTotals {
     }
 }
 
+impl Contribution {
+    /// Whether this and another contribution count differently against the caller's limits.
+    pub(crate) fn differs_for_caller(&self, other: &Self) -> bool {
+        (self.used, self.refusals, self.jobs) != (other.used, other.refusals, other.jobs)
+    }
+}
+
 impl CallerTotals {
     /// Replaces a generation's old contribution by its new one. Returns whether its caller has just
     /// become one of the day's callers.
     pub(crate) fn change(&mut self, old: &Contribution, new: &Contribution) -> bool {
         self.used = self.used.saturating_sub(old.used).saturating_add(new.used);
+        self.refusals = self.refusals.saturating_sub(old.refusals).saturating_add(new.refusals);
+        self.jobs = self.jobs.saturating_sub(old.jobs).saturating_add(new.jobs);
         let is_new = new.counts_caller && !self.is_counted;
         self.is_counted |= new.counts_caller;
         is_new

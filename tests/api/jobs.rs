@@ -682,3 +682,23 @@ async fn jobs_survive_their_processes_and_none_is_paid_twice() {
     visionary.used(u64::try_from(JOBS).unwrap()).await;
     visionary.accounted().await;
 }
+
+/// A job that is cancelled gives its quota back, but it has been a message, a record and a delivery.
+#[tokio::test]
+async fn jobs_that_a_caller_makes_and_cancels_are_limited() {
+    let visionary = setup().set("DAILY_JOBS", "3").set("MAX_CONCURRENT_GENERATIONS", "1").start().await;
+    let hold = visionary.hold_next_image();
+    let first = accept(&visionary, "a fox").await;
+    hold.reached(1).await;
+    for _ in 0..2 {
+        let job = accept(&visionary, "a fox").await;
+        assert_eq!(delete(&visionary, &job).await.status, 200);
+    }
+
+    let exceeded = visionary.post("a fox").prefer("respond-async").send().await;
+
+    assert_eq!(exceeded.status_and_code(), (429, "jobs_exceeded"));
+    hold.release();
+    assert_eq!(status(&visionary, &first, "done").await["status"], "done");
+    assert_eq!(visionary.generate("a fox").await.status, 200, "an image that is waited for is no job");
+}

@@ -49,7 +49,7 @@ async fn the_sixth_image_of_a_day_is_429_until_midnight() {
         let answer = visionary.generate("a fox").await;
 
         assert_eq!(answer.status_and_code(), (429, "quota_exceeded"));
-        assert_eq!(answer.body, "Daily image quota reached.");
+        assert_eq!(answer.body, "Daily image quota reached. It resets at midnight UTC.");
         let left: u64 = answer.header("retry-after").parse().unwrap();
         assert!((1..=86_400).contains(&left));
         // The two headers may be computed on both sides of a full second.
@@ -600,10 +600,34 @@ async fn a_flagged_prompt_is_422_with_its_categories_and_nothing_is_reserved() {
     "#);
     assert!(visionary.openai.requests(Endpoint::Images).is_empty());
     assert_eq!(visionary.get("/api/quota").await.json()["used"], 0);
-    assert_eq!(visionary.get("/api/usage").await.json(), json!({"days": []}));
+    let today = visionary.today().await;
+    assert_eq!((&today["refusals"], &today["images"], &today["reservedUsd"]), (&json!(1), &json!(0), &json!(0.0)));
     assert_eq!(visionary.generate("a fox").await.status, 200);
     assert_eq!(visionary.openai.requests(Endpoint::Moderations).len(), 2);
     assert_eq!(visionary.openai.requests(Endpoint::Moderations)[1].body["input"], "a fox");
+}
+
+/// Each refused prompt may cost a drawing and a text of the text model.
+#[tokio::test]
+async fn refused_prompts_of_a_caller_are_limited_and_those_of_others_are_not() {
+    let visionary = five().set("DAILY_REFUSALS", "3").set("MODERATION", "on").start().await;
+    let refusal = Reply::error(400, "image_generation_user_error", "moderation_blocked", "");
+
+    for _ in 0..2 {
+        visionary.openai.script(Endpoint::Images, refusal.clone());
+        let refused = generate_as(&visionary, "anna").await;
+        assert_eq!(refused.status_and_code(), (422, "prompt_rejected"));
+    }
+    // A prompt that the moderation flags counts, too.
+    let flagged = visionary.post("something forbidden").as_user("anna").send().await;
+    assert_eq!(flagged.status_and_code(), (422, "prompt_rejected"));
+    let exceeded = generate_as(&visionary, "anna").await;
+
+    assert_eq!(exceeded.status_and_code(), (429, "refusals_exceeded"));
+    assert!(exceeded.header("retry-after").parse::<u64>().unwrap() > 0);
+    let (images, moderations) = (Endpoint::Images, Endpoint::Moderations);
+    assert_eq!((visionary.openai.requests(images).len(), visionary.openai.requests(moderations).len()), (2, 3));
+    assert_eq!(generate_as(&visionary, "bob").await.status, 200);
 }
 
 #[tokio::test]

@@ -127,9 +127,10 @@ pub(crate) async fn run(beside: Option<&str>) -> anyhow::Result<()> {
 }
 
 /// Settings with a quota and a budget that no run reaches.
-const LIMITED: [(&str, &str); 2] = [("DAILY_IMAGE_QUOTA", "1000000"), ("DAILY_BUDGET_USD", "1000000")];
+const LIMITED: [(&str, &str); 3] =
+    [("DAILY_IMAGE_QUOTA", "1000000"), ("DAILY_BUDGET_USD", "1000000"), ("DAILY_REFUSALS", "0")];
 /// Settings without quota and budget. The difference to [`LIMITED`] is the cost of both.
-const UNLIMITED: [(&str, &str); 2] = [("DAILY_IMAGE_QUOTA", "0"), ("DAILY_BUDGET_USD", "0")];
+const UNLIMITED: [(&str, &str); 3] = [("DAILY_IMAGE_QUOTA", "0"), ("DAILY_BUDGET_USD", "0"), ("DAILY_REFUSALS", "0")];
 
 /// The rows of the printed table: label, limit, and one value for each handler.
 #[derive(Default)]
@@ -167,7 +168,7 @@ impl Handler {
         program: &Path,
         storage: &str,
         provider: &OpenAi,
-        limits: [(&str, &str); 2],
+        limits: [(&str, &str); 3],
     ) -> anyhow::Result<(Self, Duration)> {
         let port = Port::reserve()?;
         let http = reqwest::Client::new();

@@ -21,7 +21,8 @@ use crate::generation::steps::NotAccepted;
 use crate::spending::{BudgetAlert, Day, Limits, Refusal};
 
 const NOW: OffsetDateTime = datetime!(2026-11-21 12:00 UTC);
-const LIMITS: Limits = Limits { daily_images: 50, daily_budget: 1_000 * MOST, usual_cost: MOST };
+const LIMITS: Limits =
+    Limits { daily_images: 50, daily_refusals: 0, daily_jobs: 0, daily_budget: 1_000 * MOST, usual_cost: MOST };
 
 fn model() -> Model {
     Model::new(Latency::UpTo(Duration::from_millis(10)), Failures::default(), 7)
@@ -114,7 +115,7 @@ async fn a_refused_job_leaves_a_record_that_was_not_accepted() {
     assert_eq!(found.outcome(), Some(&Outcome::NotDrawn(Failure::NotAccepted)));
     // After this refusal, `check` reads the budget and refuses before a message is written.
     let before = model.counts().written;
-    let checked = records.check(&refused.order.caller, MOST, Day::of(NOW)).await;
+    let checked = records.check(&refused.order, Day::of(NOW)).await;
     assert!(matches!(checked, Ok(Err(Refusal::BudgetReserved))), "{checked:?}");
     assert_eq!(model.counts().written, before);
 }
@@ -138,12 +139,12 @@ async fn a_spent_budget_is_reported_once_although_refusals_were_seen_before() {
         let lost = Outcome::Lost(Failure::AnswerLost);
         records.end(generation, attempt, lost).await.expect("the end is written");
     }
-    let (caller, day) = (Caller::named("anna"), Day::of(NOW));
-    assert!(matches!(records.check(&caller, MOST, day).await, Ok(Ok(()))), "the alert is not recorded yet");
+    let (order, day) = (job(9, "anna").order, Day::of(NOW));
+    assert!(matches!(records.check(&order, day).await, Ok(Ok(()))), "the alert is not recorded yet");
     let refused = records.accept(&job(3, "anna"), None, NOW, ACCEPTED_WITHIN).await;
     assert!(matches!(refused, Ok(Err(NotAccepted::Refused(Refusal::BudgetSpent)))), "{refused:?}");
     let totals = read_day(&model.rows()[&RowKey::Day(day).text()]).expect("a day");
     assert_eq!(totals.alerted, BudgetAlert::Reached);
-    let checked = records.check(&caller, MOST, day).await;
+    let checked = records.check(&order, day).await;
     assert!(matches!(checked, Ok(Err(Refusal::BudgetSpent))), "{checked:?}");
 }

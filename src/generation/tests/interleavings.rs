@@ -28,7 +28,7 @@ use crate::generation::records::{ACCEPTED_WITHIN, Records};
 use crate::generation::rows::{Row, RowKey, read_day, read_generation};
 use crate::generation::steps::{Advanced, IdempotencyKey, NotAccepted};
 use crate::lock::locked;
-use crate::spending::{Contribution, Day, DayTotals, Limits, Refusal};
+use crate::spending::{CallerTotals, Contribution, Day, DayTotals, Limits, Refusal};
 
 /// The number of seeds to run.
 const SEEDS: u64 = 10_000;
@@ -196,7 +196,7 @@ impl Process {
         }
         let day = order.address.day();
         let before = self.used(day, &order.caller);
-        match self.records.check(&order.caller, MOST, day).await {
+        match self.records.check(&order, day).await {
             Ok(Ok(())) => {}
             Ok(Err(Refusal::QuotaExceeded(_))) => {
                 self.assert_used_up(before, day, &order.caller);
@@ -431,6 +431,8 @@ async fn run(seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let limits = Limits {
         daily_images: if random.bool() { 3 } else { 0 },
+        daily_refusals: if random.bool() { 2 } else { 0 },
+        daily_jobs: if random.bool() { 3 } else { 0 },
         daily_budget: if random.bool() { 4 * MOST } else { 0 },
         usual_cost: COST,
     };
@@ -496,7 +498,7 @@ fn check(world: &World, model: &Model) {
     let rows = model.rows();
     let outside = locked(&world.state);
     let mut days: BTreeMap<Day, DayTotals> = BTreeMap::new();
-    let mut used: BTreeMap<(Day, Caller), u32> = BTreeMap::new();
+    let mut used: BTreeMap<(Day, Caller), CallerTotals> = BTreeMap::new();
     for (row, columns) in &rows {
         let Some(address) = row.strip_prefix("generation-") else { continue };
         let generation = read_generation(columns).expect("a generation");
@@ -509,16 +511,20 @@ fn check(world: &World, model: &Model) {
         }
         assert_eq!(matches!(outcome, Outcome::Stored { .. }), is_there, "{row} is {outcome:?}");
         days.entry(order.address.day()).or_default().change(&Contribution::default(), &contribution);
-        *used.entry((order.address.day(), order.caller.clone())).or_default() += contribution.used;
+        used.entry((order.address.day(), order.caller.clone()))
+            .or_default()
+            .change(&Contribution::default(), &contribution);
     }
     let mut counted: BTreeMap<Day, u64> = BTreeMap::new();
     for ((day, caller), used) in &used {
         let key = RowKey::Caller(*day, caller.clone());
         let Some(Row::Caller(found)) = rows.get(&key.text()).map(|columns| key.read(columns).expect("a caller")) else {
-            assert_eq!(*used, 0, "{key:?}");
+            assert_eq!((used.used, used.refusals, used.jobs), (0, 0, 0), "{key:?}");
             continue;
         };
-        assert_eq!(found.used, *used, "{key:?}: the used quota must be the sum of the records");
+        let counts = |totals: &CallerTotals| (totals.used, totals.refusals, totals.jobs);
+        assert_eq!(counts(&found), counts(used), "{key:?}: the used quota must be the sum of the records");
+        assert!(world.limits.daily_jobs == 0 || !world.limits.check_callers() || found.jobs <= world.limits.daily_jobs);
         assert!(world.limits.daily_images == 0 || found.used <= world.limits.daily_images, "{key:?}: {found:?}");
         *counted.entry(*day).or_default() += u64::from(found.is_counted);
     }
