@@ -9,8 +9,9 @@ use std::process::Command;
 
 use devkit::stand_ins::host::{FunctionsHost, Options, Wire};
 
-const FOLDERS: [&str; 11] = [
+const FOLDERS: [&str; 12] = [
     "generateImage",
+    "generateImageJob",
     "generateSASToken",
     "getChatGPTSuggestion",
     "getImages",
