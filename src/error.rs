@@ -163,6 +163,11 @@ impl From<Refusal> for Problem {
                 Code::JobsExceeded,
                 "You have made as many jobs as you can in a day. You can make new ones after midnight UTC.",
             ),
+            Refusal::CallerBudgetReached => Self::new(
+                Code::CallerBudgetReached,
+                "This image would go beyond what one user may draw in a day. Please choose a smaller size or a lower \
+                 quality, or try again after midnight UTC.",
+            ),
             Refusal::BudgetReserved => Self::new(
                 Code::BudgetReached,
                 "Today's remaining budget is reserved for images that are being drawn. Please try again in a minute.",

@@ -10,6 +10,7 @@
 mod accept;
 mod admission;
 mod batch;
+mod ceiling;
 mod commit;
 mod deliver;
 mod draw;

@@ -13,6 +13,11 @@ pub struct LimitsConfig {
     pub daily_images: u32,
     /// `DAILY_BUDGET_USD` (20): the app's budget, here in millionths of a US dollar; 0 means no budget.
     pub daily_budget: u64,
+    /// `DAILY_CALLER_USD` (0): each caller's own budget, here in millionths of a US dollar; 0 means none.
+    pub daily_caller_cost: u64,
+    /// `MAX_IMAGE_USD` (see `docs/settings.md`): the most that one image may cost, here in millionths of a US
+    /// dollar; 0 means no limit.
+    pub max_image_cost: Option<u64>,
     /// `DAILY_REFUSALS` (20): prompts of one caller that the provider may refuse; 0 means no limit.
     pub daily_refusals: u32,
     /// `DAILY_JOBS` (100): jobs of one caller, with those that were cancelled; 0 means no limit.
@@ -60,6 +65,10 @@ impl LimitsConfig {
         };
         Ok(Self {
             daily_images: count("DAILY_IMAGE_QUOTA", 5)?,
+            daily_caller_cost: micro_usd(
+                vars.number("DAILY_CALLER_USD", "US dollars, such as 1 or 0.50", 0.0..=1_000_000.0)?.unwrap_or(0.0),
+            ),
+            max_image_cost: vars.number("MAX_IMAGE_USD", "US dollars, such as 0.40", 0.0..=1_000_000.0)?.map(micro_usd),
             daily_refusals: count("DAILY_REFUSALS", 20)?,
             daily_jobs: count("DAILY_JOBS", 100)?,
             daily_budget: micro_usd(budget.unwrap_or(20.0)),

@@ -35,6 +35,8 @@ pub enum Code {
     RefusalsExceeded,
     /// The caller has made too many jobs today.
     JobsExceeded,
+    /// The image may cost more than the rest of the caller's own budget for the day.
+    CallerBudgetReached,
     /// The app's budget for the day does not pay for the image.
     BudgetReached,
     /// The provider limits the rate.
@@ -63,7 +65,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, by its status.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::StoredLater,
         Self::InvalidRequest,
         Self::NotFound,
@@ -78,6 +80,7 @@ impl Code {
         Self::QuotaExceeded,
         Self::RefusalsExceeded,
         Self::JobsExceeded,
+        Self::CallerBudgetReached,
         Self::BudgetReached,
         Self::ProviderRateLimited,
         Self::Internal,
@@ -109,6 +112,7 @@ impl Code {
             Self::QuotaExceeded => "quota_exceeded",
             Self::RefusalsExceeded => "refusals_exceeded",
             Self::JobsExceeded => "jobs_exceeded",
+            Self::CallerBudgetReached => "caller_budget_reached",
             Self::BudgetReached => "budget_reached",
             Self::ProviderRateLimited => "provider_rate_limited",
             Self::Internal => "internal",
@@ -137,6 +141,7 @@ impl Code {
             Self::QuotaExceeded
             | Self::RefusalsExceeded
             | Self::JobsExceeded
+            | Self::CallerBudgetReached
             | Self::BudgetReached
             | Self::ProviderRateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,

@@ -177,6 +177,7 @@ impl Generations {
         let Request { prompt, options, enhance_options, caller, key } = request;
         let prompt = Prompt::parse(&prompt)?;
         let image_request = self.openai.plan(&prompt, &options)?;
+        self.ceiling.check(&self.openai, &prompt, &options, &image_request)?;
         let now = self.now();
         let image_id = format!("{:032x}", fastrand::u128(..));
         let limits = self.records.limits();
@@ -191,6 +192,7 @@ impl Generations {
             model: image_request.model().to_owned(),
             most_cost: self.most_cost(&image_request, enhance::added_bytes(enhance_options.enhancement)),
             in_budget: limits.daily_budget > 0,
+            in_caller_budget: limits.daily_caller_cost > 0,
             in_quota: limits.daily_images > 0,
             via,
             created_at: now,

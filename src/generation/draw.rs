@@ -68,7 +68,7 @@ impl Generations {
         let attempt = self.records.new_attempt();
         let generation = Generation { order: (*order).clone(), state: State::Drawing(attempt.clone()) };
         // Without quota, budget and key, nothing can refuse the request. The draw starts without the table.
-        if order.in_quota || order.in_budget || key.is_some() {
+        if order.in_quota || order.in_budget || order.in_caller_budget || key.is_some() {
             match self.accept(&generation, key.as_ref()).await {
                 Ok(quota_status) => reporter.accepted(quota_status),
                 Err(NotBegun::Before(found)) => {

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::admission::Admission;
+use super::ceiling::Ceiling;
 use super::commit::Committer;
 use super::estimate::Estimates;
 use super::record::{Address, Order};
@@ -45,6 +46,7 @@ pub(crate) struct Generations {
     pub(crate) watches: Watches,
     pub(crate) estimates: Estimates,
     pub(crate) prices: Prices,
+    pub(crate) ceiling: Ceiling,
     /// Whether the provider's moderation checks each prompt before the generation is accepted.
     pub(crate) moderation: bool,
     pub(crate) digests: Digests,
@@ -84,8 +86,10 @@ impl Generations {
             daily_refusals: config.limits.daily_refusals,
             daily_jobs: config.limits.daily_jobs,
             daily_budget: config.limits.daily_budget,
+            daily_caller_cost: config.limits.daily_caller_cost,
             usual_cost: default_request.map_or(0, |image_request| most_cost(&prices, &image_request, added)),
         };
+        let ceiling = Ceiling::new(config.limits.max_image_cost, prices.clone(), &openai);
         let table = Table::new(&config.state, &config.storage.container, http.clone());
         let process = format!("{:032x}", fastrand::u128(..));
         Ok(Self {
@@ -98,6 +102,7 @@ impl Generations {
             watches: Watches::default(),
             estimates: Estimates::default(),
             prices,
+            ceiling,
             moderation: config.moderation,
             digests,
             clock,

@@ -50,6 +50,8 @@ pub(crate) struct Order {
     pub(crate) most_cost: u64,
     /// Whether `most_cost` is reserved in the budget.
     pub(crate) in_budget: bool,
+    /// Whether the cost counts against the caller's own budget.
+    pub(crate) in_caller_budget: bool,
     /// Whether the image counts against the caller's quota.
     pub(crate) in_quota: bool,
     pub(crate) via: Via,
@@ -186,7 +188,7 @@ impl Generation {
     /// The share of this generation in the sums of its day and its caller: reserved and spent budget, and
     /// used quota.
     pub(crate) fn contribution(&self) -> Contribution {
-        let Order { in_budget, in_quota, most_cost, model, .. } = &self.order;
+        let Order { in_budget, in_caller_budget, in_quota, most_cost, model, .. } = &self.order;
         let mut contribution = Contribution { model: model.clone(), ..Contribution::default() };
         let totals = &mut contribution.totals;
         let mut is_used = true;
@@ -217,6 +219,10 @@ impl Generation {
             _ => {}
         }
         contribution.used = u32::from(is_used && *in_quota);
+        if *in_caller_budget {
+            let is_open = self.outcome().is_none();
+            contribution.caller_cost = if is_open { *most_cost } else { contribution.totals.spent };
+        }
         contribution.refusals = u32::from(contribution.totals.refusals > 0);
         let was_accepted = self.outcome() != Some(&Outcome::NotDrawn(Failure::NotAccepted));
         contribution.jobs = u32::from(self.order.via == Via::Queue && was_accepted);
@@ -313,6 +319,7 @@ pub(crate) mod tests {
             model: "planned".to_owned(),
             most_cost: MOST,
             in_budget: true,
+            in_caller_budget: true,
             in_quota: true,
             via: Via::Queue,
             created_at: now,
@@ -443,8 +450,17 @@ pub(crate) mod tests {
         let counts: Vec<_> = states()
             .into_iter()
             .map(|state| {
-                let Contribution { reserved, used, refusals: caller_refusals, jobs, counts_caller, model, totals } =
-                    generation.with(state).contribution();
+                let Contribution {
+                    reserved,
+                    used,
+                    refusals: caller_refusals,
+                    jobs,
+                    caller_cost,
+                    counts_caller,
+                    model,
+                    totals,
+                } = generation.with(state).contribution();
+                assert_eq!(caller_cost, reserved + totals.spent);
                 assert_eq!((u64::from(caller_refusals), jobs), (totals.refusals, 1));
                 let ModelTotals { images, refusals, failures, lost, spent, .. } = totals;
                 (reserved, used, counts_caller, model, [images, refusals, failures, lost, spent])

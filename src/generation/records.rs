@@ -104,7 +104,10 @@ impl<S: Store> Records<S> {
             Err((NotAccepted::Refused(Refusal::QuotaExceeded(quota_status)), _)) => {
                 self.remember(caller, day, Some(*quota_status));
             }
-            Err((NotAccepted::Refused(Refusal::RefusalsExceeded | Refusal::JobsExceeded), _)) => {
+            Err((
+                NotAccepted::Refused(Refusal::RefusalsExceeded | Refusal::JobsExceeded | Refusal::CallerBudgetReached),
+                _,
+            )) => {
                 self.remember(caller, day, None);
             }
             Err((NotAccepted::Refused(_), _)) => *locked(&self.exhausted_day) = Some(day),
@@ -130,7 +133,7 @@ impl<S: Store> Records<S> {
         let Order { caller, most_cost, via, .. } = order;
         if self.limits.check_callers() && locked(&self.callers_with_quota).get(caller) != Some(&day) {
             let totals = self.caller(caller, day).await?;
-            let refused = self.limits.check_caller(&totals, *via == Via::Queue, day);
+            let refused = self.limits.check_caller(&totals, *most_cost, *via == Via::Queue, day);
             if refused.is_err() {
                 return Ok(refused);
             }

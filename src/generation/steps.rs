@@ -74,7 +74,7 @@ pub(super) fn accept(
         leave_tombstone(view, generation);
         return Err((NotAccepted::KeyUsed(Box::new(found)), None));
     }
-    let quota = limits.check_caller(&caller, is_job, day);
+    let quota = limits.check_caller(&caller, order.most_cost, is_job, day);
     let budget = totals.as_ref().map_or(Ok(()), |totals| limits.check_budget(totals, order.most_cost));
     let alert = match (&totals, quota, budget) {
         (Some(totals), Ok(()), Ok(())) => {

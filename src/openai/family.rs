@@ -28,7 +28,14 @@ pub struct ImageOptions {
 /// The model does not support an image option, or the prompt is too long for it. The text is for the caller.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0}")]
-pub struct InvalidOption(pub(crate) String);
+pub struct InvalidOption(String);
+
+impl InvalidOption {
+    /// An option that the app does not allow, with the sentence for the caller.
+    pub(crate) fn new(sentence: String) -> Self {
+        Self(sentence)
+    }
+}
 
 /// The request body. A field that the family does not accept is `None` and is left out.
 #[derive(Debug, Clone, Serialize)]

@@ -19,6 +19,8 @@ pub(crate) struct Limits {
     pub(crate) daily_refusals: u32,
     /// Jobs for each caller, with those that were cancelled; 0 means no limit.
     pub(crate) daily_jobs: u32,
+    /// Each caller's own budget in millionths of a US dollar; 0 means none.
+    pub(crate) daily_caller_cost: u64,
     /// The app's budget in millionths of a US dollar; 0 means no budget.
     pub(crate) daily_budget: u64,
     /// The most that an image with default options can cost, in millionths of a US dollar.
@@ -48,6 +50,9 @@ pub enum Refusal {
     /// The caller has made as many jobs as the limit allows.
     #[error("the caller's jobs have reached the daily limit")]
     JobsExceeded,
+    /// The image may cost more than the rest of the caller's own budget.
+    #[error("the image may cost more than the rest of the caller's daily budget")]
+    CallerBudgetReached,
     /// The rest of the budget is not enough for an image with default options.
     #[error("the daily budget is spent")]
     BudgetSpent,
@@ -68,6 +73,7 @@ impl Refusal {
             Self::QuotaExceeded(_)
             | Self::RefusalsExceeded
             | Self::JobsExceeded
+            | Self::CallerBudgetReached
             | Self::BudgetSpent
             | Self::TooDear => left,
         }
@@ -83,19 +89,24 @@ impl Limits {
     /// Whether a request is checked against its caller's sums. Without a quota and without a budget the app
     /// works without a state table, so that nothing can be checked.
     pub(crate) fn check_callers(&self) -> bool {
-        self.daily_images > 0 || self.daily_budget > 0
+        self.daily_images > 0 || self.daily_budget > 0 || self.daily_caller_cost > 0
     }
 
-    /// Checks that a caller with these sums may have one more image, or one more job.
+    /// Checks that a caller with these sums may have one more image, which costs at most `most` millionths of
+    /// a US dollar, or one more job.
     ///
     /// # Errors
-    /// [`Refusal::QuotaExceeded`], [`Refusal::RefusalsExceeded`] or [`Refusal::JobsExceeded`].
-    pub(crate) fn check_caller(&self, caller: &CallerTotals, is_job: bool, day: Day) -> Result<(), Refusal> {
+    /// [`Refusal::QuotaExceeded`], [`Refusal::RefusalsExceeded`], [`Refusal::JobsExceeded`] or
+    /// [`Refusal::CallerBudgetReached`].
+    pub(crate) fn check_caller(&self, caller: &CallerTotals, most: u64, is_job: bool, day: Day) -> Result<(), Refusal> {
         let is_reached = |limit: u32, count: u32| limit > 0 && count >= limit;
         match self.quota_status(caller.used, day) {
             Some(quota_status) if quota_status.remaining() == 0 => Err(Refusal::QuotaExceeded(quota_status)),
             _ if is_reached(self.daily_refusals, caller.refusals) => Err(Refusal::RefusalsExceeded),
             _ if is_job && is_reached(self.daily_jobs, caller.jobs) => Err(Refusal::JobsExceeded),
+            _ if self.daily_caller_cost > 0 && caller.cost.saturating_add(most) > self.daily_caller_cost => {
+                Err(Refusal::CallerBudgetReached)
+            }
             _ => Ok(()),
         }
     }

@@ -18,6 +18,8 @@ pub(crate) struct Contribution {
     pub(crate) refusals: u32,
     /// The jobs that count against the caller's limit: each job that was accepted, however it ends.
     pub(crate) jobs: u32,
+    /// The reserved or spent part of the caller's own budget, in millionths of a US dollar.
+    pub(crate) caller_cost: u64,
     /// Whether the caller counts as one of the day's callers.
     pub(crate) counts_caller: bool,
     /// The model to whose sums `totals` is added.
@@ -84,6 +86,8 @@ pub(crate) struct CallerTotals {
     pub(crate) refusals: u32,
     /// Jobs that were accepted, with those that were cancelled.
     pub(crate) jobs: u32,
+    /// The reserved and the spent part of the caller's own budget, in millionths of a US dollar.
+    pub(crate) cost: u64,
     /// Whether the caller already counts as one of the day's callers.
     pub(crate) is_counted: bool,
 }
@@ -115,7 +119,8 @@ impl DayTotals {
 impl Contribution {
     /// Whether this and another contribution count differently against the caller's limits.
     pub(crate) fn differs_for_caller(&self, other: &Self) -> bool {
-        (self.used, self.refusals, self.jobs) != (other.used, other.refusals, other.jobs)
+        let counts = |part: &Self| (part.used, part.refusals, part.jobs, part.caller_cost);
+        counts(self) != counts(other)
     }
 }
 
@@ -126,6 +131,7 @@ impl CallerTotals {
         self.used = self.used.saturating_sub(old.used).saturating_add(new.used);
         self.refusals = self.refusals.saturating_sub(old.refusals).saturating_add(new.refusals);
         self.jobs = self.jobs.saturating_sub(old.jobs).saturating_add(new.jobs);
+        self.cost = self.cost.saturating_sub(old.caller_cost).saturating_add(new.caller_cost);
         let is_new = new.counts_caller && !self.is_counted;
         self.is_counted |= new.counts_caller;
         is_new

@@ -607,6 +607,45 @@ async fn a_flagged_prompt_is_422_with_its_categories_and_nothing_is_reserved() {
     assert_eq!(visionary.openai.requests(Endpoint::Moderations)[1].body["input"], "a fox");
 }
 
+/// Five of the largest images of one address held the day's budget of everybody.
+#[tokio::test]
+async fn an_image_dearer_than_the_ceiling_is_refused_and_the_answer_names_what_is_allowed() {
+    let visionary = five().start().await;
+
+    let large = json!({"prompt": "a fox", "size": "3840x2160", "quality": "max"});
+    let refused = visionary.post_json(&large).accept_json().send().await;
+
+    assert_eq!(refused.status_and_code(), (400, "invalid_request"));
+    assert_eq!(
+        refused.json()["detail"],
+        "This app does not draw images of this size and quality. Allowed qualities for this size: low."
+    );
+    for prefer in ["respond-async", "wait=1"] {
+        assert_eq!(visionary.post_json(&large).prefer(prefer).send().await.status, 400, "{prefer}");
+    }
+    assert!(visionary.openai.requests(Endpoint::Images).is_empty());
+    let usual = json!({"prompt": "a fox", "size": "1792x1024", "quality": "hd"});
+    assert_eq!(visionary.post_json(&usual).send().await.status, 200);
+
+    let unlimited = five().set("MAX_IMAGE_USD", "0").start().await;
+    assert_eq!(unlimited.post_json(&large).send().await.status, 200);
+}
+
+#[tokio::test]
+async fn a_callers_own_budget_is_never_exceeded_and_no_answer_names_dollars() {
+    let setup = five().set("DAILY_CALLER_USD", "0.10").set("DAILY_IMAGE_QUOTA", "0");
+    let visionary = setup.set("IMAGE_PRICES", r#"{"gpt-image-2.5-flare": {"image": 0.04}}"#).start().await;
+
+    let answers = join_all((0..10).map(|_| generate_as(&visionary, "anna"))).await;
+
+    assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 2);
+    let refused = answers.iter().find(|answer| answer.status != 200).unwrap();
+    assert_eq!(refused.status_and_code(), (429, "caller_budget_reached"));
+    assert!(!refused.body.contains('$') && !refused.body.to_lowercase().contains("usd"), "{}", refused.body);
+    assert_eq!(visionary.openai.images_drawn().len(), 2);
+    assert_eq!(generate_as(&visionary, "bob").await.status, 200);
+}
+
 /// Each refused prompt may cost a drawing and a text of the text model.
 #[tokio::test]
 async fn refused_prompts_of_a_caller_are_limited_and_those_of_others_are_not() {

@@ -21,8 +21,14 @@ use crate::generation::steps::NotAccepted;
 use crate::spending::{BudgetAlert, Day, Limits, Refusal};
 
 const NOW: OffsetDateTime = datetime!(2026-11-21 12:00 UTC);
-const LIMITS: Limits =
-    Limits { daily_images: 50, daily_refusals: 0, daily_jobs: 0, daily_budget: 1_000 * MOST, usual_cost: MOST };
+const LIMITS: Limits = Limits {
+    daily_images: 50,
+    daily_refusals: 0,
+    daily_jobs: 0,
+    daily_caller_cost: 0,
+    daily_budget: 1_000 * MOST,
+    usual_cost: MOST,
+};
 
 fn model() -> Model {
     Model::new(Latency::UpTo(Duration::from_millis(10)), Failures::default(), 7)

@@ -207,7 +207,7 @@ impl Process {
         let attempt = self.records.new_attempt();
         generation.state = State::Drawing(attempt.clone());
         locked(&self.drawing).insert(order.address.clone());
-        if order.in_budget || order.in_quota || key.is_some() {
+        if order.in_budget || order.in_quota || order.in_caller_budget || key.is_some() {
             if !self.accept(&generation, key.as_ref()).await {
                 locked(&self.drawing).remove(&order.address);
                 return;
@@ -433,6 +433,7 @@ async fn run(seed: u64) {
         daily_images: if random.bool() { 3 } else { 0 },
         daily_refusals: if random.bool() { 2 } else { 0 },
         daily_jobs: if random.bool() { 3 } else { 0 },
+        daily_caller_cost: if random.bool() { 3 * MOST } else { 0 },
         daily_budget: if random.bool() { 4 * MOST } else { 0 },
         usual_cost: COST,
     };
@@ -463,6 +464,7 @@ async fn run(seed: u64) {
         let mut generation = queued(&format!("{number:064}"), caller, world.now());
         generation.order.in_budget = limits.daily_budget > 0;
         generation.order.in_quota = limits.daily_images > 0;
+        generation.order.in_caller_budget = limits.daily_caller_cost > 0;
         let key = world.chance(50).then(|| {
             let key = world.number(2);
             IdempotencyKey { digest: format!("key {key}"), fingerprint: "body".to_owned() }
@@ -519,11 +521,13 @@ fn check(world: &World, model: &Model) {
     for ((day, caller), used) in &used {
         let key = RowKey::Caller(*day, caller.clone());
         let Some(Row::Caller(found)) = rows.get(&key.text()).map(|columns| key.read(columns).expect("a caller")) else {
-            assert_eq!((used.used, used.refusals, used.jobs), (0, 0, 0), "{key:?}");
+            assert_eq!((used.used, used.refusals, used.jobs, used.cost), (0, 0, 0, 0), "{key:?}");
             continue;
         };
-        let counts = |totals: &CallerTotals| (totals.used, totals.refusals, totals.jobs);
+        let counts = |totals: &CallerTotals| (totals.used, totals.refusals, totals.jobs, totals.cost);
         assert_eq!(counts(&found), counts(used), "{key:?}: the used quota must be the sum of the records");
+        let limit = world.limits.daily_caller_cost;
+        assert!(limit == 0 || found.cost <= limit, "{key:?}: {found:?}");
         assert!(world.limits.daily_jobs == 0 || !world.limits.check_callers() || found.jobs <= world.limits.daily_jobs);
         assert!(world.limits.daily_images == 0 || found.used <= world.limits.daily_images, "{key:?}: {found:?}");
         *counted.entry(*day).or_default() += u64::from(found.is_counted);

@@ -25,8 +25,14 @@ const ROW: Duration = Duration::from_micros(500);
 const REQUESTS_PER_SECOND: u64 = 5;
 const RUN_TIME: Duration = Duration::from_secs(20);
 const DRAWN_IN: Duration = Duration::from_secs(1);
-const LIMITS: Limits =
-    Limits { daily_images: 0, daily_refusals: 0, daily_jobs: 0, daily_budget: u64::MAX / 2, usual_cost: COST };
+const LIMITS: Limits = Limits {
+    daily_images: 0,
+    daily_refusals: 0,
+    daily_jobs: 0,
+    daily_caller_cost: 0,
+    daily_budget: u64::MAX / 2,
+    usual_cost: COST,
+};
 
 fn records(model: &Model, process: usize) -> Arc<Records<Model>> {
     let committer =
