@@ -93,10 +93,11 @@ pub struct OpenAiConfig {
 }
 
 /// How prompts are enhanced before they are drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PromptEnhancement {
     /// The prompt is sent as the user typed it.
+    #[default]
     Off,
     /// The keywords of a style preset are appended.
     Style,
@@ -112,6 +113,15 @@ impl PromptEnhancement {
             "style" => Some(Self::Style),
             "rewrite" => Some(Self::Rewrite),
             _ => None,
+        }
+    }
+
+    /// The name in settings and requests.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Style => "style",
+            Self::Rewrite => "rewrite",
         }
     }
 }

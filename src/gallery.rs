@@ -12,11 +12,10 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::azure::{Container, Grant, Properties};
-use crate::caller::Caller;
 use crate::config::{PromptEnhancement, SasConfig, StorageConfig};
 use crate::image::Image;
 use crate::prompt::Prompt;
-use crate::spending::{Cost, Usage};
+use crate::spending::Cost;
 
 pub use crate::azure::Error;
 
@@ -29,10 +28,6 @@ const MAX_NAMES: i64 = 100;
 const MAX_PROMPT_BYTES: usize = 4_000;
 const MAX_FINAL_PROMPT_BYTES: usize = 2_000;
 const MAX_REVISED_PROMPT_BYTES: usize = 1_200;
-/// Metadata key for a cost by the model's own price.
-const COST: &str = "cost_usd";
-/// Metadata key for an upper bound, if the model has no price.
-const COST_AT_MOST: &str = "cost_usd_at_most";
 /// The most images with one caption that [`Gallery::find`] looks at.
 const MAX_CANDIDATES: usize = 200;
 /// The characters that are percent-encoded in a metadata value. Spaces are encoded too: the request signature
@@ -68,9 +63,7 @@ pub struct Details {
     pub quality: String,
     /// The time at which the image arrived; it becomes part of the blob's name.
     pub created_at: OffsetDateTime,
-    /// The caller that asked for the image.
-    pub caller: Caller,
-    /// The cost of the image.
+    /// The cost of the image. It is not in the blob's metadata: everybody with a link can read those.
     pub cost: Cost,
 }
 
@@ -156,8 +149,7 @@ impl Gallery {
         Err(Error::Answered { status: 409, code: "BlobAlreadyExists".to_owned() })
     }
 
-    /// Finds the image with this id that was drawn for `prompt` at or after `since`. Returns the image and its
-    /// cost.
+    /// Finds the image with this id that was drawn for `prompt` at or after `since`.
     ///
     /// # Errors
     /// It is unknown whether the image exists.
@@ -167,7 +159,7 @@ impl Gallery {
         prompt: &Prompt,
         since: OffsetDateTime,
         now: OffsetDateTime,
-    ) -> Result<Option<(Stored, Cost)>, Error> {
+    ) -> Result<Option<Stored>, Error> {
         let earliest = name::epoch_ms(since - CLOCK_SKEW);
         let grant = Grant { permissions: "l", starts_on: now - CLOCK_SKEW, expires_on: now + CLOCK_SKEW };
         let token = self.container.sign(&grant).await?;
@@ -300,26 +292,15 @@ fn whole_seconds(at: OffsetDateTime) -> OffsetDateTime {
     at - Duration::from_nanos(at.nanosecond().into())
 }
 
-/// Reads an image and its cost from the properties of its blob.
-fn found(name: String, properties: &Properties) -> (Stored, Cost) {
+/// Reads an image from the properties of its blob.
+fn found(name: String, properties: &Properties) -> Stored {
     let value = |key: &str| {
         let encoded = properties.metadata.get(key)?;
         Some(percent_decode_str(encoded).decode_utf8_lossy().into_owned())
     };
-    let number = |key: &str| value(key).and_then(|text| text.parse().ok());
-    let micro_usd = |key: &str| value(key).and_then(|text| text.replace('.', "").parse().ok());
-    let cost = Cost {
-        micro_usd: micro_usd(COST).or_else(|| micro_usd(COST_AT_MOST)).unwrap_or_default(),
-        priced: value(COST).is_some(),
-        usage: number("output_tokens").map(|output| Usage {
-            text_input: number("input_tokens").unwrap_or_default(),
-            image_input: 0,
-            output,
-        }),
-    };
     let final_prompt = value("final_prompt");
-    let stored = Stored {
-        enhancement: if final_prompt.is_some() { PromptEnhancement::Style } else { PromptEnhancement::Off },
+    Stored {
+        enhancement: value("enhancement").and_then(|name| PromptEnhancement::named(&name)).unwrap_or_default(),
         final_prompt: final_prompt.or_else(|| value("prompt")).unwrap_or_default(),
         revised_prompt: value("revised_prompt"),
         model: value("model").unwrap_or_default(),
@@ -329,8 +310,7 @@ fn found(name: String, properties: &Properties) -> (Stored, Cost) {
         bytes: properties.bytes,
         created_at: name::timestamp_ms(&name).and_then(at_ms).unwrap_or(OffsetDateTime::UNIX_EPOCH),
         name,
-    };
-    (stored, cost)
+    }
 }
 
 fn at_ms(milliseconds: i64) -> Option<OffsetDateTime> {
@@ -344,17 +324,10 @@ fn metadata(details: &Details) -> BTreeMap<&'static str, String> {
         ("model", bounded(&details.model, 200)),
         ("size", bounded(&details.size, 50)),
         ("quality", bounded(&details.quality, 50)),
+        ("enhancement", details.enhancement.name().to_owned()),
     ]);
     if let Some(sent) = &details.final_prompt {
         metadata.insert("final_prompt", bounded(sent, MAX_FINAL_PROMPT_BYTES));
-    }
-    metadata.insert("caller", details.caller.as_str().to_owned());
-    let cost = &details.cost;
-    let name = if cost.priced { COST } else { COST_AT_MOST };
-    metadata.insert(name, format!("{}.{:06}", cost.micro_usd / 1_000_000, cost.micro_usd % 1_000_000));
-    if let Some(usage) = cost.usage {
-        metadata.insert("input_tokens", usage.text_input.saturating_add(usage.image_input).to_string());
-        metadata.insert("output_tokens", usage.output.to_string());
     }
     if let Some(revised) = &details.revised_prompt {
         metadata.insert("revised_prompt", bounded(revised, MAX_REVISED_PROMPT_BYTES));

@@ -243,7 +243,6 @@ impl Generations {
             quality: drawn.quality,
             // The time of the image, not of the request: the gallery lists the newest image first.
             created_at: self.now(),
-            caller: order.caller.clone(),
             cost,
         };
         self.store(&drawn.image, SpooledImage { address: order.address.clone(), details }).await

@@ -167,6 +167,15 @@ impl Generations {
         }
     }
 
+    /// The cost of an image of which only the blob is left, by this model. The tokens died with its process:
+    /// without a price for each image it is the reserved amount.
+    pub(super) fn cost_of_found(&self, order: &Order, model: &str) -> Cost {
+        match self.openai.plan(&order.prompt, &order.options) {
+            Ok(image_request) => self.cost(order, &image_request, model, None),
+            Err(_) => Cost { micro_usd: order.most_cost, priced: false, usage: None },
+        }
+    }
+
     /// Reports a new record, so that the next sweep runs and expired rows are deleted.
     pub(super) fn note_added(&self) {
         self.has_added.store(true, Ordering::Relaxed);

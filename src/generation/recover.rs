@@ -206,7 +206,10 @@ impl Generations {
         }
         let event =
             match self.gallery.find(id, &generation.order.prompt, generation.order.created_at, self.now()).await? {
-                Some((stored, cost)) => Event::Found(Outcome::Stored { stored: Box::new(stored), cost }),
+                Some(stored) => {
+                    let cost = self.cost_of_found(&generation.order, &stored.model);
+                    Event::Found(Outcome::Stored { stored: Box::new(stored), cost })
+                }
                 None => Event::Died(attempt.clone()),
             };
         let is_lost = matches!(event, Event::Died(_));
