@@ -4,11 +4,13 @@
 //! The caller waits for the answer, reads server-sent events, or gets a job. All three are the same
 //! kind of generation and watch its progress in the same way.
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::State;
+use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Map, Value};
@@ -31,8 +33,8 @@ use crate::spending::{Day, QuotaStatus};
 const READ_WITHIN: Duration = Duration::from_secs(2);
 /// The default number of partial images in an event stream.
 const PARTIAL_IMAGES: u8 = 2;
-/// In KiB. The longest prompt, 32,000 characters, fits if a character takes two bytes on average.
-const MAX_BODY_KIB: usize = 64;
+/// In KiB. The longest prompt, 32,000 characters, fits even if each is written as two JSON escapes.
+const MAX_BODY_KIB: usize = 400;
 
 pub(super) async fn handle(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Response {
     let caller = app.callers.identify(&headers);
@@ -152,8 +154,24 @@ fn quota_status_of(progress: &Progress) -> Option<QuotaStatus> {
     }
 }
 
+/// Reads the body. A body that is announced as too large is not read: reading would make the server answer
+/// `Expect: 100-continue` with an invitation to send it.
+async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > MAX_BODY_KIB * 1024) {
+        return Err(Problem::too_large(MAX_BODY_KIB));
+    }
+    to_bytes(body, MAX_BODY_KIB * 1024).await.map_err(|error| {
+        if error.source().is_some_and(|source| source.is::<http_body_util::LengthLimitError>()) {
+            Problem::too_large(MAX_BODY_KIB)
+        } else {
+            Problem::invalid_request("The request's body is incomplete or malformed. Please send it again.")
+        }
+    })
+}
+
 async fn read(app: &App, headers: &HeaderMap, caller: &Caller, watched: bool, body: Body) -> Result<Request, Problem> {
-    let bytes = to_bytes(body, MAX_BODY_KIB * 1024).await.map_err(|_| Problem::too_large(MAX_BODY_KIB))?;
+    let bytes = read_body(headers, body).await?;
     let request = parse(&bytes)?;
     let Some(Value::String(prompt)) = request.get("prompt") else {
         return Err(Problem::invalid_request(

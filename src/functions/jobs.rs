@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
@@ -14,8 +15,11 @@ use crate::app::App;
 use crate::error::{Code, Problem};
 use crate::generation::{Address, Advanced, Error, Progress};
 
-pub(super) async fn look(State(app): State<Arc<App>>, headers: HeaderMap, Path(id): Path<String>) -> Response {
-    let Some(address) = Address::parse(&id) else { return unknown().into_response() };
+/// The id in the path. One that is not UTF-8 once decoded is a rejection.
+type Id = Result<Path<String>, PathRejection>;
+
+pub(super) async fn look(State(app): State<Arc<App>>, headers: HeaderMap, id: Id) -> Response {
+    let Some(address) = parse(id) else { return unknown().into_response() };
     let progress = match app.generations.watch(&address).await {
         Ok(Some(progress)) => progress,
         Ok(None) => return unknown().into_response(),
@@ -28,8 +32,8 @@ pub(super) async fn look(State(app): State<Arc<App>>, headers: HeaderMap, Path(i
     view(&app, &progress, &answers::invocation_id(&headers)).await
 }
 
-pub(super) async fn cancel(State(app): State<Arc<App>>, headers: HeaderMap, Path(id): Path<String>) -> Response {
-    let Some(address) = Address::parse(&id) else { return unknown().into_response() };
+pub(super) async fn cancel(State(app): State<Arc<App>>, headers: HeaderMap, id: Id) -> Response {
+    let Some(address) = parse(id) else { return unknown().into_response() };
     match app.generations.cancel(&address).await {
         Ok(Advanced::Done(cancelled)) => {
             view(&app, &Progress::of_record(&cancelled), &answers::invocation_id(&headers)).await
@@ -69,6 +73,11 @@ async fn view(app: &App, progress: &Progress, invocation_id: &str) -> Response {
         response.headers_mut().insert(header::RETRY_AFTER, answers::LOOK_AGAIN_AFTER);
     }
     response
+}
+
+fn parse(id: Id) -> Option<Address> {
+    let Path(id) = id.ok()?;
+    Address::parse(&id)
 }
 
 fn unknown() -> Problem {

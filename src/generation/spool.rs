@@ -6,6 +6,7 @@
 //! image. Several processes may share the folder.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -96,6 +97,9 @@ impl Spool {
             let mut sizes = (0, 0);
             for file in fs::read_dir(&folder)? {
                 let file = file?;
+                if !is_ours(&file.path()) {
+                    continue;
+                }
                 if file.path().file_stem().and_then(|id| id.to_str()).is_some_and(|id| stored.contains(id)) {
                     continue;
                 }
@@ -259,6 +263,15 @@ impl Spool {
 }
 
 /// Parses an image file: a line of JSON, then the bytes of the image.
+/// Whether this program writes files with such a name: an image's id, and one of three extensions.
+fn is_ours(path: &Path) -> bool {
+    let text = |part: Option<&OsStr>| part.and_then(OsStr::to_str).unwrap_or_default().to_owned();
+    let (id, extension) = (text(path.file_stem()), text(path.extension()));
+    id.len() == 32
+        && id.bytes().all(|byte| byte.is_ascii_hexdigit())
+        && [IMAGE_EXTENSION, OUTCOME_EXTENSION, UNFINISHED_EXTENSION].contains(&extension.as_str())
+}
+
 fn parse(file: Bytes) -> Option<(Image, SpooledImage)> {
     let end = file.iter().position(|byte| *byte == b'\n')?;
     let entry = serde_json::from_slice(&file[..end]).ok()?;

@@ -3,6 +3,7 @@
 use devkit::stand_ins::openai::{Endpoint, Reply};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::harness::{Setup, Visionary, WIRES, masked};
 
@@ -304,4 +305,45 @@ async fn with_a_wrong_account_key_the_gallery_is_a_problem_document_with_an_empt
     }
     // The log holds the cause.
     visionary.host.wait_for_log(|line| line.text.contains("403")).await;
+}
+
+/// The model takes 32,000 characters, in any script and any JSON notation.
+#[tokio::test]
+async fn the_longest_prompt_fits_in_any_notation_and_more_is_413_before_it_is_sent() {
+    let visionary = Visionary::start().await;
+
+    let chinese = "狐".repeat(32_000);
+    let escaped: String = "\\ud83e\\udd8a".repeat(32_000);
+    for body in [json!({"prompt": chinese}).to_string(), format!("{{\"prompt\": \"{escaped}\"}}")] {
+        let answer = visionary.post_raw(&body).send().await;
+        assert_eq!(answer.status, 200, "{} bytes: {}", body.len(), answer.body);
+    }
+
+    // The handler refuses by the announced length: it does not invite the body.
+    let port = reqwest::Url::parse(&visionary.host.handler_url(0).unwrap()).unwrap().port().unwrap();
+    let mut connection = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let request =
+        "POST /api/generateImage HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\nExpect: 100-continue\r\n\r\n";
+    connection.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    connection.read_exact(&mut answer).await.unwrap();
+    assert_eq!(std::str::from_utf8(&answer).unwrap(), "HTTP/1.1 413");
+}
+
+#[tokio::test]
+async fn a_broken_body_and_a_path_that_is_no_text_have_codes_of_their_own() {
+    let visionary = Visionary::start().await;
+    let port = reqwest::Url::parse(&visionary.host.handler_url(0).unwrap()).unwrap().port().unwrap();
+
+    let mut connection = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let request = "POST /api/generateImage HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nno length\r\n";
+    connection.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    connection.read_exact(&mut answer).await.unwrap();
+    assert_eq!(std::str::from_utf8(&answer).unwrap(), "HTTP/1.1 400");
+
+    let path = format!("/api/generateImage/jobs/{}", "%ff".repeat(25));
+    for handler in [visionary.get(&path).await, visionary.handler(0).get("/api/generateImage/jobs/%ff").await] {
+        assert_eq!(handler.status_and_code(), (404, "not_found"));
+    }
 }

@@ -162,9 +162,9 @@ async fn requests_that_cannot_be_drawn_are_400_and_cost_nothing() {
 }
 
 #[tokio::test]
-async fn a_body_over_64_kib_is_413() {
+async fn a_body_over_400_kib_is_413() {
     let visionary = Visionary::start().await;
-    let answer = visionary.generate(&"x".repeat(65 * 1024)).await;
+    let answer = visionary.generate(&"x".repeat(401 * 1024)).await;
     assert_eq!(answer.status_and_code(), (413, "too_large"));
     assert!(visionary.openai.requests(Endpoint::Images).is_empty());
 }

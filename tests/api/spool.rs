@@ -96,12 +96,16 @@ async fn the_spool_is_empty_after_an_image_was_stored_and_its_folder_is_private(
 #[tokio::test]
 async fn a_full_spool_refuses_before_anything_is_paid() {
     let (visionary, _faults) = start(1).await;
-    let file = |number: usize| folder(&visionary).join(format!("{number}.unfinished"));
+    let file = |number: usize| folder(&visionary).join(format!("{number:032x}.unfinished"));
     let is_refused = async || {
         let answer = visionary.generate("a fox").await;
         assert_eq!(answer.status_and_code(), (503, "storage_unavailable"));
-        assert!(visionary.openai.requests(Endpoint::Images).is_empty());
+        assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 1, "nothing is drawn");
     };
+
+    // Files that are not the app's do not count.
+    (0..500).for_each(|number| std::fs::write(folder(&visionary).join(format!("{number}.txt")), "").unwrap());
+    assert_eq!(visionary.generate("a fox").await.status, 200);
 
     // Too many files.
     (0..500).for_each(|number| std::fs::write(file(number), "").unwrap());
