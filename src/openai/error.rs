@@ -126,6 +126,8 @@ mod words {
     ];
     pub(super) const MODEL_GONE: [&str; 1] = ["Invalid model name"];
     pub(super) const DENIED: [&str; 1] = ["No connected db"];
+    /// OpenAI's own words, without a code.
+    pub(super) const ACCESS: [&str; 2] = ["organization must be verified", "does not have access to"];
     pub(super) const REASONING: [&str; 2] = ["reasoning.effort", "reasoning_effort"];
 }
 
@@ -309,9 +311,20 @@ impl ErrorObject {
 
     /// Whether the error is about the key, the account or the model, and so concerns every request.
     fn is_about_access(&self) -> bool {
-        let about = ["key", "account", "organization", "project", "model", "permission", "country", "region", "auth"];
-        let texts = self.codes().chain(self.param.as_str());
-        texts.map(str::to_ascii_lowercase).any(|text| about.iter().any(|word| text.contains(word)))
+        const ABOUT: [&str; 10] = [
+            "key",
+            "account",
+            "organization",
+            "project",
+            "model",
+            "permission",
+            "country",
+            "region",
+            "auth",
+            "verified",
+        ];
+        let mut texts = self.codes().chain(self.param.as_str()).map(str::to_ascii_lowercase);
+        texts.any(|text| ABOUT.iter().any(|word| text.contains(word))) || self.says(&words::ACCESS)
     }
 
     fn code(&self) -> String {
@@ -500,6 +513,10 @@ mod tests {
             ((403, "<html>Request blocked</html>".to_owned()), "Blocked"),
             ((403, r#"{"error":{"message":"blocked","type":"waf","code":"rule_7"}}"#.to_owned()), "Blocked"),
             ((403, r#"{"error":{"code":"unsupported_country_region_territory"}}"#.to_owned()), "Denied"),
+            (
+                (403, r#"{"error":{"message":"Your organization must be verified to use the model."}}"#.to_owned()),
+                "Denied",
+            ),
         ] {
             assert_eq!(meaning(status, &body), wanted, "{status} {body}");
         }
