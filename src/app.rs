@@ -7,9 +7,9 @@ use crate::caller::Callers;
 use crate::config::{Config, PromptEnhancement};
 use crate::digest::Digests;
 use crate::gallery::Gallery;
-use crate::generation::{Generations, SpoolError};
+use crate::generation::{Generations, Services, SpoolError};
 use crate::openai::{ModelState, OpenAi};
-use crate::prompts::Suggestions;
+use crate::prompts::{Suggestions, TextLimit};
 
 pub use crate::generation::Clock;
 
@@ -82,11 +82,18 @@ impl App {
         let openai = OpenAi::new(config.openai.clone(), http.clone());
         let gallery = Gallery::new(&config.storage, &config.sas, http.clone());
         let digests = Digests::new(&config.storage);
-        let generations =
-            Generations::new(config, Arc::clone(&clock), openai.clone(), gallery.clone(), digests.clone(), http)?;
+        let text_limit = Arc::new(TextLimit::new());
+        let services = Services {
+            openai: openai.clone(),
+            gallery: gallery.clone(),
+            digests: digests.clone(),
+            text_limit: Arc::clone(&text_limit),
+            http,
+        };
+        let generations = Generations::new(config, Arc::clone(&clock), services)?;
         Ok(Self {
             generations: Arc::new(generations),
-            suggestions: Suggestions::new(openai.clone(), config.suggestion_timeout),
+            suggestions: Suggestions::new(openai.clone(), config.suggestion_timeout, text_limit),
             callers: Callers::new(config, digests),
             enhancement: config.enhancement,
             sync_limit: config.sync_limit,

@@ -39,7 +39,7 @@ pub(crate) use accept::{Accepted, Request};
 pub(crate) use deliver::NotDelivered;
 pub(crate) use error::{Drawn, Ended, Error};
 pub use generations::Clock;
-pub(crate) use generations::{Generations, QUEUE};
+pub(crate) use generations::{Generations, QUEUE, Services};
 pub(crate) use message::Message;
 pub(crate) use outcome::Failure;
 pub(crate) use progress::{Phase, Progress};

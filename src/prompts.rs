@@ -4,5 +4,7 @@ pub mod enhance;
 mod styles;
 mod suggestions;
 mod text_cleanup;
+mod text_limit;
 
 pub(crate) use suggestions::{Source, Suggestions, Topic};
+pub(crate) use text_limit::TextLimit;

@@ -25,7 +25,7 @@ use crate::digest::Digests;
 use crate::gallery::Gallery;
 use crate::openai::{ImageOptions, ImageRequest, OpenAi};
 use crate::prompt::Prompt;
-use crate::prompts::enhance;
+use crate::prompts::{TextLimit, enhance};
 use crate::spending::{Cost, Day, Limits, Prices, QuotaStatus, Usage};
 
 /// The queue whose messages trigger `processImage/function.json`.
@@ -47,6 +47,7 @@ pub(crate) struct Generations {
     pub(crate) estimates: Estimates,
     pub(crate) prices: Prices,
     pub(crate) ceiling: Ceiling,
+    pub(crate) text_limit: Arc<TextLimit>,
     /// Whether the provider's moderation checks each prompt before the generation is accepted.
     pub(crate) moderation: bool,
     pub(crate) digests: Digests,
@@ -63,19 +64,23 @@ pub(crate) struct Generations {
     pub(crate) stopping: CancellationToken,
 }
 
+/// What generations share with the rest of the app.
+#[derive(Debug)]
+pub(crate) struct Services {
+    pub(crate) openai: OpenAi,
+    pub(crate) gallery: Gallery,
+    pub(crate) digests: Digests,
+    pub(crate) text_limit: Arc<TextLimit>,
+    pub(crate) http: reqwest::Client,
+}
+
 impl Generations {
     /// Creates the clients and the spool folder. No connection is opened yet.
     ///
     /// # Errors
     /// [`spool::Error::Io`] if the spool folder cannot be created.
-    pub(crate) fn new(
-        config: &Config,
-        clock: Clock,
-        openai: OpenAi,
-        gallery: Gallery,
-        digests: Digests,
-        http: reqwest::Client,
-    ) -> Result<Self, spool::Error> {
+    pub(crate) fn new(config: &Config, clock: Clock, services: Services) -> Result<Self, spool::Error> {
+        let Services { openai, gallery, digests, text_limit, http } = services;
         let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
         let prices = Prices::new(&config.limits);
         let added = enhance::added_bytes(config.enhancement);
@@ -103,6 +108,7 @@ impl Generations {
             estimates: Estimates::default(),
             prices,
             ceiling,
+            text_limit,
             moderation: config.moderation,
             digests,
             clock,

@@ -13,6 +13,8 @@ use tokio::sync::watch;
 use tracing::Instrument as _;
 
 use super::text_cleanup;
+use super::text_limit::TextLimit;
+use crate::caller::Caller;
 use crate::lock::locked;
 use crate::logs::chain;
 use crate::openai::OpenAi;
@@ -117,6 +119,7 @@ pub(crate) struct Suggestions(Arc<Inner>);
 struct Inner {
     openai: OpenAi,
     timeout: Duration,
+    limit: Arc<TextLimit>,
     pool: Mutex<VecDeque<String>>,
     /// The state of the last call that fills the pool: `None` while it runs, then whether it brought
     /// suggestions.
@@ -126,10 +129,11 @@ struct Inner {
 }
 
 impl Suggestions {
-    pub(crate) fn new(openai: OpenAi, timeout: Duration) -> Self {
+    pub(crate) fn new(openai: OpenAi, timeout: Duration, limit: Arc<TextLimit>) -> Self {
         Self(Arc::new(Inner {
             openai,
             timeout,
+            limit,
             pool: Mutex::default(),
             filling: Mutex::new(watch::channel(Some(false)).1),
             themes: Deck::new(THEMES.len()),
@@ -137,15 +141,19 @@ impl Suggestions {
         }))
     }
 
-    /// Returns a suggestion: from the pool without a topic, else from a call of its own.
-    pub(crate) async fn suggest(&self, topic: &Topic) -> Suggestion {
+    /// Returns a suggestion: from the pool without a topic, else from a call of its own. Beyond the limit of
+    /// such calls the suggestion is a built-in one.
+    pub(crate) async fn suggest(&self, topic: &Topic, caller: &Caller) -> Suggestion {
         let inner = &self.0;
         let (style, about) = (bounded(topic.style.as_deref()), bounded(topic.about.as_deref()));
         let text = async {
             match (&style, &about) {
                 (None, None) => self.pooled().await,
                 // Not pooled: the topic of one caller must not shape the suggestions of another.
-                (style, about) => inner.ask(1, style.as_deref(), about.as_deref()).await.into_iter().next(),
+                (style, about) => {
+                    let _permit = inner.limit.acquire(caller)?;
+                    inner.ask(1, style.as_deref(), about.as_deref()).await.into_iter().next()
+                }
             }
         };
         match tokio::time::timeout(inner.timeout, text).await {

@@ -254,3 +254,33 @@ async fn a_request_waits_for_suggestion_timeout_ms_and_a_late_answer_goes_into_t
     let is_from_model = |answer: &Answer| answer.header("x-suggestion-source") == "model";
     eventually_within(Duration::from_secs(10), "the late answer is used", look, is_from_model).await;
 }
+
+/// Each suggestion about something costs a call of the text model.
+#[tokio::test]
+async fn calls_for_a_topic_are_limited_for_a_caller_and_in_all() {
+    let visionary = Setup::default().set("QUOTA_USER_HEADER", "x-user").start().await;
+    let ask = |user: &str| {
+        let request = visionary.request(Method::GET, "/api/getChatGPTSuggestion?about=a%20fox");
+        request.as_user(user)
+    };
+
+    for number in 0..15 {
+        let answer = ask("anna").send().await;
+        assert_eq!(answer.status, 200);
+        let source = answer.header("x-suggestion-source");
+        assert_eq!(source, if number < 10 { "model" } else { "built-in" }, "{number}: {}", answer.body);
+    }
+    assert_eq!(visionary.openai.requests(Endpoint::Responses).len(), 10);
+
+    // Four calls at a time for all callers.
+    let hold = Hold::new();
+    visionary.openai.script_always(Endpoint::Responses, says("A fox in the snow under a winter moon").held_by(&hold));
+    let waiting: Vec<_> = (0..4).map(|number| ask(&format!("user {number}")).spawn()).collect();
+    hold.reached(4).await;
+    let fifth = ask("bob").send().await;
+    assert_eq!(fifth.header("x-suggestion-source"), "built-in");
+    hold.release();
+    for answer in waiting {
+        assert_eq!(answer.await.unwrap().header("x-suggestion-source"), "model");
+    }
+}
