@@ -7,7 +7,7 @@ use crate::caller::Callers;
 use crate::config::{Config, PromptEnhancement};
 use crate::digest::Digests;
 use crate::gallery::Gallery;
-use crate::generation::{Generations, Services, SpoolError};
+use crate::generation::{Generations, Services, SpoolError, Streams};
 use crate::openai::{ModelState, OpenAi};
 use crate::prompts::{Suggestions, TextLimit};
 
@@ -19,6 +19,8 @@ pub struct App {
     pub(crate) gallery: Gallery,
     pub(crate) generations: Arc<Generations>,
     pub(crate) suggestions: Suggestions,
+    /// The event streams that are open.
+    pub(crate) streams: Arc<Streams>,
     pub(crate) callers: Callers,
     /// The enhancement for requests without `enhance`.
     pub(crate) enhancement: PromptEnhancement,
@@ -94,6 +96,7 @@ impl App {
         Ok(Self {
             generations: Arc::new(generations),
             suggestions: Suggestions::new(openai.clone(), config.suggestion_timeout, text_limit),
+            streams: Arc::default(),
             callers: Callers::new(config, digests),
             enhancement: config.enhancement,
             sync_limit: config.sync_limit,

@@ -86,6 +86,11 @@ impl Problem {
         .caused_by(error)
     }
 
+    pub(crate) fn too_many_streams() -> Self {
+        let sentence = "Too many event streams are open. Please close some, or try again in a moment.";
+        Self::new(Code::Busy, sentence).after(Duration::from_secs(10))
+    }
+
     fn after(self, retry_after: Duration) -> Self {
         Self { retry_after: Some(retry_after), ..self }
     }

@@ -27,6 +27,7 @@ mod recover;
 mod rows;
 mod spool;
 mod steps;
+mod streams;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -47,3 +48,4 @@ pub(crate) use record::{Address, Order};
 pub(crate) use rows::{TIME, timestamp};
 pub use spool::Error as SpoolError;
 pub(crate) use steps::Advanced;
+pub(crate) use streams::{OpenStream, Streams};

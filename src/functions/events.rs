@@ -19,7 +19,7 @@ use super::answers::{self, INVOCATION_ID};
 use crate::app::App;
 use crate::error::{self, Problem};
 use crate::gallery::Gallery;
-use crate::generation::{Order, Phase, Progress};
+use crate::generation::{OpenStream, Order, Phase, Progress};
 
 /// The interval of comments that keep the connection open. Proxies close idle connections, the host
 /// after 240 s.
@@ -35,6 +35,14 @@ pub(super) fn pass_through(headers: &HeaderMap) -> bool {
     last.is_none() || last == headers.get("x-ms-invocation-id")
 }
 
+/// Counts one more stream of a caller, before anything is drawn for it.
+///
+/// # Errors
+/// Too many streams are open.
+pub(super) fn open(app: &App, headers: &HeaderMap) -> Result<OpenStream, Problem> {
+    app.streams.open(&app.callers.identify(headers)).ok_or_else(Problem::too_many_streams)
+}
+
 /// Streams the events of a generation until it has ended.
 ///
 /// When the server stops, the stream of a generation that this process draws continues until the
@@ -43,9 +51,11 @@ pub(super) fn respond(
     app: &Arc<App>,
     progress: watch::Receiver<Progress>,
     is_drawn_here: bool,
+    stream: OpenStream,
     headers: &HeaderMap,
 ) -> Response {
     let mut watcher = Watcher {
+        _stream: stream,
         app: Arc::clone(app),
         progress,
         invocation_id: answers::invocation_id(headers),
@@ -82,6 +92,7 @@ struct Sent {
 }
 
 struct Watcher {
+    _stream: OpenStream,
     app: Arc<App>,
     progress: watch::Receiver<Progress>,
     invocation_id: String,

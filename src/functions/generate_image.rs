@@ -71,6 +71,7 @@ async fn respond(
     }
     let is_watched = asynchronous.is_none() && accept::wants_events(headers) && events::pass_through(headers);
     let request = read(app, headers, caller, is_watched, body).await.map_err(|problem| (problem, None))?;
+    let stream = is_watched.then(|| events::open(app, headers)).transpose().map_err(|problem| (problem, None))?;
     if let Some(asynchronous) = asynchronous {
         let accepted = app.generations.accept_job(request).await.map_err(|error| refused(&error))?;
         return Ok(respond_async(app, accept, asynchronous, accepted, began).await);
@@ -79,8 +80,8 @@ async fn respond(
         Accepted::New(admitted) => (app.generations.start(*admitted), true),
         Accepted::Before(address) => (watch(app, &address).await?, false),
     };
-    if is_watched {
-        return Ok((events::respond(app, progress, is_new, headers), None));
+    if let Some(stream) = stream {
+        return Ok((events::respond(app, progress, is_new, stream, headers), None));
     }
     if is_new {
         let ended = progress.wait_for(|progress| progress.ended.is_some());

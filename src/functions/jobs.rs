@@ -26,7 +26,10 @@ pub(super) async fn look(State(app): State<Arc<App>>, headers: HeaderMap, id: Id
         Err(error) => return Problem::from(error).into_response(),
     };
     if accept::wants_events(&headers) && events::pass_through(&headers) {
-        return events::respond(&app, progress, false, &headers);
+        return match events::open(&app, &headers) {
+            Ok(stream) => events::respond(&app, progress, false, stream, &headers),
+            Err(problem) => problem.into_response(),
+        };
     }
     let progress = progress.borrow().clone();
     view(&app, &progress, &answers::invocation_id(&headers)).await

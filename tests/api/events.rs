@@ -7,6 +7,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use devkit::stand_ins::artist;
 use devkit::stand_ins::host::Wire;
 use devkit::stand_ins::openai::{self, Dialect, Endpoint, Painting, Reply};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::{Setup, Visionary, masked, now};
@@ -312,4 +313,34 @@ async fn while_the_provider_is_silent_the_stream_sends_comments() {
     hold.release();
 
     assert_eq!(events.until("image").await["prompt"], "a fox");
+}
+
+/// A stream that cannot be served is refused before it begins, and before anything is drawn for it.
+#[tokio::test]
+async fn streams_beyond_the_callers_limit_are_503_before_they_begin() {
+    let visionary = Setup::default().set("QUOTA_USER_HEADER", "x-user").start().await;
+    let hold = visionary.hold_all_images();
+    let job = {
+        let first = visionary.post("a fox").as_user("anna").key("1").events().stream();
+        let mut first = first.await;
+        let accepted = first.until("accepted").await;
+        (first, accepted["statusUrl"].as_str().unwrap().to_owned())
+    };
+    let mut open = vec![job.0];
+    for _ in 1..100 {
+        open.push(visionary.request(Method::GET, &job.1).as_user("anna").events().stream().await);
+    }
+
+    let refused = visionary.request(Method::GET, &job.1).as_user("anna").events().send().await;
+    let posted = visionary.post("another fox").as_user("anna").events().send().await;
+
+    for answer in [refused, posted] {
+        assert_eq!(answer.status_and_code(), (503, "busy"));
+        assert_eq!(answer.header("retry-after"), "10");
+    }
+    assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 1);
+    let bobs = visionary.request(Method::GET, &job.1).as_user("bob").events().response().await;
+    assert_eq!(bobs.status(), 200);
+    drop(open);
+    hold.release();
 }
