@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use visionary::app::App;
 use visionary::config::Config;
 use visionary::{logs, server};
@@ -39,14 +40,29 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
         version = env!("CARGO_PKG_VERSION"),
         "the process is ready"
     );
+    let (stop, mut stopping) = watch::channel(0);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+            stop.send_modify(|signals| *signals += 1);
+        }
+    });
+    let mut hurrying = stopping.clone();
     let shutdown = async move {
-        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        let _ = stopping.wait_for(|signals| *signals >= 1).await;
         tracing::info!(
             event = "process_stopping",
             "the process was asked to stop; it finishes the requests under way first"
         );
     };
-    server::run(listener, app, shutdown).await?;
+    let hurry = async move {
+        let _ = hurrying.wait_for(|signals| *signals >= 2).await;
+        tracing::warn!(
+            event = "process_hurried",
+            "the process was asked to stop twice; it ends without its requests, and images being drawn are lost"
+        );
+    };
+    server::run(listener, app, shutdown, hurry).await;
     tracing::info!(event = "process_stopped", "the process has stopped");
     Ok(())
 }

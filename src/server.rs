@@ -1,13 +1,11 @@
 //! Serves requests and runs the background loops until the process stops.
 
+mod connections;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::ServiceExt;
-use axum::extract::Request;
 use tokio::net::TcpListener;
-use tower::Layer as _;
-use tower::util::MapRequestLayer;
 
 use crate::app::App;
 use crate::{expiry, functions, model_watch};
@@ -16,43 +14,51 @@ use crate::{expiry, functions, model_watch};
 /// be deleted with its machine, so this may be the last chance to upload them.
 const LAST_RECOVERY: Duration = Duration::from_secs(20);
 
+/// The time for answers and silent connections after the last generation has ended, when the process stops.
+const LAST_ANSWERS: Duration = Duration::from_secs(10);
+
 /// Serves requests until `shutdown` resolves.
 ///
 /// Requests under way then finish, and so do generations whose callers have disconnected. Requests
 /// that wait for a permit are refused with `busy`: the process may be killed before it could store
-/// their images.
-///
-/// # Errors
-/// If the listener fails.
+/// their images. Once `hurry` resolves, nothing is waited for any more but the spool.
 pub async fn run(
     listener: TcpListener,
     app: App,
     shutdown: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
+    hurry: impl Future<Output = ()> + Send + 'static,
+) {
     let app = Arc::new(app);
     let router = functions::finished(functions::router(Arc::clone(&app)));
-    // The path must be normalized before the router matches it, so this layer is outside the router.
-    let service = MapRequestLayer::new(functions::normalize_path as fn(Request) -> Request).layer(router);
-    let closing = Arc::clone(&app);
-    let shutdown = async move {
+    let shutdown = async {
         shutdown.await;
-        closing.generations.stop();
+        app.generations.stop();
+        app.generations.tasks.close();
     };
-    let serving =
-        axum::serve(listener, ServiceExt::<Request>::into_make_service(service)).with_graceful_shutdown(shutdown);
+    // Connections that do nothing do not keep the process from ending, and generations do.
+    let given_up = async {
+        app.generations.tasks.wait().await;
+        tokio::time::sleep(LAST_ANSWERS).await;
+    };
+    let finishing = async {
+        tokio::select! {
+            () = connections::serve(listener, router, shutdown, given_up) => {}
+            () = app.generations.keep_recovering() => {}
+            // The sweep also renews this process's lease. Without the lease, another process would end
+            // the generations that are still being drawn.
+            () = app.generations.keep_sweeping() => {}
+            () = expiry::run(&app) => {}
+            () = model_watch::run(&app) => {}
+        }
+        tokio::select! {
+            () = app.generations.tasks.wait() => {}
+            () = app.generations.keep_sweeping() => {}
+        }
+    };
     tokio::select! {
-        served = serving => served?,
-        () = app.generations.keep_recovering() => {}
-        () = app.generations.keep_sweeping() => {}
-        () = expiry::run(&app) => {}
-        () = model_watch::run(&app) => {}
-    }
-    app.generations.tasks.close();
-    tokio::select! {
-        () = app.generations.tasks.wait() => {}
-        // The sweep also renews this process's lease. Without the lease, another process would end
-        // the generations that are still being drawn.
-        () = app.generations.keep_sweeping() => {}
+        () = finishing => {}
+        // What is being written to the spool is finished: the runtime waits for its blocking tasks.
+        () = hurry => {}
     }
     if tokio::time::timeout(LAST_RECOVERY, app.generations.recover_all()).await.unwrap_or(true) {
         tracing::error!(
@@ -60,5 +66,4 @@ pub async fn run(
             "the process exits with images in its spool; the next process with this SPOOL_DIR uploads them"
         );
     }
-    Ok(())
 }

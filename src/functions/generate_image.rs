@@ -33,6 +33,8 @@ use crate::spending::{Day, QuotaStatus};
 const READ_WITHIN: Duration = Duration::from_secs(2);
 /// The default number of partial images in an event stream.
 const PARTIAL_IMAGES: u8 = 2;
+/// The time for a request's body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// In KiB. The longest prompt, 32,000 characters, fits even if each is written as two JSON escapes.
 const MAX_BODY_KIB: usize = 400;
 
@@ -162,7 +164,9 @@ async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     if announced.is_some_and(|length| length > MAX_BODY_KIB * 1024) {
         return Err(Problem::too_large(MAX_BODY_KIB));
     }
-    to_bytes(body, MAX_BODY_KIB * 1024).await.map_err(|error| {
+    let bytes = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY_KIB * 1024)).await;
+    let late = |_| Problem::invalid_request("The request's body did not arrive in time. Please send it again.");
+    bytes.map_err(late)?.map_err(|error| {
         if error.source().is_some_and(|source| source.is::<http_body_util::LengthLimitError>()) {
             Problem::too_large(MAX_BODY_KIB)
         } else {

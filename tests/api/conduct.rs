@@ -1,7 +1,10 @@
 //! The process: its log, its end, and its restart.
 
+use std::time::Duration;
+
 use devkit::stand_ins::host::Level;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::harness::{API_KEY, Setup, Visionary, WIRES};
 
@@ -99,4 +102,69 @@ async fn a_killed_handler_is_started_again_and_serves() {
     visionary.host.start_handler(0).await.unwrap();
 
     assert_eq!(visionary.list().await.len(), 1);
+}
+
+async fn connect(visionary: &Visionary) -> tokio::net::TcpStream {
+    let url = reqwest::Url::parse(&visionary.host.handler_url(0).unwrap()).unwrap();
+    tokio::net::TcpStream::connect(("127.0.0.1", url.port().unwrap())).await.unwrap()
+}
+
+/// Half a request, or a client that sends nothing, is no reason to stay.
+#[tokio::test]
+async fn silent_connections_do_not_keep_a_process_from_stopping() {
+    let visionary = Visionary::start().await;
+    let mut silent = Vec::new();
+    for sent in
+        ["", "GET /api/getIm", "POST /api/generateImage HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n{\"pro"]
+    {
+        let mut connection = connect(&visionary).await;
+        connection.write_all(sent.as_bytes()).await.unwrap();
+        silent.push(connection);
+    }
+    assert_eq!(visionary.get("/api/getImages").await.status, 200);
+
+    visionary.host.terminate_handler(0);
+
+    let exits = visionary.host.wait_for_exits(0, 1);
+    tokio::time::timeout(Duration::from_secs(60), exits).await.expect("the process ends within 60 s");
+    assert_eq!(visionary.host.exits(0), [Some(0)]);
+    drop(silent);
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_process_while_an_image_is_drawn() {
+    let visionary = Visionary::start().await;
+    let hold = visionary.hold_next_image();
+    let request = visionary.post("a fox").spawn();
+    hold.reached(1).await;
+
+    visionary.host.terminate_handler(0);
+    visionary.host.wait_for_log(|line| line.text.contains("process_stopping")).await;
+    visionary.host.terminate_handler(0);
+
+    visionary.host.wait_for_log(|line| line.text.contains("process_hurried")).await;
+    let exits = visionary.host.wait_for_exits(0, 1);
+    tokio::time::timeout(Duration::from_secs(60), exits).await.expect("the process ends within 60 s");
+    hold.release();
+    request.abort();
+}
+
+/// The body has 30 s, and the head of the next request 75 s.
+#[tokio::test]
+async fn half_a_body_is_refused_and_half_a_head_is_closed() {
+    let visionary = Visionary::start().await;
+    let (mut body, mut head) = (connect(&visionary).await, connect(&visionary).await);
+    let half = "POST /api/generateImage HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n{\"pro";
+    body.write_all(half.as_bytes()).await.unwrap();
+    head.write_all(b"GET /api/getIm").await.unwrap();
+
+    let mut answer = [0; 12];
+    let refused = tokio::time::timeout(Duration::from_secs(90), body.read_exact(&mut answer)).await;
+    refused.expect("an answer within 90 s").unwrap();
+    assert_eq!(std::str::from_utf8(&answer).unwrap(), "HTTP/1.1 400");
+    let mut rest = Vec::new();
+    let closed = tokio::time::timeout(Duration::from_secs(150), head.read_to_end(&mut rest)).await;
+    // hyper answers 408 or closes without an answer.
+    closed.expect("the connection is closed within 150 s").ok();
+    assert_eq!(visionary.get("/api/getImages").await.status, 200);
 }

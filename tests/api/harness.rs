@@ -310,7 +310,7 @@ impl Visionary {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         // The server ends with the test's runtime.
-        tokio::spawn(server::run(listener, app, std::future::pending()));
+        tokio::spawn(server::run(listener, app, std::future::pending(), std::future::pending()));
         Client::of(&format!("http://{address}"))
     }
 }
