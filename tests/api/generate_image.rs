@@ -200,6 +200,7 @@ async fn each_family_of_models_gets_a_body_that_it_supports() {
     ];
     for (model, wire, options, wanted) in cases {
         let setup = Setup::default().set("OPENAI_IMAGE_MODEL", model).set("OPENAI_IMAGE_WIRE", wire);
+        let setup = setup.set("MAX_IMAGE_USD", "0");
         let visionary = setup.start().await;
         let mut body = options.clone();
         body["prompt"] = json!("a fox");

@@ -20,7 +20,7 @@ fn read(changes: &[(&str, &str)]) -> Result<Config, String> {
 #[test]
 fn each_wrong_setting_is_named() {
     let key = "AccountKey=c2VjcmV0LXZhbHVl";
-    let cases: [(&[(&str, &str)], &str); 43] = [
+    let cases: [(&[(&str, &str)], &str); 47] = [
         (&[("OPENAI_API_KEY", "")], "OPENAI_API_KEY is missing"),
         (&[("OPENAI_API_KEY", "secret-value\u{7f}")], "OPENAI_API_KEY is malformed"),
         (
@@ -50,6 +50,10 @@ fn each_wrong_setting_is_named() {
         (&[("DAILY_IMAGE_QUOTA", "-1")], "DAILY_IMAGE_QUOTA is malformed"),
         (&[("DAILY_BUDGET_USD", "secret-value")], "DAILY_BUDGET_USD is malformed"),
         (&[("DAILY_BUDGET_USD", "NaN")], "DAILY_BUDGET_USD is malformed"),
+        (&[("DAILY_CALLER_USD", "secret-value")], "DAILY_CALLER_USD is malformed"),
+        (&[("MAX_IMAGE_USD", "-0.1")], "MAX_IMAGE_USD is malformed"),
+        (&[("DAILY_REFUSALS", "secret-value")], "DAILY_REFUSALS is malformed"),
+        (&[("DAILY_JOBS", "1.5")], "DAILY_JOBS is malformed"),
         (&[("IMAGE_PRICES", "secret-value")], "IMAGE_PRICES is malformed"),
         (&[("IMAGE_PRICES", r#"{"secret-value": {"image": -1}}"#)], "IMAGE_PRICES is malformed"),
         (&[("IMAGE_PRICES", r#"{"secret-value": {"imageOutput": 1}}"#)], "IMAGE_PRICES is malformed"),
