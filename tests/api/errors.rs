@@ -1,5 +1,7 @@
 //! What a caller receives when the provider or the storage account fails.
 
+use std::time::Duration;
+
 use devkit::stand_ins::openai::{Endpoint, Reply};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -346,4 +348,36 @@ async fn a_broken_body_and_a_path_that_is_no_text_have_codes_of_their_own() {
     for handler in [visionary.get(&path).await, visionary.handler(0).get("/api/generateImage/jobs/%ff").await] {
         assert_eq!(handler.status_and_code(), (404, "not_found"));
     }
+}
+
+/// A filter in front of the provider answers like this for some prompts.
+#[tokio::test]
+async fn a_403_of_a_filter_concerns_its_own_request_only() {
+    let visionary = Visionary::start().await;
+    visionary.openai.script(Endpoint::Images, Reply::body(403, "text/html", "<html>Request blocked</html>"));
+
+    let blocked = visionary.generate("a fox").await;
+
+    assert_eq!(blocked.status_and_code(), (502, "provider_failed"));
+    assert_eq!(visionary.generate("another fox").await.status, 200);
+}
+
+/// LiteLLM 1.106 lets the provider draw and bill a streamed image, and then answers 500.
+#[tokio::test]
+async fn a_gateway_that_fails_after_the_image_was_drawn_is_paid_once_and_asked_without_streaming() {
+    let visionary = Setup::default().set("DAILY_BUDGET_USD", "5").start().await;
+    let late = Reply::error(500, "internal_server_error", "500", "x").after(Duration::from_millis(3_500));
+    visionary.openai.script(Endpoint::Images, late);
+
+    let events = visionary.post("a fox").events().stream().await.rest().await;
+
+    let (name, problem) = events.last().unwrap();
+    assert_eq!((name.as_str(), &problem["code"]), ("error", &json!("provider_answer_lost")));
+    assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 1, "it is not asked for again");
+    assert_eq!(visionary.accounted().await["lost"], 1);
+
+    let events = visionary.post("a fox").events().stream().await.rest().await;
+    assert_eq!(events.last().unwrap().0, "image");
+    let requests = visionary.openai.requests(Endpoint::Images);
+    assert_eq!((&requests[0].body["stream"], &requests[1].body["stream"]), (&json!(true), &Value::Null));
 }
