@@ -3,10 +3,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use crate::caller::Callers;
 use crate::config::{Config, PromptEnhancement};
 use crate::digest::Digests;
-use crate::gallery::Gallery;
+use crate::gallery::{Coalesced, Gallery};
 use crate::generation::{Generations, Services, SpoolError, Streams};
 use crate::openai::{ModelState, OpenAi};
 use crate::prompts::{Suggestions, TextLimit};
@@ -19,6 +21,8 @@ pub struct App {
     pub(crate) gallery: Gallery,
     pub(crate) generations: Arc<Generations>,
     pub(crate) suggestions: Suggestions,
+    /// The answer of getImages, which requests at the same time share.
+    pub(crate) listing: Coalesced<Result<Bytes, crate::azure::Error>>,
     /// The event streams that are open.
     pub(crate) streams: Arc<Streams>,
     pub(crate) callers: Callers,
@@ -96,6 +100,7 @@ impl App {
         Ok(Self {
             generations: Arc::new(generations),
             suggestions: Suggestions::new(openai.clone(), config.suggestion_timeout, text_limit),
+            listing: Coalesced::default(),
             streams: Arc::default(),
             callers: Callers::new(config, digests),
             enhancement: config.enhancement,

@@ -1,13 +1,15 @@
-//! `GET /api/getImages`: all images, newest first, each with a link.
+//! `GET /api/getImages`: all images, newest first, with links.
 
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
+use bytes::Bytes;
 use serde::Serialize;
 
 use super::answers;
 use crate::app::App;
+use crate::azure;
 use crate::error::Problem;
 use crate::gallery::Listed;
 
@@ -18,6 +20,13 @@ struct Answer {
 }
 
 pub(super) async fn handle(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+    let listing = Arc::clone(&app);
+    let body = app.listing.get(move || async move { list(&listing).await }).await?;
+    Ok(answers::json_bytes(body))
+}
+
+/// Lists the container and writes the answer, once for all requests that came meanwhile.
+async fn list(app: &App) -> Result<Bytes, azure::Error> {
     let image_urls = app.gallery.list((app.clock)()).await?;
-    Ok(answers::json(&Answer { image_urls }))
+    serde_json::to_vec(&Answer { image_urls }).map(Bytes::from).map_err(|_| azure::Error::Malformed)
 }

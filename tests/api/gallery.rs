@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
+use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
 use reqwest::Method;
 use time::{Duration, OffsetDateTime};
 
-use crate::harness::{Setup, Visionary, caption, http, masked};
+use crate::harness::{Setup, Visionary, azurite, caption, http, masked, with_faults_before};
 
 /// Uploads a blob with a token of generateSASToken.
 async fn put(visionary: &Visionary, name: &str) {
@@ -155,4 +156,30 @@ async fn a_link_is_stable_for_sas_minutes_and_valid_for_at_least_as_long() {
 
     tokens.dedup();
     assert_eq!(tokens.len(), 3, "65 minutes overlap three windows of 30 minutes");
+}
+
+/// Each listing of a large container takes seconds and megabytes.
+#[tokio::test]
+async fn requests_at_the_same_time_share_a_listing_and_each_sees_its_own_image() {
+    let (faults, through) = with_faults_before(azurite().blob_port()).await;
+    let visionary = Setup::default().set("AzureWebJobsStorage", through).start().await;
+    visionary.generate("a fox").await;
+    let before = faults.requests();
+
+    let answers = join_all((0..50).map(|_| visionary.get("/api/getImages"))).await;
+
+    assert!(answers.iter().all(|answer| answer.body == answers[0].body && answer.status == 200));
+    let requests = faults.requests() - before;
+    assert!(requests <= 10, "{requests} requests to storage for 50 answers");
+
+    // Who generates while others list sees the own image right after the answer.
+    join_all((0..5).map(|number| {
+        let visionary = &visionary;
+        async move {
+            let prompt = format!("fox {number}");
+            assert_eq!(visionary.generate(&prompt).await.status, 200);
+            assert!(names(visionary).await.iter().any(|name| caption(name) == prompt), "{prompt} is not listed");
+        }
+    }))
+    .await;
 }
