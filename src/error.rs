@@ -171,7 +171,7 @@ impl From<Refusal> for Problem {
             Refusal::CallerBudgetReached => Self::new(
                 Code::CallerBudgetReached,
                 "This image would go beyond what one user may draw in a day. Please choose a smaller size or a lower \
-                 quality, or try again after midnight UTC.",
+                 quality, or try again later.",
             ),
             Refusal::BudgetReserved => Self::new(
                 Code::BudgetReached,

@@ -6,6 +6,7 @@
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,6 +14,9 @@ use tokio::sync::watch;
 use visionary::app::App;
 use visionary::config::Config;
 use visionary::{logs, server};
+
+/// Signals within this time of another one are the same request to stop.
+const SAME_SIGNAL_WITHIN: Duration = Duration::from_secs(2);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -45,6 +49,8 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
         loop {
             tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
             stop.send_modify(|signals| *signals += 1);
+            // Ctrl-C in a terminal reaches the handler twice: by itself and through the host.
+            tokio::time::sleep(SAME_SIGNAL_WITHIN).await;
         }
     });
     let mut hurrying = stopping.clone();

@@ -76,7 +76,7 @@ async fn respond(
     let stream = is_watched.then(|| events::open(app, headers)).transpose().map_err(|problem| (problem, None))?;
     if let Some(asynchronous) = asynchronous {
         let accepted = app.generations.accept_job(request).await.map_err(|error| refused(&error))?;
-        return Ok(respond_async(app, accept, asynchronous, accepted, began).await);
+        return Ok(respond_async(app, accept, caller, asynchronous, accepted, began).await);
     }
     let (mut progress, is_new) = match app.generations.admit(request).await.map_err(|error| refused(&error))? {
         Accepted::New(admitted) => (app.generations.start(*admitted), true),
@@ -101,6 +101,7 @@ async fn respond(
 async fn respond_async(
     app: &Arc<App>,
     accept: Accept,
+    caller: &Caller,
     asynchronous: Asynchronous,
     accepted: Accepted<Progress>,
     began: Instant,
@@ -113,7 +114,10 @@ async fn respond_async(
     if (!is_new || asynchronous.wait.is_some())
         && let Ok(mut progress) = watch(app, &address).await
     {
-        let wait = asynchronous.wait.unwrap_or_default().saturating_sub(began.elapsed());
+        // A request that waits holds its connection like an event stream, so it counts as one. Beyond the
+        // limit it is answered at once.
+        let slot = asynchronous.wait.and_then(|_| app.streams.open(caller));
+        let wait = asynchronous.wait.filter(|_| slot.is_some()).unwrap_or_default().saturating_sub(began.elapsed());
         let ended = progress.wait_for(|progress| progress.ended.is_some());
         tokio::select! {
             _ = tokio::time::timeout(wait, ended) => {}

@@ -9,10 +9,9 @@ use super::admission::{QueuePermit, RequestPermit};
 use super::error::Error;
 use super::generations::Generations;
 use super::message::Message;
-use super::outcome::{Failure, Outcome};
 use super::progress::Progress;
 use super::record::{Address, Generation, Order, State, Via};
-use super::records::{ACCEPTED_WITHIN, RECORDED_WITHIN};
+use super::records::ACCEPTED_WITHIN;
 use super::rows::KeyRow;
 use super::steps::{IdempotencyKey, NotAccepted};
 use crate::azure;
@@ -238,12 +237,16 @@ impl Generations {
         match self.openai.moderate(&order.prompt).await {
             Ok(None) => Ok(()),
             Ok(Some(categories)) => {
-                let attempt = self.records.new_attempt();
-                let flagged = Generation { order: order.clone(), state: State::Drawing(attempt.clone()) };
-                let outcome = Outcome::NotDrawn(Failure::PromptRefused);
-                let recorded = self.records.end(&flagged, &attempt, outcome);
-                // Dropping the future after this time does not stop the write.
-                let _ = tokio::time::timeout(RECORDED_WITHIN, recorded).await;
+                // No job was accepted, so it does not count as one.
+                let order = Order { via: Via::Request, ..order.clone() };
+                let recorded = self.records.refuse(order).await;
+                if let Err(error) = &recorded {
+                    tracing::warn!(
+                        event = "refusal_not_recorded",
+                        cause = chain(error),
+                        "a flagged prompt could not be recorded; it does not count against its caller's limit"
+                    );
+                }
                 self.note_added();
                 Err(Error::Flagged(categories))
             }

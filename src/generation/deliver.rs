@@ -126,7 +126,7 @@ impl Generations {
             EnhanceOptions { enhancement: order.enhancement, style: order.style.as_deref().and_then(enhance::named) };
         let image_request = match self.openai.plan(&order.prompt, &order.options) {
             Ok(image_request)
-                if !order.in_budget
+                if !(order.in_budget || order.in_caller_budget)
                     || self.most_cost(&image_request, enhance::added_bytes(order.enhancement)) <= order.most_cost =>
             {
                 image_request

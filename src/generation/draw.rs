@@ -167,6 +167,7 @@ impl Generations {
                 image.id = id,
                 "the outcome of a generation could not be recorded; recovery or a sweep records it later"
             );
+            self.leave_behind(id);
             return None;
         }
         let removed = if is_spooled {

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use super::batch::GaveUp;
 use super::commit::{Committer, Patience, Store};
 use super::outcome::{Failure, Outcome};
-use super::record::{Address, Attempt, Event, Generation, Order, Via};
+use super::record::{Address, Attempt, Event, Generation, Order, State, Via};
 use super::rows::{KeyRow, LeaseRow, Row, RowKey};
 use super::steps::{Advanced, IdempotencyKey, NotAccepted, accept, advance, is_drawing, withdrawal, withdrawn};
 use crate::azure::{self, Table};
@@ -257,11 +257,34 @@ impl<S: Store> Records<S> {
         attempt: &Attempt,
         outcome: Outcome,
     ) -> Result<Option<QuotaStatus>, GaveUp> {
-        let refused = (outcome == Outcome::NotDrawn(Failure::PromptRefused)).then(|| drawing.order.caller.clone());
+        self.end_within(drawing, attempt, outcome, Patience::Endless).await
+    }
+
+    /// Records a prompt that the moderation flagged. Nothing was paid, so the write is given up in time.
+    ///
+    /// # Errors
+    /// The table does not answer.
+    pub(crate) async fn refuse(&self, order: Order) -> Result<(), GaveUp> {
+        let attempt = self.new_attempt();
+        let flagged = Generation { order, state: State::Drawing(attempt.clone()) };
+        let outcome = Outcome::NotDrawn(Failure::PromptRefused);
+        self.end_within(&flagged, &attempt, outcome, Patience::For(RECORDED_WITHIN)).await.map(drop)
+    }
+
+    async fn end_within(
+        &self,
+        drawing: &Generation,
+        attempt: &Attempt,
+        outcome: Outcome,
+        patience: Patience,
+    ) -> Result<Option<QuotaStatus>, GaveUp> {
+        if outcome == Outcome::NotDrawn(Failure::PromptRefused) {
+            // The caller's next request reads how many prompts were refused.
+            locked(&self.callers_with_quota).remove(&drawing.order.caller);
+        }
         let (drawing, event, limits) = (drawing.clone(), Event::End(attempt.clone(), outcome), self.limits);
-        let ended = self
-            .committer
-            .step(Patience::Endless, move |view| {
+        self.committer
+            .step(patience, move |view| {
                 let order = &drawing.order;
                 let (day, caller) = (order.address.day(), &order.caller);
                 if let Advanced::Unknown = advance(view, &order.address, &event)
@@ -271,12 +294,7 @@ impl<S: Store> Records<S> {
                 }
                 if limits.daily_images > 0 { limits.quota_status(view.caller(day, caller).used, day) } else { None }
             })
-            .await;
-        if let Some(caller) = refused {
-            // The next request reads how many prompts were refused.
-            locked(&self.callers_with_quota).remove(&caller);
-        }
-        ended
+            .await
     }
 
     /// Ends a generation whose acceptance has an unknown result and whose provider was not called. A

@@ -140,7 +140,9 @@ impl Spool {
         let text = serde_json::to_vec(end).map_err(io::Error::from)?;
         locked(&self.claimed).insert(id.to_owned());
         self.write(id, OUTCOME_EXTENSION, text, Bytes::new()).await?;
-        remove(self.path(id, IMAGE_EXTENSION)).await?;
+        if matches!(end.outcome, Outcome::Stored { .. }) {
+            remove(self.path(id, IMAGE_EXTENSION)).await?;
+        }
         locked(&self.stored).remove(id);
         Ok(())
     }
@@ -262,7 +264,6 @@ impl Spool {
     }
 }
 
-/// Parses an image file: a line of JSON, then the bytes of the image.
 /// Whether this program writes files with such a name: an image's id, and one of three extensions.
 fn is_ours(path: &Path) -> bool {
     let text = |part: Option<&OsStr>| part.and_then(OsStr::to_str).unwrap_or_default().to_owned();
@@ -272,6 +273,7 @@ fn is_ours(path: &Path) -> bool {
         && [IMAGE_EXTENSION, OUTCOME_EXTENSION, UNFINISHED_EXTENSION].contains(&extension.as_str())
 }
 
+/// Parses an image file: a line of JSON, then the bytes of the image.
 fn parse(file: Bytes) -> Option<(Image, SpooledImage)> {
     let end = file.iter().position(|byte| *byte == b'\n')?;
     let entry = serde_json::from_slice(&file[..end]).ok()?;

@@ -1,6 +1,8 @@
 //! Errors of the provider. No variant holds a key, a prompt, a URL or the provider's message, because a
 //! message may quote any of them.
 
+mod words;
+
 use std::time::Duration;
 
 use reqwest::StatusCode;
@@ -77,9 +79,17 @@ pub struct Answer {
     retry_after: Option<Duration>,
     /// The header `x-should-retry`.
     should_retry: Option<bool>,
+    /// Whether words of the message, and no code, gave the answer its meaning. A message may quote the prompt,
+    /// so such a meaning counts for this request only.
+    by_words: bool,
 }
 
 impl Answer {
+    /// Whether the answer says something about every request, and not only about its own.
+    pub(super) fn concerns_all(&self) -> bool {
+        !self.by_words
+    }
+
     /// The provider's error code, or `unknown`.
     pub(super) fn code(&self) -> &str {
         &self.code
@@ -103,32 +113,6 @@ struct ErrorObject {
     innererror: Value,
     /// Only searched for the words below: it may quote the prompt or the key.
     message: Value,
-}
-
-/// Words in the messages of gateways, which replace the provider's code by the status (LiteLLM 1.106).
-mod words {
-    pub(super) const REFUSED: [&str; 7] = [
-        "content_policy_violation",
-        "ContentPolicyViolationError",
-        "content management policy",
-        "content_filter",
-        "moderation_blocked",
-        "rejected by the safety system",
-        "rejected as a result of our safety system",
-    ];
-    pub(super) const OUT_OF_CREDIT: [&str; 6] = [
-        "Budget has been exceeded",
-        "crossed budget",
-        "exceeded your current quota",
-        "Billing hard limit has been reached",
-        "billing_hard_limit_reached",
-        "insufficient_quota",
-    ];
-    pub(super) const MODEL_GONE: [&str; 1] = ["Invalid model name"];
-    pub(super) const DENIED: [&str; 1] = ["No connected db"];
-    /// OpenAI's own words, without a code.
-    pub(super) const ACCESS: [&str; 2] = ["organization must be verified", "does not have access to"];
-    pub(super) const REASONING: [&str; 2] = ["reasoning.effort", "reasoning_effort"];
 }
 
 /// The shortest time in which a provider can draw an image. A server error that comes sooner means that
@@ -228,6 +212,11 @@ impl Error {
         }
     }
 
+    /// Whether the error was the answer itself, and not an event in a stream.
+    pub(super) fn is_before_the_stream(&self) -> bool {
+        matches!(self, Self::FailedLate(answer) if !answer.status.is_success())
+    }
+
     /// Reads an error event of a stream. The status of its response was a success.
     pub(super) fn from_event(data: &[u8]) -> Self {
         // The event holds an `error` object, or is one.
@@ -241,6 +230,7 @@ impl Error {
             retry_after: None,
             // Drawing may have begun.
             should_retry: Some(false),
+            by_words: false,
         };
         if error.is_refusal() {
             Self::PromptRefused(answer)
@@ -261,7 +251,8 @@ impl Error {
         let should_retry = headers.get("x-should-retry").and_then(|value| value.to_str().ok()?.parse().ok());
         let Body { error, detail } = serde_json::from_slice::<Body>(body).unwrap_or_default();
         let (code, has_code) = (error.code(), |known| error.has_code(known));
-        let answer = Answer { status, code, request_id, retry_after, should_retry };
+        let by_words = !(has_code(&OUT_OF_CREDIT) || has_code(&["no_db_connection"]) || error.has_access_code());
+        let answer = Answer { status, code, request_id, retry_after, should_retry, by_words };
         let fields = detail.as_array().into_iter().flatten().filter_map(|field| field["loc"].as_array()?.last());
         let param = error.param.as_str().or_else(|| fields.filter_map(Value::as_str).next()).unwrap_or_default();
         let option = OPTIONS.iter().find(|(provider_name, _)| param == *provider_name);
@@ -277,15 +268,17 @@ impl Error {
             _ if is_bad_request && (has_code(&["no_db_connection"]) || error.says(&words::DENIED)) => {
                 Self::Denied(answer)
             }
-            StatusCode::UNAUTHORIZED => Self::Denied(answer),
-            StatusCode::FORBIDDEN if error.is_about_access() => Self::Denied(answer),
+            StatusCode::UNAUTHORIZED => Self::Denied(Answer { by_words: false, ..answer }),
+            StatusCode::FORBIDDEN if error.has_access_code() || error.says(&words::ACCESS) => Self::Denied(answer),
             StatusCode::FORBIDDEN => Self::Blocked(answer),
             StatusCode::NOT_FOUND => Self::ModelGone(answer),
             StatusCode::TOO_MANY_REQUESTS => Self::RateLimited(answer),
             _ if is_bad_request => match option {
                 Some((_, name)) => Self::OptionRefused(name, answer),
                 None if matches!(param, "stream" | "partial_images") => Self::StreamRefused(answer),
-                None if param.starts_with("reasoning") || error.says(&words::REASONING) => {
+                None if param.starts_with("reasoning")
+                    || error.says(&words::REASONING) && error.says(&["not supported"]) =>
+                {
                     Self::ReasoningRefused(answer)
                 }
                 None => Self::BadRequest(answer),
@@ -310,7 +303,7 @@ impl ErrorObject {
     }
 
     /// Whether the error is about the key, the account or the model, and so concerns every request.
-    fn is_about_access(&self) -> bool {
+    fn has_access_code(&self) -> bool {
         const ABOUT: [&str; 10] = [
             "key",
             "account",
@@ -324,7 +317,7 @@ impl ErrorObject {
             "verified",
         ];
         let mut texts = self.codes().chain(self.param.as_str()).map(str::to_ascii_lowercase);
-        texts.any(|text| ABOUT.iter().any(|word| text.contains(word))) || self.says(&words::ACCESS)
+        texts.any(|text| ABOUT.iter().any(|word| text.contains(word)))
     }
 
     fn code(&self) -> String {

@@ -234,17 +234,21 @@ impl OpenAi {
     async fn draw_with_retries(&self, body: &Body, show: &Show<'_>, deadline: Instant) -> Result<Generated, Error> {
         let mut tries = 0;
         let mut body = Cow::Borrowed(body);
-        let failed_at = *locked(&self.stream_failed_at);
-        if body.streams() && failed_at.is_some_and(|at| at.elapsed() < UNSTREAMED_FOR) {
+        if body.streams() && !self.may_stream() {
             body = Cow::Owned(body.into_owned().with_partial_images(0));
         }
         loop {
             let began = Instant::now();
             let drawn = self.draw_once(&body, show).await.map_err(|error| error.after(began.elapsed()));
             let error = match drawn {
-                Ok(image) => return Ok(image),
-                Err(error @ Error::FailedLate(_)) => {
+                Ok(image) => {
                     if body.streams() {
+                        *locked(&self.stream_failed_at) = None;
+                    }
+                    return Ok(image);
+                }
+                Err(error @ Error::FailedLate(_)) => {
+                    if body.streams() && error.is_before_the_stream() {
                         *locked(&self.stream_failed_at) = Some(Instant::now());
                     }
                     return Err(error);
@@ -268,6 +272,20 @@ impl OpenAi {
                 }
                 _ => return Err(error),
             }
+        }
+    }
+
+    /// Whether a request may stream. When the time without streaming is over, one request tries, and the others
+    /// go on without until it has succeeded.
+    fn may_stream(&self) -> bool {
+        let mut failed_at = locked(&self.stream_failed_at);
+        match *failed_at {
+            Some(at) if at.elapsed() < UNSTREAMED_FOR => false,
+            Some(_) => {
+                *failed_at = Some(Instant::now());
+                true
+            }
+            None => true,
         }
     }
 

@@ -33,8 +33,10 @@ impl RememberedFailure {
     /// Remembers an error that only the operator can end; other errors change nothing.
     pub(super) fn note(&mut self, error: &Error, now: Instant) {
         match error {
-            Error::Denied(answer) => self.0 = Some((now, Kind::Denied, answer.clone())),
-            Error::OutOfCredit(answer) => self.0 = Some((now, Kind::OutOfCredit, answer.clone())),
+            Error::Denied(answer) if answer.concerns_all() => self.0 = Some((now, Kind::Denied, answer.clone())),
+            Error::OutOfCredit(answer) if answer.concerns_all() => {
+                self.0 = Some((now, Kind::OutOfCredit, answer.clone()))
+            }
             _ => {}
         }
     }
@@ -55,5 +57,23 @@ mod tests {
         remembered.note(&error, start);
         assert!(matches!(remembered.check(start + REMEMBERED_FOR - Duration::from_secs(1)), Err(Error::Denied(_))));
         assert!(remembered.check(start + REMEMBERED_FOR).is_ok());
+    }
+
+    /// A message may quote the prompt of its request, so its words must not stop other requests.
+    #[test]
+    fn a_meaning_that_only_words_of_a_message_give_is_not_remembered() {
+        let body = |code: &str| format!(r#"{{"error":{{"message":"Budget has been exceeded","code":"{code}"}}}}"#);
+        let answer = |code: &str| {
+            let status = reqwest::StatusCode::BAD_REQUEST;
+            Error::from_answer(status, &reqwest::header::HeaderMap::new(), body(code).as_bytes())
+        };
+        let start = Instant::now();
+        for (code, is_remembered) in [("400", false), ("budget_exceeded", true)] {
+            let mut remembered = RememberedFailure::default();
+            let error = answer(code);
+            assert!(matches!(error, Error::OutOfCredit(_)), "{error:?}");
+            remembered.note(&error, start);
+            assert_eq!(remembered.check(start).is_err(), is_remembered, "{code}");
+        }
     }
 }

@@ -148,7 +148,7 @@ impl Suggestions {
         let (style, about) = (bounded(topic.style.as_deref()), bounded(topic.about.as_deref()));
         let text = async {
             match (&style, &about) {
-                (None, None) => self.pooled().await,
+                (None, None) => self.pooled(caller).await,
                 // Not pooled: the topic of one caller must not shape the suggestions of another.
                 (style, about) => {
                     let _permit = inner.limit.acquire(caller)?;
@@ -169,18 +169,21 @@ impl Suggestions {
         }
     }
 
-    async fn pooled(&self) -> Option<String> {
+    async fn pooled(&self, caller: &Caller) -> Option<String> {
         let (text, left) = {
             let mut pool = locked(&self.0.pool);
             (pool.pop_front(), pool.len())
         };
         if text.is_some() {
-            if left < LOW {
+            if left < LOW && self.may_fill(caller) {
                 self.fill();
             }
             return text;
         }
         loop {
+            if !self.may_fill(caller) {
+                return None;
+            }
             let filled = self.fill().wait_for(Option::is_some).await.is_ok_and(|useful| *useful == Some(true));
             let text = locked(&self.0.pool).pop_front();
             // Concurrent requests may have emptied the pool again.
@@ -188,6 +191,15 @@ impl Suggestions {
                 return text;
             }
         }
+    }
+
+    /// Whether a call that fills the pool runs, or the caller may cause one.
+    fn may_fill(&self, caller: &Caller) -> bool {
+        let is_filling = {
+            let filling = locked(&self.0.filling);
+            filling.borrow().is_none() && filling.has_changed().is_ok()
+        };
+        is_filling || self.0.limit.acquire(caller).is_some()
     }
 
     /// Starts a call that fills the pool in the background, unless one runs. The call outlives the request

@@ -69,11 +69,10 @@ impl Refusal {
     pub(crate) fn retry_after(self, day: Day, now: OffsetDateTime) -> Duration {
         let left = day.left(now);
         match self {
-            Self::BudgetReserved => left.min(RETRY_AFTER),
+            Self::BudgetReserved | Self::CallerBudgetReached => left.min(RETRY_AFTER),
             Self::QuotaExceeded(_)
             | Self::RefusalsExceeded
             | Self::JobsExceeded
-            | Self::CallerBudgetReached
             | Self::BudgetSpent
             | Self::TooDear => left,
         }
