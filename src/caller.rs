@@ -2,6 +2,8 @@
 //! client's address.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::http::{HeaderMap, HeaderName};
 use serde::{Deserialize, Serialize};
@@ -36,12 +38,19 @@ impl Caller {
 pub(crate) struct Callers {
     authentication: bool,
     user_header: Option<HeaderName>,
+    /// Whether it is still to be reported that all callers have the same address.
+    reports_proxy: Arc<AtomicBool>,
     digests: Digests,
 }
 
 impl Callers {
     pub(crate) fn new(config: &Config, digests: Digests) -> Self {
-        Self { authentication: config.authentication, user_header: config.user_header.clone(), digests }
+        Self {
+            authentication: config.authentication,
+            user_header: config.user_header.clone(),
+            reports_proxy: Arc::new(AtomicBool::new(config.on_azure)),
+            digests,
+        }
     }
 
     pub(crate) fn identify(&self, headers: &HeaderMap) -> Caller {
@@ -56,7 +65,15 @@ impl Callers {
                 self.digests.of(&[b"caller", b"named", address.as_deref().map_or(id, str::as_bytes)])
             }
             (None, None) => {
-                let address = address(headers).map(|address| address.to_string()).unwrap_or_default();
+                let address = address(headers);
+                if address.is_none_or(is_private) && self.reports_proxy.swap(false, Ordering::Relaxed) {
+                    tracing::error!(
+                        event = "callers_look_alike",
+                        "requests come without a client's address or with a private one, so all callers share one \
+                         quota: set QUOTA_USER_HEADER"
+                    );
+                }
+                let address = address.map(|address| address.to_string()).unwrap_or_default();
                 self.digests.of(&[b"caller", b"address", address.as_bytes()])
             }
         };
@@ -71,6 +88,14 @@ fn address(headers: &HeaderMap) -> Option<IpAddr> {
     // The entries that the client sent may not be valid UTF-8, so only the last one is decoded.
     let last = headers.get_all(FORWARDED_FOR).iter().next_back()?.as_bytes().rsplit(|byte| *byte == b',').next()?;
     parse_address(std::str::from_utf8(last).ok()?)
+}
+
+/// Whether an address is not one of the public internet, such as that of a proxy in the same network.
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_private() || address.is_loopback() || address.is_link_local(),
+        IpAddr::V6(address) => address.segments()[0] & 0xE000 != 0x2000,
+    }
 }
 
 /// An address with or without a port, an IPv6 address cut to its /64 network.

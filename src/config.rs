@@ -36,6 +36,8 @@ pub struct Config {
     /// `WEBSITE_AUTH_ENABLED` (false): set by the platform while App Service authentication is on. Only
     /// then is the platform's user header trustworthy.
     pub authentication: bool,
+    /// `WEBSITE_SITE_NAME` (none): set by the platform; whether the app runs on Azure.
+    pub on_azure: bool,
     /// `QUOTA_USER_HEADER` (none): the header in which a front end's own server names its user. Every
     /// client that can reach the app can forge it.
     pub user_header: Option<HeaderName>,
@@ -214,6 +216,7 @@ impl Config {
                 .number("MAX_CONCURRENT_GENERATIONS", "a whole number, 1 to 1000", 1..=1000)?
                 .unwrap_or(16),
             authentication: vars.get("WEBSITE_AUTH_ENABLED")?.is_some_and(|value| value.eq_ignore_ascii_case("true")),
+            on_azure: vars.get("WEBSITE_SITE_NAME")?.is_some(),
             user_header: vars
                 .get("QUOTA_USER_HEADER")?
                 .map(|name| {

@@ -1,20 +1,19 @@
 //! Accepts connections and serves HTTP/1.1 on them, with limits that a silent or slow client cannot pass.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
 use tower::Service as _;
 
 use crate::functions;
@@ -27,6 +26,8 @@ const MAX_CONNECTIONS: usize = 768;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// The most bytes of a request's head.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// A client that reads nothing of its answer for this time is disconnected.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The pause after an error that `accept` returns, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -67,13 +68,8 @@ pub(super) async fn serve(
     }
 }
 
-fn connection(
-    stream: TcpStream,
-    router: Router,
-) -> http1::Connection<
-    TokioIo<TcpStream>,
-    impl hyper::service::Service<hyper::Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + Send,
-> {
+/// Serves one connection, with the limits of this module.
+fn connection(stream: TcpStream, router: Router) -> impl GracefulConnection<Error = hyper::Error> + Send {
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut router = router.clone();
         // The path must be normalized before the router matches it.
@@ -82,9 +78,11 @@ fn connection(
     });
     // Small answers leave at once.
     let _ = stream.set_nodelay(true);
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE_TIMEOUT));
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Box::pin(stream)), service)
 }

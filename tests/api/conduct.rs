@@ -173,3 +173,23 @@ async fn half_a_body_is_refused_and_half_a_head_is_closed() {
     closed.expect("the connection is closed within 150 s").ok();
     assert_eq!(visionary.get("/api/getImages").await.status, 200);
 }
+
+/// A client that asks again and again and reads nothing holds memory and a connection.
+#[tokio::test]
+async fn a_client_that_reads_no_answer_is_disconnected() {
+    let visionary = Visionary::start().await;
+    let mut connection = connect(&visionary).await;
+    let requests = "GET /api/styles HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100);
+
+    let disconnected = async {
+        loop {
+            // Once all buffers are full, the write waits until the connection is closed.
+            if connection.write_all(requests.as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    };
+
+    tokio::time::timeout(Duration::from_secs(170), disconnected).await.expect("disconnected within 170 s");
+    assert_eq!(visionary.get("/api/getImages").await.status, 200);
+}

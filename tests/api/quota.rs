@@ -468,6 +468,23 @@ async fn a_recovered_image_counts_once() {
     assert_eq!(used_by(&visionary, "anna").await, 1);
 }
 
+/// Behind a proxy every user has its address.
+#[tokio::test]
+async fn on_azure_the_operator_is_told_once_that_all_callers_look_alike() {
+    let visionary = Setup::default().set("WEBSITE_SITE_NAME", "app").set("DAILY_IMAGE_QUOTA", "5").start().await;
+    let is_told = |line: &LogLine| line.text.contains("callers_look_alike");
+
+    for _ in 0..2 {
+        assert_eq!(visionary.generate("a fox").await.status, 200);
+    }
+
+    visionary.host.wait_for_log(is_told).await;
+    let last = visionary.get("/api/quota").await;
+    let id = last.header("x-azure-functions-invocationid");
+    visionary.host.wait_for_log(|line| line.text.contains(id)).await;
+    assert_eq!(visionary.host.logs().iter().filter(|line| is_told(line)).count(), 1);
+}
+
 // Table storage fails.
 
 /// The app, and a line that can fail to its tables.
