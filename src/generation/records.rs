@@ -278,7 +278,7 @@ impl<S: Store> Records<S> {
         outcome: Outcome,
         patience: Patience,
     ) -> Result<Option<QuotaStatus>, GaveUp> {
-        if outcome == Outcome::NotDrawn(Failure::PromptRefused) {
+        if self.limits.daily_refusals > 0 && outcome == Outcome::NotDrawn(Failure::PromptRefused) {
             // The caller's next request reads how many prompts were refused.
             locked(&self.callers_with_quota).remove(&drawing.order.caller);
         }
