@@ -102,10 +102,10 @@ impl Function {
 
     /// Whether a normalized path is the function's.
     fn has(&self, path: &str) -> bool {
-        let own = self.path();
-        match own.split_once('{') {
-            Some((before, _)) => path.starts_with(before),
-            None => path == own,
+        let Some(path) = path.strip_prefix("/api/") else { return false };
+        match self.route.split_once('{') {
+            Some((before, _)) => path.get(..before.len()).is_some_and(|start| start.eq_ignore_ascii_case(before)),
+            None => path.eq_ignore_ascii_case(self.route),
         }
     }
 }
@@ -151,12 +151,9 @@ pub(crate) fn normalize_path(mut request: Request) -> Request {
 
 /// Whether a path, once or more often decoded, has the segment `.` or `..`.
 fn has_dot_segment(path: &str) -> bool {
-    let mut decoded = path.to_owned();
-    // Each round of decoding makes the text shorter.
-    while decoded.contains("%25") {
-        decoded = decoded.replace("%25", "%");
-    }
-    let decoded = decoded.replace("%2e", ".").replace("%2f", "/").replace("%5c", "/");
+    // `%25` is `%`: however often a percent sign is encoded, only `25` repeats behind it.
+    let signs: Vec<&str> = path.split('%').map(|piece| piece.trim_start_matches("25")).collect();
+    let decoded = signs.join("%").replace("%2e", ".").replace("%2f", "/").replace("%5c", "/");
     decoded.split(['/', '\\']).any(|segment| matches!(segment, "." | ".."))
 }
 

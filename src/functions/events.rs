@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::answers::{self, INVOCATION_ID};
 use crate::app::App;
+use crate::caller::Caller;
 use crate::error::{self, Problem};
 use crate::gallery::Gallery;
 use crate::generation::{OpenStream, Order, Phase, Progress};
@@ -39,8 +40,8 @@ pub(super) fn pass_through(headers: &HeaderMap) -> bool {
 ///
 /// # Errors
 /// Too many streams are open.
-pub(super) fn open(app: &App, headers: &HeaderMap) -> Result<OpenStream, Problem> {
-    app.streams.open(&app.callers.identify(headers)).ok_or_else(Problem::too_many_streams)
+pub(super) fn open(app: &App, caller: &Caller) -> Result<OpenStream, Problem> {
+    app.streams.open(caller).ok_or_else(Problem::too_many_streams)
 }
 
 /// Streams the events of a generation until it has ended.

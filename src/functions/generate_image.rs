@@ -73,7 +73,7 @@ async fn respond(
     }
     let is_watched = asynchronous.is_none() && accept::wants_events(headers) && events::pass_through(headers);
     let request = read(app, headers, caller, is_watched, body).await.map_err(|problem| (problem, None))?;
-    let stream = is_watched.then(|| events::open(app, headers)).transpose().map_err(|problem| (problem, None))?;
+    let stream = is_watched.then(|| events::open(app, caller)).transpose().map_err(|problem| (problem, None))?;
     if let Some(asynchronous) = asynchronous {
         let accepted = app.generations.accept_job(request).await.map_err(|error| refused(&error))?;
         return Ok(respond_async(app, accept, caller, asynchronous, accepted, began).await);

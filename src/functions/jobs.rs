@@ -26,7 +26,7 @@ pub(super) async fn look(State(app): State<Arc<App>>, headers: HeaderMap, id: Id
         Err(error) => return Problem::from(error).into_response(),
     };
     if accept::wants_events(&headers) && events::pass_through(&headers) {
-        return match events::open(&app, &headers) {
+        return match events::open(&app, &app.callers.identify(&headers)) {
             Ok(stream) => events::respond(&app, progress, false, stream, &headers),
             Err(problem) => problem.into_response(),
         };

@@ -52,23 +52,17 @@ impl Ceiling {
         if self.most == 0 || fits(image_request) {
             return Ok(());
         }
-        let allowed = |values: &[&'static str], with: fn(&ImageOptions, &str) -> ImageOptions| {
-            let planned = |value: &&&str| openai.plan(prompt, &with(options, value)).is_ok_and(|plan| fits(&plan));
-            values.iter().filter(planned).copied().collect::<Vec<_>>().join(", ")
-        };
-        let with_quality = |options: &ImageOptions, quality: &str| ImageOptions {
-            quality: Some(quality.to_owned()),
-            ..options.clone()
-        };
-        let with_size =
-            |options: &ImageOptions, size: &str| ImageOptions { size: Some(size.to_owned()), ..options.clone() };
-        let (qualities, sizes) = (allowed(&QUALITIES, with_quality), allowed(&SIZES, with_size));
+        let may_be_drawn = |options: ImageOptions| openai.plan(prompt, &options).is_ok_and(|request| fits(&request));
+        let with_quality = |quality: &str| ImageOptions { quality: Some(quality.to_owned()), ..options.clone() };
+        let with_size = |size: &str| ImageOptions { size: Some(size.to_owned()), ..options.clone() };
+        let qualities: Vec<&str> = QUALITIES.into_iter().filter(|value| may_be_drawn(with_quality(value))).collect();
+        let sizes: Vec<&str> = SIZES.into_iter().filter(|value| may_be_drawn(with_size(value))).collect();
         let mut text = "This app does not draw images of this size and quality.".to_owned();
         if !qualities.is_empty() {
-            text.push_str(&format!(" Allowed qualities for this size: {qualities}."));
+            text.push_str(&format!(" Allowed qualities for this size: {}.", qualities.join(", ")));
         }
         if !sizes.is_empty() {
-            text.push_str(&format!(" Allowed sizes for this quality: {sizes}."));
+            text.push_str(&format!(" Allowed sizes for this quality: {}.", sizes.join(", ")));
         }
         Err(InvalidOption::new(text))
     }

@@ -86,37 +86,30 @@ impl<S: Store> Records<S> {
         let (limits, lease) = (self.limits, self.due_lease(now).filter(|_| is_drawing(generation)));
         let (day, caller) = (generation.order.address.day(), generation.order.caller.clone());
         let (generation, key, renewed) = (generation.clone(), key.cloned(), lease.clone());
-        let answer = self
+        let (answer, alert) = self
             .committer
             .step(patience, move |view| {
-                let accepted = accept(view, &generation, key.as_ref(), &limits, now);
+                let (accepted, alert) = accept(view, &generation, key.as_ref(), &limits, now);
                 if let (Ok(_), Some(lease)) = (&accepted, &lease) {
                     view.set_process(lease.clone());
                 }
-                accepted
+                (accepted, alert)
             })
             .await?;
         match &answer {
-            Ok((quota_status, _)) => {
+            Ok(quota_status) => {
                 self.renewed(renewed);
                 self.remember(caller, day, *quota_status);
             }
-            Err((NotAccepted::Refused(Refusal::QuotaExceeded(quota_status)), _)) => {
+            Err(NotAccepted::Refused(Refusal::QuotaExceeded(quota_status))) => {
                 self.remember(caller, day, Some(*quota_status));
             }
-            Err((
-                NotAccepted::Refused(Refusal::RefusalsExceeded | Refusal::JobsExceeded | Refusal::CallerBudgetReached),
-                _,
-            )) => {
-                self.remember(caller, day, None);
-            }
-            Err((NotAccepted::Refused(_), _)) => *locked(&self.exhausted_day) = Some(day),
-            Err((NotAccepted::KeyUsed(_) | NotAccepted::GivenUp, _)) => {}
+            Err(NotAccepted::Refused(
+                Refusal::RefusalsExceeded | Refusal::JobsExceeded | Refusal::CallerBudgetReached,
+            )) => self.remember(caller, day, None),
+            Err(NotAccepted::Refused(_)) => *locked(&self.exhausted_day) = Some(day),
+            Err(NotAccepted::KeyUsed(_) | NotAccepted::GivenUp) => {}
         }
-        let (answer, alert) = match answer {
-            Ok((quota_status, alert)) => (Ok(quota_status), alert),
-            Err((error, alert)) => (Err(error), alert),
-        };
         if let Some(alert) = alert {
             self.limits.log(alert);
         }

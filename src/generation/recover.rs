@@ -86,16 +86,7 @@ impl Generations {
         if self.upload_and_record(&image, &entry).await.is_none() {
             return true;
         }
-        if let Err(error) = self.spool.remove(id).await {
-            tracing::error!(
-                event = "spool_entry_not_removed",
-                cause = chain(&error),
-                image.id = id,
-                "an uploaded image could not be removed from the spool; recovery tries again"
-            );
-            return true;
-        }
-        false
+        is_left(id, self.spool.remove(id).await)
     }
 
     /// Uploads an image and records it, if its record exists; `None` if this must be tried again. Two
@@ -163,16 +154,7 @@ impl Generations {
             );
             return true;
         }
-        if let Err(error) = self.spool.remove_end(id).await {
-            tracing::error!(
-                event = "spool_entry_not_removed",
-                cause = chain(&error),
-                image.id = id,
-                "a recorded outcome could not be removed from the spool; recovery tries again"
-            );
-            return true;
-        }
-        false
+        is_left(id, self.spool.remove_end(id).await)
     }
 
     /// Ends a drawing generation if its process has died. Returns the generation as it is then.
@@ -230,6 +212,19 @@ impl Generations {
         let address: &Address = &generation.order.address;
         Ok(self.records.get(address).await?.unwrap_or_else(|| generation.clone()))
     }
+}
+
+/// Whether a recovered entry is still in the spool, because it could not be removed.
+fn is_left(id: &str, removed: Result<(), spool::Error>) -> bool {
+    if let Err(error) = &removed {
+        tracing::error!(
+            event = "spool_entry_not_removed",
+            cause = chain(error),
+            image.id = id,
+            "a recovered entry could not be removed from the spool; recovery tries again"
+        );
+    }
+    removed.is_err()
 }
 
 /// Logs a lost image, once for each image, because only the transition to lost calls this.

@@ -54,7 +54,7 @@ pub(super) fn accept(
     key: Option<&IdempotencyKey>,
     limits: &Limits,
     now: OffsetDateTime,
-) -> Result<(Option<QuotaStatus>, Alert), (NotAccepted, Alert)> {
+) -> (Result<Option<QuotaStatus>, NotAccepted>, Alert) {
     let order = &generation.order;
     let day = order.address.day();
     let found = view.new_generation(&order.address);
@@ -65,14 +65,14 @@ pub(super) fn accept(
     let was_refused = match &found {
         Some(found) if found.outcome() == Some(&Outcome::NotDrawn(Failure::NotAccepted)) => true,
         // An earlier run of this step was written, but its answer was lost.
-        Some(_) => return Ok((limits.quota_status(used, day), None)),
+        Some(_) => return (Ok(limits.quota_status(used, day)), None),
         None => false,
     };
     if let Some(key) = key
         && let Some(found) = find_key(view, &key.digest, now)
     {
         leave_tombstone(view, generation);
-        return Err((NotAccepted::KeyUsed(Box::new(found)), None));
+        return (Err(NotAccepted::KeyUsed(Box::new(found))), None);
     }
     let quota = limits.check_caller(&caller, order.most_cost, is_job, day);
     let budget = totals.as_ref().map_or(Ok(()), |totals| limits.check_budget(totals, order.most_cost));
@@ -85,7 +85,7 @@ pub(super) fn accept(
         _ => None,
     };
     let accepted = match quota.and(budget) {
-        Ok(()) if was_refused => return Err((NotAccepted::GivenUp, None)),
+        Ok(()) if was_refused => return (Err(NotAccepted::GivenUp), None),
         Ok(()) => {
             if let Some(key) = key {
                 let row = KeyRow { address: order.address.clone(), fingerprint: key.fingerprint.clone(), used_at: now };
@@ -103,10 +103,7 @@ pub(super) fn accept(
         let totals = view.day(day);
         view.set_day(day, DayTotals { alerted: alert, ..totals });
     }
-    match accepted {
-        Ok(quota_status) => Ok((quota_status, alert)),
-        Err(error) => Err((error, alert)),
-    }
+    (accepted, alert)
 }
 
 /// The generation of an idempotency key; `None` if the key has expired or its generation drew nothing.

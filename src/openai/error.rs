@@ -251,8 +251,8 @@ impl Error {
         let should_retry = headers.get("x-should-retry").and_then(|value| value.to_str().ok()?.parse().ok());
         let Body { error, detail } = serde_json::from_slice::<Body>(body).unwrap_or_default();
         let (code, has_code) = (error.code(), |known| error.has_code(known));
-        let by_words = !(has_code(&OUT_OF_CREDIT) || has_code(&["no_db_connection"]) || error.has_access_code());
-        let answer = Answer { status, code, request_id, retry_after, should_retry, by_words };
+        let answer = Answer { status, code, request_id, retry_after, should_retry, by_words: false };
+        let by_words = |has_code: bool| Answer { by_words: !has_code, ..answer.clone() };
         let fields = detail.as_array().into_iter().flatten().filter_map(|field| field["loc"].as_array()?.last());
         let param = error.param.as_str().or_else(|| fields.filter_map(Value::as_str).next()).unwrap_or_default();
         let option = OPTIONS.iter().find(|(provider_name, _)| param == *provider_name);
@@ -261,15 +261,17 @@ impl Error {
             // OpenAI answers 403 if the project may not use the model.
             _ if status.is_client_error() && has_code(&["model_not_found"]) => Self::ModelGone(answer),
             _ if status.is_client_error() && (has_code(&OUT_OF_CREDIT) || error.says(&words::OUT_OF_CREDIT)) => {
-                Self::OutOfCredit(answer)
+                Self::OutOfCredit(by_words(has_code(&OUT_OF_CREDIT)))
             }
             _ if is_bad_request && (param == "model" || error.says(&words::MODEL_GONE)) => Self::ModelGone(answer),
             _ if is_bad_request && (error.is_refusal() || error.says(&words::REFUSED)) => Self::PromptRefused(answer),
             _ if is_bad_request && (has_code(&["no_db_connection"]) || error.says(&words::DENIED)) => {
-                Self::Denied(answer)
+                Self::Denied(by_words(has_code(&["no_db_connection"])))
             }
-            StatusCode::UNAUTHORIZED => Self::Denied(Answer { by_words: false, ..answer }),
-            StatusCode::FORBIDDEN if error.has_access_code() || error.says(&words::ACCESS) => Self::Denied(answer),
+            StatusCode::UNAUTHORIZED => Self::Denied(answer),
+            StatusCode::FORBIDDEN if error.has_access_code() || error.says(&words::ACCESS) => {
+                Self::Denied(by_words(error.has_access_code()))
+            }
             StatusCode::FORBIDDEN => Self::Blocked(answer),
             StatusCode::NOT_FOUND => Self::ModelGone(answer),
             StatusCode::TOO_MANY_REQUESTS => Self::RateLimited(answer),

@@ -6,7 +6,7 @@ use devkit::stand_ins::host::{Level, LogLine};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::harness::{API_KEY, Setup, Visionary, WIRES, eventually};
+use crate::harness::{API_KEY, Setup, Visionary, WIRES, eventually, status_line};
 
 #[tokio::test]
 async fn no_secret_prompt_or_signed_link_is_logged_at_any_level() {
@@ -104,11 +104,6 @@ async fn a_killed_handler_is_started_again_and_serves() {
     assert_eq!(visionary.list().await.len(), 1);
 }
 
-async fn connect(visionary: &Visionary) -> tokio::net::TcpStream {
-    let url = reqwest::Url::parse(&visionary.host.handler_url(0).unwrap()).unwrap();
-    tokio::net::TcpStream::connect(("127.0.0.1", url.port().unwrap())).await.unwrap()
-}
-
 /// Half a request, or a client that sends nothing, is no reason to stay.
 #[tokio::test]
 async fn silent_connections_do_not_keep_a_process_from_stopping() {
@@ -117,7 +112,7 @@ async fn silent_connections_do_not_keep_a_process_from_stopping() {
     for sent in
         ["", "GET /api/getIm", "POST /api/generateImage HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n{\"pro"]
     {
-        let mut connection = connect(&visionary).await;
+        let mut connection = visionary.connect().await;
         connection.write_all(sent.as_bytes()).await.unwrap();
         silent.push(connection);
     }
@@ -158,15 +153,13 @@ async fn a_second_signal_ends_the_process_while_an_image_is_drawn() {
 #[tokio::test]
 async fn half_a_body_is_refused_and_half_a_head_is_closed() {
     let visionary = Visionary::start().await;
-    let (mut body, mut head) = (connect(&visionary).await, connect(&visionary).await);
+    let (mut body, mut head) = (visionary.connect().await, visionary.connect().await);
     let half = "POST /api/generateImage HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n{\"pro";
     body.write_all(half.as_bytes()).await.unwrap();
     head.write_all(b"GET /api/getIm").await.unwrap();
 
-    let mut answer = [0; 12];
-    let refused = tokio::time::timeout(Duration::from_secs(90), body.read_exact(&mut answer)).await;
-    refused.expect("an answer within 90 s").unwrap();
-    assert_eq!(std::str::from_utf8(&answer).unwrap(), "HTTP/1.1 400");
+    let refused = tokio::time::timeout(Duration::from_secs(90), status_line(&mut body)).await;
+    assert_eq!(refused.expect("an answer within 90 s"), "HTTP/1.1 400");
     let mut rest = Vec::new();
     let closed = tokio::time::timeout(Duration::from_secs(150), head.read_to_end(&mut rest)).await;
     // hyper answers 408 or closes without an answer.
@@ -178,7 +171,7 @@ async fn half_a_body_is_refused_and_half_a_head_is_closed() {
 #[tokio::test]
 async fn a_client_that_reads_no_answer_is_disconnected() {
     let visionary = Visionary::start().await;
-    let mut connection = connect(&visionary).await;
+    let mut connection = visionary.connect().await;
     let requests = "GET /api/styles HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100);
 
     let disconnected = async {

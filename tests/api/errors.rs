@@ -5,9 +5,9 @@ use std::time::Duration;
 use devkit::stand_ins::openai::{Endpoint, Reply};
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 
-use crate::harness::{Setup, Visionary, WIRES, masked};
+use crate::harness::{Setup, Visionary, WIRES, masked, status_line};
 
 /// In every scripted error of the provider. The app must not pass it on.
 const UPSTREAM: &str = "upstream-sentence-that-quotes-secrets";
@@ -322,27 +322,21 @@ async fn the_longest_prompt_fits_in_any_notation_and_more_is_413_before_it_is_se
     }
 
     // The handler refuses by the announced length: it does not invite the body.
-    let port = reqwest::Url::parse(&visionary.host.handler_url(0).unwrap()).unwrap().port().unwrap();
-    let mut connection = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let mut connection = visionary.connect().await;
     let request =
         "POST /api/generateImage HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\nExpect: 100-continue\r\n\r\n";
     connection.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = [0; 12];
-    connection.read_exact(&mut answer).await.unwrap();
-    assert_eq!(std::str::from_utf8(&answer).unwrap(), "HTTP/1.1 413");
+    assert_eq!(status_line(&mut connection).await, "HTTP/1.1 413");
 }
 
 #[tokio::test]
 async fn a_broken_body_and_a_path_that_is_no_text_have_codes_of_their_own() {
     let visionary = Visionary::start().await;
-    let port = reqwest::Url::parse(&visionary.host.handler_url(0).unwrap()).unwrap().port().unwrap();
 
-    let mut connection = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let mut connection = visionary.connect().await;
     let request = "POST /api/generateImage HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nno length\r\n";
     connection.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = [0; 12];
-    connection.read_exact(&mut answer).await.unwrap();
-    assert_eq!(std::str::from_utf8(&answer).unwrap(), "HTTP/1.1 400");
+    assert_eq!(status_line(&mut connection).await, "HTTP/1.1 400");
 
     let path = format!("/api/generateImage/jobs/{}", "%ff".repeat(25));
     for handler in [visionary.get(&path).await, visionary.handler(0).get("/api/generateImage/jobs/%ff").await] {

@@ -318,7 +318,7 @@ async fn while_the_provider_is_silent_the_stream_sends_comments() {
 /// A stream that cannot be served is refused before it begins, and before anything is drawn for it.
 #[tokio::test]
 async fn streams_beyond_the_callers_limit_are_503_before_they_begin() {
-    let visionary = Setup::default().set("QUOTA_USER_HEADER", "x-user").start().await;
+    let visionary = Setup { queues: true, ..Setup::default() }.set("QUOTA_USER_HEADER", "x-user").start().await;
     let hold = visionary.hold_all_images();
     let job = {
         let first = visionary.post("a fox").as_user("anna").key("1").events().stream();
@@ -339,6 +339,10 @@ async fn streams_beyond_the_callers_limit_are_503_before_they_begin() {
         assert_eq!(answer.header("retry-after"), "10");
     }
     assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 1);
+    // A request that waits holds a connection, too: beyond the limit it does not wait.
+    let waiting = visionary.post("a third fox").as_user("anna").prefer("wait=150").send();
+    let answer = tokio::time::timeout(Duration::from_secs(75), waiting).await.expect("an answer within 75 s");
+    assert_eq!(answer.status, 202, "{}", answer.body);
     let bobs = visionary.request(Method::GET, &job.1).as_user("bob").events().response().await;
     assert_eq!(bobs.status(), 200);
     drop(open);

@@ -17,7 +17,8 @@ use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use time::OffsetDateTime;
-use tokio::net::TcpListener;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use visionary::app::{App, Clock};
 use visionary::config::Config;
@@ -220,6 +221,12 @@ impl Visionary {
     /// A client of one handler, without the host.
     pub(crate) fn handler(&self, index: usize) -> Client {
         Client::of(&self.host.handler_url(index).expect("the handler listens"))
+    }
+
+    /// A raw connection to the first handler, for requests that no client sends.
+    pub(crate) async fn connect(&self) -> TcpStream {
+        let url = reqwest::Url::parse(&self.host.handler_url(0).unwrap()).unwrap();
+        TcpStream::connect(("127.0.0.1", url.port().unwrap())).await.unwrap()
     }
 
     /// The provider holds its answer to the next image request until the hold is released.
@@ -476,6 +483,13 @@ pub(crate) async fn eventually_within<T: Debug>(
 #[should_panic(expected = "until the number is two; the last value was 1")]
 async fn eventually_panics_with_its_description_and_the_last_value() {
     eventually_within(Duration::from_millis(50), "the number is two", async || 1, |number| *number == 2).await;
+}
+
+/// The beginning of an answer's first line, such as `HTTP/1.1 200`.
+pub(crate) async fn status_line(connection: &mut TcpStream) -> String {
+    let mut line = [0; 12];
+    connection.read_exact(&mut line).await.unwrap();
+    String::from_utf8(line.to_vec()).unwrap()
 }
 
 /// The value with `[name]` in place of each of these fields, which differ from run to run. A field is a
