@@ -148,8 +148,13 @@ fn the_commands_of_the_documents_run_as_they_are_written() {
     let found = path.split(':').map(|folder| Path::new(folder).join("curl")).find(|curl| curl.exists());
     let real = found.expect("curl is installed");
     let mut shown = Vec::new();
-    for document in ["README.md", "docs/api.md"] {
-        let text = std::fs::read_to_string(devkit::root().join(document)).unwrap();
+    let documents = std::fs::read_dir(devkit::root().join("docs")).unwrap();
+    let mut documents: Vec<String> =
+        documents.map(|entry| format!("docs/{}", entry.unwrap().file_name().to_str().unwrap())).collect();
+    documents.sort();
+    documents.insert(0, "README.md".to_owned());
+    for document in documents {
+        let text = std::fs::read_to_string(devkit::root().join(&document)).unwrap();
         for (number, block) in blocks(&text).enumerate() {
             let answers = folder.path().join(format!("{}-{number}", document.replace('/', "-")));
             std::fs::create_dir(&answers).unwrap();
