@@ -8,12 +8,12 @@ use bytes::Bytes;
 use crate::caller::Callers;
 use crate::config::{Config, PromptEnhancement};
 use crate::digest::Digests;
-use crate::gallery::{Coalesced, Gallery};
+use crate::gallery::{Bodies, Coalesced, Gallery, NoListing};
 use crate::generation::{Generations, Services, SpoolError, Streams};
 use crate::openai::{ModelState, OpenAi};
-use crate::prompts::{Suggestions, TextLimit};
+use crate::prompts::{Suggestions, TextModel};
 
-pub use crate::generation::Clock;
+pub use crate::spending::Clock;
 
 /// The services and settings that all requests share.
 pub struct App {
@@ -22,7 +22,9 @@ pub struct App {
     pub(crate) generations: Arc<Generations>,
     pub(crate) suggestions: Suggestions,
     /// The answer of getImages, which requests at the same time share.
-    pub(crate) listing: Coalesced<Result<Bytes, crate::azure::Error>>,
+    pub(crate) listing: Coalesced<Result<Bytes, NoListing>>,
+    /// The listings that are being sent.
+    pub(crate) bodies: Bodies,
     /// The event streams that are open.
     pub(crate) streams: Arc<Streams>,
     pub(crate) callers: Callers,
@@ -88,19 +90,20 @@ impl App {
         let openai = OpenAi::new(config.openai.clone(), http.clone());
         let gallery = Gallery::new(&config.storage, &config.sas, http.clone());
         let digests = Digests::new(&config.storage);
-        let text_limit = Arc::new(TextLimit::new());
+        let text_model = Arc::new(TextModel::new(openai.clone(), &config.limits, Arc::clone(&clock)));
         let services = Services {
             openai: openai.clone(),
             gallery: gallery.clone(),
             digests: digests.clone(),
-            text_limit: Arc::clone(&text_limit),
+            text_model: Arc::clone(&text_model),
             http,
         };
         let generations = Generations::new(config, Arc::clone(&clock), services)?;
         Ok(Self {
             generations: Arc::new(generations),
-            suggestions: Suggestions::new(openai.clone(), config.suggestion_timeout, text_limit),
+            suggestions: Suggestions::new(text_model, config.suggestion_timeout),
             listing: Coalesced::default(),
+            bodies: Bodies::default(),
             streams: Arc::default(),
             callers: Callers::new(config, digests),
             enhancement: config.enhancement,

@@ -8,6 +8,7 @@ mod code;
 use std::time::Duration;
 
 pub use self::code::Code;
+use crate::gallery::NoListing;
 use crate::generation::{Error, Failure, NotDelivered};
 use crate::logs::chain;
 use crate::spending::Refusal;
@@ -86,8 +87,8 @@ impl Problem {
         .caused_by(error)
     }
 
-    pub(crate) fn too_many_streams() -> Self {
-        let sentence = "Too many event streams are open. Please close some, or try again in a moment.";
+    /// The process has no room for another answer of this kind; the sentence says why.
+    pub(crate) fn busy(sentence: &'static str) -> Self {
         Self::new(Code::Busy, sentence).after(Duration::from_secs(10))
     }
 
@@ -261,6 +262,15 @@ impl From<&Failure> for Problem {
                 "The request could not be accepted. Nothing was drawn. Please send it again.",
             ),
             Failure::Panicked => Self::internal("the generation panicked"),
+        }
+    }
+}
+
+impl From<NoListing> for Problem {
+    fn from(error: NoListing) -> Self {
+        match error {
+            NoListing::Storage(error) => error.into(),
+            NoListing::TooMany(_) => Self::busy("Too many listings are being sent. Please try again in a moment."),
         }
     }
 }

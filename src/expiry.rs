@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use crate::app::App;
 use crate::azure::{self, Change, Failed, Operation, Query};
-use crate::generation::{TIME, timestamp};
+use crate::generation::{TIME, Work, timestamp};
 use crate::logs::chain;
 use crate::spending::Day;
 
 /// The pause between two deletions. Expired rows do no harm, so it may be long.
 const PAUSE: Duration = Duration::from_secs(6 * 60 * 60);
+/// For this time no other process deletes rows. A deletion that takes longer does no harm.
+const LEASE: Duration = Duration::from_secs(60 * 60);
 /// Rows of generations and callers are deleted two days after their day: no request reads them later.
 const DAYS_KEPT: u16 = 2;
 /// Rows of days are deleted after this number of days. `GET /api/usage` reads the last 92.
@@ -36,14 +38,18 @@ pub async fn run(app: &App) {
     }
 }
 
-/// Deletes the expired rows and returns their number.
+/// Deletes the expired rows and returns their number; 0 if another process deletes them.
 async fn delete_expired(app: &App) -> Result<usize, azure::Error> {
     let now = (app.clock)();
+    if !app.generations.take_lease(Work::Expiry, LEASE).await? {
+        return Ok(0);
+    }
     let day = |days| Day::of(now).before(days);
     let before = format!("Time lt '{}'", timestamp(now - Duration::from_secs(48 * 60 * 60)));
     let mut deleted = 0;
     for (from, until, condition) in [
         ("generation-", format!("generation-{}", day(DAYS_KEPT)), None),
+        ("text-", format!("text-{}", day(DAYS_KEPT)), None),
         ("caller-", format!("caller-{}", day(DAYS_KEPT)), None),
         ("day-", format!("day-{}", day(TOTALS_KEPT)), None),
         ("key-", "key.".to_owned(), Some(before.as_str())),
@@ -54,6 +60,8 @@ async fn delete_expired(app: &App) -> Result<usize, azure::Error> {
     Ok(deleted)
 }
 
+/// Reads one page of row keys at a time and deletes it before it reads the next one, so that the memory does not
+/// grow with the number of rows.
 async fn delete(app: &App, query: &Query<'_>) -> Result<usize, azure::Error> {
     let table = app.generations.table();
     let (mut deleted, mut next) = (0, None);

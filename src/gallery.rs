@@ -1,5 +1,6 @@
 //! The gallery: the images in the blob container, their names and their links.
 
+mod bodies;
 mod coalesced;
 mod listing;
 mod name;
@@ -19,6 +20,7 @@ use crate::prompt::Prompt;
 use crate::spending::Cost;
 
 pub use crate::azure::Error;
+pub(crate) use bodies::{Bodies, NoListing};
 pub(crate) use coalesced::Coalesced;
 
 /// A token becomes valid this much earlier, because the clock of the storage service may be behind.

@@ -34,6 +34,11 @@ impl Prompt {
         if text.is_empty() { Err(Error::Blank) } else { Ok(Self(text.to_owned())) }
     }
 
+    /// The text that takes the place of a prompt that is not kept.
+    pub(crate) fn removed() -> Self {
+        Self("(removed)".to_owned())
+    }
+
     /// The text of the prompt.
     pub fn as_str(&self) -> &str {
         &self.0

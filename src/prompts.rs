@@ -5,6 +5,7 @@ mod styles;
 mod suggestions;
 mod text_cleanup;
 mod text_limit;
+mod text_model;
 
 pub(crate) use suggestions::{Source, Suggestions, Topic};
-pub(crate) use text_limit::TextLimit;
+pub(crate) use text_model::TextModel;

@@ -47,6 +47,7 @@ pub async fn run(
             // The sweep also renews this process's lease. Without the lease, another process would end
             // the generations that are still being drawn.
             () = app.generations.keep_sweeping() => {}
+            () = app.generations.keep_recording_texts() => {}
             () = expiry::run(&app) => {}
             () = model_watch::run(&app) => {}
         }
@@ -60,7 +61,8 @@ pub async fn run(
         // What is being written to the spool is finished: the runtime waits for its blocking tasks.
         () = hurry => {}
     }
-    if tokio::time::timeout(LAST_RECOVERY, app.generations.recover_all()).await.unwrap_or(true) {
+    let last = async { tokio::join!(app.generations.recover_all(), app.generations.record_texts()).0 };
+    if tokio::time::timeout(LAST_RECOVERY, last).await.unwrap_or(true) {
         tracing::error!(
             event = "spool_not_empty_at_exit",
             "the process exits with images in its spool; the next process with this SPOOL_DIR uploads them"

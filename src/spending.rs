@@ -4,11 +4,13 @@
 mod day;
 mod limits;
 mod price;
+mod texts;
 mod totals;
 
-pub use day::Day;
+pub use day::{Clock, Day};
 pub use limits::QuotaStatus;
 pub(crate) use limits::{Limits, Refusal, usd};
 pub use price::{Cost, Usage};
-pub(crate) use price::{ImageSpec, Prices};
+pub(crate) use price::{ImageSpec, MAX_TEXT_TOKENS, Prices};
+pub(crate) use texts::TextSpending;
 pub(crate) use totals::{BudgetAlert, CallerTotals, Contribution, DayTotals, ModelTotals};

@@ -22,7 +22,7 @@ pub struct Audit {
     /// Reserved part of the budget, in millionths of a US dollar.
     pub reserved: u64,
     /// Whether each day's reserved and spent money and each caller's used images equal the sums over the
-    /// records.
+    /// records and the texts.
     pub agrees: bool,
 }
 
@@ -59,6 +59,11 @@ pub async fn audit(connection_string: &str, container: &str) -> anyhow::Result<A
             let caller = order["caller"].as_str().context("a record has no caller")?;
             *used.entry(format!("caller-{day}-{caller}")).or_default() += images;
         }
+    }
+    for (row, entity) in rows.iter().filter(|(row, _)| row.starts_with("text-")) {
+        let day = row.get(5..15).context("the row key of texts has no day")?.to_owned();
+        let spent = json(entity, "Data")?["totals"]["spent"].as_u64().context("a row of texts has no cost")?;
+        money.entry(day).or_default().1 += spent;
     }
     for (day, sums) in money {
         let totals = rows.get(&format!("day-{day}")).map_or(Ok(Value::Null), |entity| json(entity, "Data"))?;

@@ -43,8 +43,10 @@ pub struct TokenPrice {
     /// For the prompt's tokens.
     pub text_input: f64,
     /// For the tokens of images in the request.
+    #[serde(default)]
     pub image_input: f64,
-    /// For the tokens of the drawn image.
+    /// For the tokens of the drawn image, or of the written text.
+    #[serde(alias = "output")]
     pub image_output: f64,
 }
 

@@ -41,7 +41,9 @@ pub(super) fn pass_through(headers: &HeaderMap) -> bool {
 /// # Errors
 /// Too many streams are open.
 pub(super) fn open(app: &App, caller: &Caller) -> Result<OpenStream, Problem> {
-    app.streams.open(caller).ok_or_else(Problem::too_many_streams)
+    app.streams
+        .open(caller)
+        .ok_or_else(|| Problem::busy("Too many event streams are open. Please close some, or try again in a moment."))
 }
 
 /// Streams the events of a generation until it has ended.

@@ -11,7 +11,7 @@ use super::answers;
 use crate::app::App;
 use crate::azure;
 use crate::error::Problem;
-use crate::gallery::Listed;
+use crate::gallery::{Listed, NoListing};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -26,7 +26,9 @@ pub(super) async fn handle(State(app): State<Arc<App>>) -> Result<Response, Prob
 }
 
 /// Lists the container and writes the answer, once for all requests that came meanwhile.
-async fn list(app: &App) -> Result<Bytes, azure::Error> {
+async fn list(app: &App) -> Result<Bytes, NoListing> {
+    app.bodies.check()?;
     let image_urls = app.gallery.list((app.clock)()).await?;
-    serde_json::to_vec(&Answer { image_urls }).map(Bytes::from).map_err(|_| azure::Error::Malformed)
+    let body = serde_json::to_vec(&Answer { image_urls }).map_err(|_| azure::Error::Malformed)?;
+    Ok(app.bodies.hold(body)?)
 }

@@ -17,7 +17,7 @@ use crate::generation::usage::MAX_DAYS;
 use crate::spending::{Day, DayTotals, ModelTotals, usd};
 
 const USUAL_DAYS: u16 = 30;
-const CSV_HEADER: &str = "date,model,images,unpriced,refusals,failures,textInputTokens,imageInputTokens,outputTokens,usd,callersOfTheDay,lost\n";
+const CSV_HEADER: &str = "date,model,images,unpriced,refusals,failures,textInputTokens,imageInputTokens,outputTokens,usd,callersOfTheDay,lost,texts\n";
 
 pub(super) async fn handle(
     State(app): State<Arc<App>>,
@@ -44,6 +44,7 @@ fn day((date, day): &(Day, DayTotals)) -> Value {
         json!({
             "model": name,
             "images": model.images,
+            "texts": model.texts,
             "unpriced": model.unpriced,
             "refusals": model.refusals,
             "failures": model.failures,
@@ -60,6 +61,7 @@ fn day((date, day): &(Day, DayTotals)) -> Value {
     json!({
         "date": date,
         "images": sum(|model| model.images),
+        "texts": sum(|model| model.texts),
         "unpriced": sum(|model| model.unpriced),
         "refusals": sum(|model| model.refusals),
         "failures": sum(|model| model.failures),
@@ -76,12 +78,12 @@ fn csv(usage: &[(Day, DayTotals)]) -> String {
     let mut text = CSV_HEADER.to_owned();
     for (date, day) in usage {
         for (name, model) in &day.models {
-            let ModelTotals { images, unpriced, refusals, failures, lost, usage, spent } = model;
+            let ModelTotals { images, texts, unpriced, refusals, failures, lost, usage, spent } = model;
             let (usd, callers, name) = (usd(*spent), day.callers, quoted(name));
             // Writing to a string cannot fail.
             let _ = writeln!(
                 text,
-                "{date},{name},{images},{unpriced},{refusals},{failures},{},{},{},{usd:.6},{callers},{lost}",
+                "{date},{name},{images},{unpriced},{refusals},{failures},{},{},{},{usd:.6},{callers},{lost},{texts}",
                 usage.text_input, usage.image_input, usage.output
             );
         }

@@ -20,7 +20,7 @@ use crate::logs::chain;
 use crate::openai::{ImageOptions, ImageRequest};
 use crate::prompt::Prompt;
 use crate::prompts::enhance::{self, EnhanceOptions};
-use crate::spending::{Day, QuotaStatus};
+use crate::spending::{Day, QuotaStatus, Refusal};
 
 /// The longest time that an answer waits for a withdrawal.
 const WITHDRAWN_WITHIN: Duration = Duration::from_secs(5);
@@ -150,10 +150,7 @@ impl Generations {
                 self.note_added();
                 Ok(quota_status)
             }
-            Ok(Err(NotAccepted::Refused(refusal))) => {
-                let day = generation.order.address.day();
-                Err(Error::Refused(refusal, refusal.retry_after(day, now)).into())
-            }
+            Ok(Err(NotAccepted::Refused(refusal))) => Err(self.refused(refusal, generation.order.address.day()).into()),
             Ok(Err(NotAccepted::KeyUsed(found))) => {
                 let (row, found) = *found;
                 // Another request with this key was accepted first.
@@ -222,9 +219,17 @@ impl Generations {
         let day = Day::of(order.created_at);
         match self.records.check(order, day).await {
             Ok(Ok(())) => Ok(None),
-            Ok(Err(refusal)) => Err(Error::Refused(refusal, refusal.retry_after(day, self.now()))),
+            Ok(Err(refusal)) => Err(self.refused(refusal, day)),
             Err(error) => Err(Error::RecordsUnavailable(error)),
         }
+    }
+
+    /// The error of a refused request. Once the budget is spent, no text is paid, either.
+    fn refused(&self, refusal: Refusal, day: Day) -> Error {
+        if refusal == Refusal::BudgetSpent {
+            self.text_model.spending.stop(day);
+        }
+        Error::Refused(refusal, refusal.retry_after(day, self.now()))
     }
 
     /// Asks the provider's moderation about the prompt. Without a verdict the request goes on, because the

@@ -15,6 +15,7 @@ use super::commit::Committer;
 use super::estimate::Estimates;
 use super::record::{Address, Order};
 use super::records::Records;
+use super::rows::Work;
 use super::spool::{self, Spool};
 use super::steps::IdempotencyKey;
 use super::watches::Watches;
@@ -25,14 +26,11 @@ use crate::digest::Digests;
 use crate::gallery::Gallery;
 use crate::openai::{ImageOptions, ImageRequest, OpenAi};
 use crate::prompt::Prompt;
-use crate::prompts::{TextLimit, enhance};
-use crate::spending::{Cost, Day, Limits, Prices, QuotaStatus, Usage};
+use crate::prompts::{TextModel, enhance};
+use crate::spending::{Clock, Cost, Day, Limits, Prices, QuotaStatus, Usage};
 
 /// The queue whose messages trigger `processImage/function.json`.
 pub(crate) const QUEUE: &str = "visionary-jobs";
-
-/// Returns the current time. Only entry points call it; pure functions take the time as an argument.
-pub type Clock = Arc<dyn Fn() -> OffsetDateTime + Send + Sync>;
 
 /// All generations of this process: the services that they use, and their records.
 pub(crate) struct Generations {
@@ -47,7 +45,7 @@ pub(crate) struct Generations {
     pub(crate) estimates: Estimates,
     pub(crate) prices: Prices,
     pub(crate) ceiling: Ceiling,
-    pub(crate) text_limit: Arc<TextLimit>,
+    pub(crate) text_model: Arc<TextModel>,
     /// Whether the provider's moderation checks each prompt before the generation is accepted.
     pub(crate) moderation: bool,
     pub(crate) digests: Digests,
@@ -65,12 +63,11 @@ pub(crate) struct Generations {
 }
 
 /// What generations share with the rest of the app.
-#[derive(Debug)]
 pub(crate) struct Services {
     pub(crate) openai: OpenAi,
     pub(crate) gallery: Gallery,
     pub(crate) digests: Digests,
-    pub(crate) text_limit: Arc<TextLimit>,
+    pub(crate) text_model: Arc<TextModel>,
     pub(crate) http: reqwest::Client,
 }
 
@@ -80,7 +77,7 @@ impl Generations {
     /// # Errors
     /// [`spool::Error::Io`] if the spool folder cannot be created.
     pub(crate) fn new(config: &Config, clock: Clock, services: Services) -> Result<Self, spool::Error> {
-        let Services { openai, gallery, digests, text_limit, http } = services;
+        let Services { openai, gallery, digests, text_model, http } = services;
         let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
         let prices = Prices::new(&config.limits);
         let added = enhance::added_bytes(config.enhancement);
@@ -108,7 +105,7 @@ impl Generations {
             estimates: Estimates::default(),
             prices,
             ceiling,
-            text_limit,
+            text_model,
             moderation: config.moderation,
             digests,
             clock,
@@ -123,6 +120,14 @@ impl Generations {
     /// The table that holds the records.
     pub(crate) fn table(&self) -> &Table {
         self.records.table()
+    }
+
+    /// Takes the lease of this work for `time`, unless another process holds it.
+    ///
+    /// # Errors
+    /// The table cannot be written.
+    pub(crate) async fn take_lease(&self, work: Work, time: Duration) -> Result<bool, azure::Error> {
+        self.records.take_lease(work, self.now(), time).await.map_err(|gave_up| gave_up.cause)
     }
 
     /// Reads the quota status of a caller; `None` if there is no quota.

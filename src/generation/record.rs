@@ -32,7 +32,8 @@ pub(crate) struct Generation {
     pub(crate) state: State,
 }
 
-/// The request for one image, as accepted. An order never changes.
+/// The request for one image, as accepted. An order never changes, but for its prompt: the end of a
+/// generation that drew nothing removes it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Order {
     /// The id of the image to draw.
@@ -140,7 +141,12 @@ impl Generation {
     /// [`Refused`] if the event is not valid in the current state.
     pub(crate) fn advance(&self, event: &Event) -> Result<Self, Refused> {
         let ended = |outcome: &Outcome, attempt: Option<&Attempt>, presumed| {
-            Ok(self.with(State::Ended { outcome: outcome.clone(), attempt: attempt.cloned(), presumed }))
+            let mut ended = self.with(State::Ended { outcome: outcome.clone(), attempt: attempt.cloned(), presumed });
+            // Nobody reads the prompt of an image that will never exist, and the row is kept for two days.
+            if ended.is_void() {
+                ended.order.prompt = Prompt::removed();
+            }
+            Ok(ended)
         };
         match (&self.state, event) {
             // An image in the gallery replaces every other outcome.
@@ -441,6 +447,25 @@ pub(crate) mod tests {
                     assert_eq!(after.advance(event).as_ref(), Ok(&after), "{name}, {event:?}, again");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_generation_that_drew_nothing_keeps_no_prompt() {
+        let queued = queued("a", "anna", datetime!(2026-11-21 12:00 UTC));
+        let drawing = queued.advance(&Event::Begin(attempt("mine"))).expect("it begins");
+        let ends = [
+            (queued.advance(&Event::Cancel), false),
+            (queued.advance(&Event::GiveUp(Failure::TooOld)), false),
+            (drawing.advance(&Event::End(attempt("mine"), Outcome::NotDrawn(Failure::PromptRefused))), false),
+            // The prompt finds the image in the gallery.
+            (drawing.advance(&Event::Died(attempt("mine"))), true),
+            (drawing.advance(&Event::PutBack(attempt("mine"))), true),
+            (drawing.advance(&Event::End(attempt("mine"), stored("a_1.png"))), true),
+        ];
+        for (ended, keeps) in ends {
+            let ended = ended.expect("the event is valid");
+            assert_eq!(ended.order.prompt == queued.order.prompt, keeps, "{:?}", ended.state);
         }
     }
 

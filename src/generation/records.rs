@@ -11,7 +11,7 @@ use super::batch::GaveUp;
 use super::commit::{Committer, Patience, Store};
 use super::outcome::{Failure, Outcome};
 use super::record::{Address, Attempt, Event, Generation, Order, State, Via};
-use super::rows::{KeyRow, LeaseRow, Row, RowKey};
+use super::rows::{KeyRow, LeaseRow, Row, RowKey, Work};
 use super::steps::{Advanced, IdempotencyKey, NotAccepted, accept, advance, is_drawing, withdrawal, withdrawn};
 use crate::azure::{self, Table};
 use crate::caller::Caller;
@@ -35,7 +35,7 @@ const CLOCK_SKEW: Duration = Duration::from_secs(15);
 /// The records of an app, and the writer of this process.
 #[derive(Debug)]
 pub(crate) struct Records<S = Table> {
-    committer: Committer<S>,
+    pub(super) committer: Committer<S>,
     limits: Limits,
     /// The end of this process's lease, as last written.
     alive_until: Arc<Mutex<OffsetDateTime>>,
@@ -335,17 +335,17 @@ impl<S: Store> Records<S> {
         }
     }
 
-    /// Takes the sweeper's lease unless another process holds it. Returns whether this process has it.
+    /// Takes the lease of this work unless another process holds it. Returns whether this process has it.
     ///
     /// # Errors
     /// [`GaveUp`].
-    pub(crate) async fn become_sweeper(&self, now: OffsetDateTime) -> Result<bool, GaveUp> {
-        let mine = LeaseRow { process: self.process().to_owned(), until: now + 2 * PROCESS_LEASE };
+    pub(crate) async fn take_lease(&self, work: Work, now: OffsetDateTime, time: Duration) -> Result<bool, GaveUp> {
+        let mine = LeaseRow { process: self.process().to_owned(), until: now + time };
         self.committer
             .step(ACCEPTED_WITHIN, move |view| {
-                let is_free = view.sweeper().is_none_or(|lease| lease.process == mine.process || lease.until <= now);
+                let is_free = view.lease(work).is_none_or(|lease| lease.process == mine.process || lease.until <= now);
                 if is_free {
-                    view.set_sweeper(mine.clone());
+                    view.set_lease(work, mine.clone());
                 }
                 is_free
             })

@@ -12,7 +12,7 @@ use time::format_description::well_known::Rfc3339;
 use super::record::{Address, Generation, State};
 use crate::azure::{self, Columns};
 use crate::caller::Caller;
-use crate::spending::{CallerTotals, Day, DayTotals};
+use crate::spending::{CallerTotals, Day, DayTotals, ModelTotals};
 
 /// The length limit of a column. A property holds at most 32 Ki UTF-16 units, and a character takes one
 /// or two
@@ -39,8 +39,19 @@ pub(crate) enum RowKey {
     Generation(Address),
     /// The id of the process.
     Process(String),
-    /// The lease of the process that sweeps.
-    Sweeper,
+    /// The texts of a day and of the process with this id.
+    Text(Day, String),
+    /// The lease of the process that does this work.
+    Lease(Work),
+}
+
+/// Work for the whole app that one process at a time does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Work {
+    /// Ends generations whose process has died.
+    Sweep,
+    /// Deletes expired rows.
+    Expiry,
 }
 
 /// The contents of a row.
@@ -51,7 +62,8 @@ pub(crate) enum Row {
     Key(KeyRow),
     Generation(Box<Generation>),
     Process(LeaseRow),
-    Sweeper(LeaseRow),
+    Text(TextRow),
+    Lease(LeaseRow),
 }
 
 /// The row of an idempotency key: the generation that it leads to.
@@ -62,6 +74,13 @@ pub(crate) struct KeyRow {
     pub(crate) fingerprint: String,
     #[serde(with = "time::serde::rfc3339")]
     pub(crate) used_at: OffsetDateTime,
+}
+
+/// What the text model cost in one process on one day. The sums of the day have it, too.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TextRow {
+    pub(crate) model: String,
+    pub(crate) totals: ModelTotals,
 }
 
 /// A lease of a process, which expires unless the process renews it.
@@ -88,7 +107,9 @@ impl RowKey {
             Self::Key(digest) => format!("key-{digest}"),
             Self::Generation(address) => format!("generation-{address}"),
             Self::Process(id) => format!("process-{id}"),
-            Self::Sweeper => "sweeper".to_owned(),
+            Self::Text(day, process) => format!("text-{day}-{process}"),
+            Self::Lease(Work::Sweep) => "sweeper".to_owned(),
+            Self::Lease(Work::Expiry) => "expiry".to_owned(),
         }
     }
 
@@ -103,7 +124,8 @@ impl RowKey {
             Self::Key(_) => Row::Key(parse(columns, "Data")?),
             Self::Generation(_) => Row::Generation(Box::new(read_generation(columns)?)),
             Self::Process(_) => Row::Process(parse(columns, "Data")?),
-            Self::Sweeper => Row::Sweeper(parse(columns, "Data")?),
+            Self::Text(..) => Row::Text(parse(columns, "Data")?),
+            Self::Lease(_) => Row::Lease(parse(columns, "Data")?),
         })
     }
 }
@@ -115,6 +137,7 @@ impl Row {
         match self {
             Self::Day(totals) => write(&mut columns, "Data", totals),
             Self::Caller(totals) => write(&mut columns, "Data", totals),
+            Self::Text(text) => write(&mut columns, "Data", text),
             Self::Key(key) => {
                 write(&mut columns, "Data", key);
                 columns.insert(TIME.to_owned(), timestamp(key.used_at));
@@ -132,7 +155,7 @@ impl Row {
                 columns.insert(STATUS.to_owned(), status.to_owned());
                 columns.insert(PROCESS.to_owned(), process.to_owned());
             }
-            Self::Process(lease) | Self::Sweeper(lease) => {
+            Self::Process(lease) | Self::Lease(lease) => {
                 write(&mut columns, "Data", lease);
                 columns.insert(TIME.to_owned(), timestamp(lease.until));
             }

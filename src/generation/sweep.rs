@@ -11,7 +11,7 @@ use super::generations::Generations;
 use super::outcome::Failure;
 use super::record::{Address, Event};
 use super::records::RENEWED_EVERY;
-use super::rows::{CREATED_AT, PROCESS, STATUS, timestamp};
+use super::rows::{CREATED_AT, PROCESS, STATUS, Work, timestamp};
 use crate::azure::{self, Query};
 use crate::logs::chain;
 use crate::spending::Day;
@@ -20,6 +20,8 @@ use crate::spending::Day;
 const SWEPT_EVERY: Duration = Duration::from_secs(60);
 /// A sweep reads the generations of today and of this number of earlier days. Older rows are deleted.
 const EARLIER_DAYS: u16 = 2;
+/// How long a process is the one that sweeps, if it does not renew that.
+pub(super) const SWEEP_LEASE: Duration = Duration::from_secs(120);
 const WRITTEN_WITHIN: Patience = Patience::For(Duration::from_secs(10));
 
 impl Generations {
@@ -81,7 +83,7 @@ impl Generations {
         if page.rows.is_empty() && page.next.is_none() {
             return Ok(0);
         }
-        if !self.records.become_sweeper(now).await.map_err(|gave_up| gave_up.cause)? {
+        if !self.take_lease(Work::Sweep, SWEEP_LEASE).await? {
             // Another process sweeps. A result above 0 keeps this process checking that the other one lives.
             return Ok(1);
         }

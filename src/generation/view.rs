@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tokio::time::Instant;
 
 use super::record::{Address, Generation};
-use super::rows::{KeyRow, LeaseRow, Row, RowKey};
+use super::rows::{KeyRow, LeaseRow, Row, RowKey, TextRow, Work};
 use crate::azure::{Columns, Version};
 use crate::caller::Caller;
 use crate::spending::{CallerTotals, Contribution, Day, DayTotals};
@@ -152,15 +152,34 @@ impl<'a> View<'a> {
         self.written.insert(RowKey::Process(lease.process.clone()), Row::Process(lease));
     }
 
-    /// The lease of the process that sweeps.
-    pub(crate) fn sweeper(&mut self) -> Option<LeaseRow> {
-        match self.get(&RowKey::Sweeper) {
-            Some(Row::Sweeper(lease)) => Some(lease.clone()),
+    /// Replaces the sums of a process's texts, and changes the sums of the day by the difference.
+    pub(crate) fn set_texts(&mut self, day: Day, process: &str, new: TextRow) -> DayTotals {
+        let key = RowKey::Text(day, process.to_owned());
+        let old = match self.get(&key) {
+            Some(Row::Text(old)) => old.clone(),
+            _ => TextRow::default(),
+        };
+        let mut totals = self.day(day);
+        if old != new {
+            totals.change(
+                &Contribution::of_texts(&old.model, old.totals),
+                &Contribution::of_texts(&new.model, new.totals),
+            );
+            self.set_day(day, totals.clone());
+            self.written.insert(key, Row::Text(new));
+        }
+        totals
+    }
+
+    /// The lease of the process that does this work.
+    pub(crate) fn lease(&mut self, work: Work) -> Option<LeaseRow> {
+        match self.get(&RowKey::Lease(work)) {
+            Some(Row::Lease(lease)) => Some(lease.clone()),
             _ => None,
         }
     }
 
-    pub(crate) fn set_sweeper(&mut self, lease: LeaseRow) {
-        self.written.insert(RowKey::Sweeper, Row::Sweeper(lease));
+    pub(crate) fn set_lease(&mut self, work: Work, lease: LeaseRow) {
+        self.written.insert(RowKey::Lease(work), Row::Lease(lease));
     }
 }

@@ -10,19 +10,34 @@ use super::body::read_body;
 use super::client::OpenAi;
 use super::error::Error;
 use crate::config::TextApi;
+use crate::spending::{MAX_TEXT_TOKENS, Usage};
 
 /// The largest JSON answer, in bytes; a short text takes a few KiB.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 /// Output tokens: enough for five suggestions, or for a rewritten prompt of 120 words in any language.
-const MAX_TOKENS: u32 = 600;
+const MAX_TOKENS: u64 = MAX_TEXT_TOKENS;
+
+/// A text of the text model.
+#[derive(Debug)]
+pub(crate) struct Written {
+    /// `None` if the text is unfinished, refused or empty.
+    pub(crate) text: Option<String>,
+    /// The reported tokens.
+    pub(crate) usage: Option<Usage>,
+}
 
 impl OpenAi {
+    /// The name of the text model.
+    pub(crate) fn text_model(&self) -> &str {
+        &self.config.text_model
+    }
+
     /// Writes a short text from an instruction (the system message) and an input (the user message). `timeout`
     /// limits each request; a second request follows only if the model rejects the reasoning field.
     ///
     /// # Errors
-    /// See [`Error`]. An unfinished, refused or empty text is [`Error::BadAnswer`].
-    pub async fn write(&self, instruction: &str, input: &str, timeout: Duration) -> Result<String, Error> {
+    /// See [`Error`].
+    pub(crate) async fn write(&self, instruction: &str, input: &str, timeout: Duration) -> Result<Written, Error> {
         let model = self.config.text_model.as_str();
         let api = match self.config.text_api {
             TextApi::Auto if model.ends_with("-instruct") => TextApi::Completions,
@@ -52,9 +67,10 @@ impl OpenAi {
             TextApi::Chat => serde_json::from_slice::<ChatAnswer>(&body).map(ChatAnswer::text),
             TextApi::Completions => serde_json::from_slice::<CompletionsAnswer>(&body).map(CompletionsAnswer::text),
         };
-        text.map_err(|_| Error::BadAnswer("the JSON has an unknown structure"))?
-            .filter(|text| !text.trim().is_empty())
-            .ok_or(Error::BadAnswer("it contains no finished text"))
+        let text = text.map_err(|_| Error::BadAnswer("the JSON has an unknown structure"))?;
+        let usage = serde_json::from_slice::<Billed>(&body).ok().and_then(|billed| billed.usage);
+        let usage = usage.map(|usage| Usage { text_input: usage.input, image_input: 0, output: usage.output });
+        Ok(Written { text: text.filter(|text| !text.trim().is_empty()), usage })
     }
 }
 
@@ -89,6 +105,20 @@ fn completions_body(model: &str, instruction: &str, input: &str) -> Value {
 /// this list is complete.
 fn can_reason(model: &str) -> bool {
     !(model.starts_with("gpt-3") || model.starts_with("gpt-4"))
+}
+
+/// The tokens in an answer of any of the three APIs.
+#[derive(Deserialize)]
+struct Billed {
+    usage: Option<BilledTokens>,
+}
+
+#[derive(Deserialize)]
+struct BilledTokens {
+    #[serde(alias = "input_tokens", alias = "prompt_tokens")]
+    input: u64,
+    #[serde(alias = "output_tokens", alias = "completion_tokens")]
+    output: u64,
 }
 
 #[derive(Deserialize)]

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::text_model::TextModel;
 use super::{styles, text_cleanup};
 use crate::config::PromptEnhancement;
 use crate::logs::chain;
-use crate::openai::OpenAi;
 use crate::prompt::Prompt;
 
 pub use super::styles::{STYLES, Style, named};
@@ -57,7 +57,7 @@ pub(crate) struct EnhancedPrompt {
 /// Enhances a prompt within `limit` characters. Does not fail: if the rewritten prompt is missing, late,
 /// unusable or (with `moderated`) flagged, the style's keywords are appended to the typed prompt instead.
 pub(crate) async fn enhance(
-    openai: &OpenAi,
+    text_model: &TextModel,
     prompt: &Prompt,
     enhance_options: EnhanceOptions,
     limit: usize,
@@ -70,8 +70,8 @@ pub(crate) async fn enhance(
         }
         PromptEnhancement::Style => {}
         PromptEnhancement::Rewrite => {
-            if let Some(rewritten) = rewrite(openai, typed, enhance_options.style, limit).await
-                && (!moderated || is_harmless(openai, &rewritten).await)
+            if let Some(rewritten) = rewrite(text_model, typed, enhance_options.style, limit).await
+                && (!moderated || is_harmless(text_model, &rewritten).await)
             {
                 return EnhancedPrompt { prompt: rewritten, enhancement: PromptEnhancement::Rewrite };
             }
@@ -88,9 +88,9 @@ pub(crate) fn styled(prompt: &Prompt, enhance_options: EnhanceOptions, limit: us
 
 /// Moderates a rewritten prompt. The typed prompt was moderated before, but the text model may have added to
 /// it. Without a moderation result the rewritten prompt is used, as the typed one would be.
-async fn is_harmless(openai: &OpenAi, rewritten: &str) -> bool {
+async fn is_harmless(text_model: &TextModel, rewritten: &str) -> bool {
     let Ok(rewritten) = Prompt::parse(rewritten) else { return false };
-    let flagged = matches!(openai.moderate(&rewritten).await, Ok(Some(_)));
+    let flagged = matches!(text_model.openai.moderate(&rewritten).await, Ok(Some(_)));
     if flagged {
         tracing::warn!(
             event = "rewrite_flagged",
@@ -100,13 +100,13 @@ async fn is_harmless(openai: &OpenAi, rewritten: &str) -> bool {
     !flagged
 }
 
-async fn rewrite(openai: &OpenAi, typed: &str, style: Option<&Style>, limit: usize) -> Option<String> {
+async fn rewrite(text_model: &TextModel, typed: &str, style: Option<&Style>, limit: usize) -> Option<String> {
     if typed.chars().count() > LONGEST_REWRITTEN {
         return None;
     }
     // JSON escapes the typed prompt, so it cannot break out of its field.
     let input = json!({"prompt": typed, "style": style.map(|style| style.keywords)}).to_string();
-    let answer = tokio::time::timeout(TIME_LIMIT, openai.write(INSTRUCTION, &input, TIME_LIMIT)).await;
+    let answer = tokio::time::timeout(TIME_LIMIT, text_model.write(INSTRUCTION, &input, TIME_LIMIT)).await;
     let answer = match answer {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {

@@ -13,11 +13,10 @@ use tokio::sync::watch;
 use tracing::Instrument as _;
 
 use super::text_cleanup;
-use super::text_limit::TextLimit;
+use super::text_model::TextModel;
 use crate::caller::Caller;
 use crate::lock::locked;
 use crate::logs::chain;
-use crate::openai::OpenAi;
 
 /// The longest suggestion, in characters.
 const LONGEST: usize = 300;
@@ -112,14 +111,12 @@ pub struct Topic {
 }
 
 /// Makes suggestions. Clones share the pool.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Suggestions(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
-    openai: OpenAi,
+    text_model: Arc<TextModel>,
     timeout: Duration,
-    limit: Arc<TextLimit>,
     pool: Mutex<VecDeque<String>>,
     /// The state of the last call that fills the pool: `None` while it runs, then whether it brought
     /// suggestions.
@@ -129,11 +126,10 @@ struct Inner {
 }
 
 impl Suggestions {
-    pub(crate) fn new(openai: OpenAi, timeout: Duration, limit: Arc<TextLimit>) -> Self {
+    pub(crate) fn new(text_model: Arc<TextModel>, timeout: Duration) -> Self {
         Self(Arc::new(Inner {
-            openai,
+            text_model,
             timeout,
-            limit,
             pool: Mutex::default(),
             filling: Mutex::new(watch::channel(Some(false)).1),
             themes: Deck::new(THEMES.len()),
@@ -151,7 +147,7 @@ impl Suggestions {
                 (None, None) => self.pooled(caller).await,
                 // Not pooled: the topic of one caller must not shape the suggestions of another.
                 (style, about) => {
-                    let _permit = inner.limit.acquire(caller)?;
+                    let _permit = inner.text_model.acquire(caller)?;
                     inner.ask(1, style.as_deref(), about.as_deref()).await.into_iter().next()
                 }
             }
@@ -199,7 +195,7 @@ impl Suggestions {
             let filling = locked(&self.0.filling);
             filling.borrow().is_none() && filling.has_changed().is_ok()
         };
-        is_filling || self.0.limit.acquire(caller).is_some()
+        is_filling || self.0.text_model.acquire(caller).is_some()
     }
 
     /// Starts a call that fills the pool in the background, unless one runs. The call outlives the request
@@ -232,7 +228,7 @@ impl Inner {
         let themes: Vec<&str> = (0..count).filter_map(|_| THEMES.get(self.themes.pick()).copied()).collect();
         // JSON escapes the topic, so it cannot break out of its field.
         let input = json!({"themes": themes, "style": style, "about": about}).to_string();
-        match self.openai.write(INSTRUCTION, &input, CALL_TIMEOUT).await {
+        match self.text_model.write(INSTRUCTION, &input, CALL_TIMEOUT).await {
             Ok(answer) => {
                 let mut texts = parse(&answer);
                 texts.truncate(count);

@@ -1,6 +1,7 @@
 //! The UTC day, to which quota, budget and sums apply.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,9 @@ use time::macros::format_description;
 use time::{Date, OffsetDateTime, Time, UtcOffset};
 
 const FORMAT: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]");
+
+/// Returns the current time. Only entry points call it; pure functions take the time as an argument.
+pub type Clock = Arc<dyn Fn() -> OffsetDateTime + Send + Sync>;
 
 /// A day in UTC, written like `2026-11-21`. The texts sort in the order of the days.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

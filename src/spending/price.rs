@@ -6,7 +6,7 @@ use crate::config::{ImagePrice, LimitsConfig, Price, TokenPrice, micro_usd};
 
 /// The prices of models by tokens, in US dollars for a million tokens of text input, image input and
 /// image output, as published in November 2026 (<https://platform.openai.com/docs/pricing>).
-const BY_TOKENS: [(&str, f64, f64, f64); 6] = [
+const BY_TOKENS: [(&str, f64, f64, f64); 7] = [
     // OpenAI has shut this model down; compatible servers may still have it.
     ("gpt-image-1", 5.0, 10.0, 40.0),
     ("gpt-image-1-mini", 2.0, 2.5, 8.0),
@@ -14,6 +14,8 @@ const BY_TOKENS: [(&str, f64, f64, f64); 6] = [
     ("gpt-image-2", 5.0, 8.0, 30.0),
     ("gpt-image-2.5", 5.0, 8.0, 30.0),
     ("gpt-image-2.6", 5.0, 8.0, 30.0),
+    // The text model. Its last price is for output tokens of text.
+    ("gpt-6-luna", 0.1, 0.0, 0.5),
 ];
 
 /// The prices of dall-e-3, which compatible servers still charge: quality, US dollars for an image of
@@ -33,6 +35,8 @@ const PARTIAL_IMAGE_TOKENS: f64 = 100.0;
 const MAX_PIXELS: f64 = 8_294_400.0;
 /// The tokens that a provider may add to a prompt.
 const PROMPT_OVERHEAD_TOKENS: usize = 100;
+/// The most output tokens of a text: what a call of the text model asks for.
+pub(crate) const MAX_TEXT_TOKENS: u64 = 600;
 /// A provider's token count from this on is implausible and ignored.
 const MAX_TOKENS: u64 = 10_000_000;
 
@@ -124,6 +128,24 @@ impl Prices {
         let cost = self.cost(spec, usage);
         let priced = cost.is_some() && (self.find(spec.model).is_some() || is_dall_e(spec.model));
         Cost { micro_usd: cost.unwrap_or(reserved), priced, usage }
+    }
+
+    /// The cost of a text that the text model wrote from `input_bytes` of input. Without a plausible token count
+    /// it is the most that the text can cost.
+    pub(crate) fn text_cost(&self, model: &str, input_bytes: usize, usage: Option<Usage>) -> Cost {
+        let found = self.find(model);
+        if let Some(Price::Image(ImagePrice { image })) = found {
+            return Cost { micro_usd: micro_usd(image), priced: true, usage };
+        }
+        let price = if let Some(Price::Tokens(price)) = found { price } else { self.dearest };
+        let usage = usage.filter(|usage| usage.text_input.max(usage.output) < MAX_TOKENS);
+        // A token has at least one byte, so the number of bytes is an upper bound.
+        let (input, output) = match usage {
+            Some(usage) => (usage.text_input, usage.output),
+            None => ((input_bytes + PROMPT_OVERHEAD_TOKENS) as u64, MAX_TEXT_TOKENS),
+        };
+        let dollars = (as_float(input) * price.text_input + as_float(output) * price.image_output) / 1_000_000.0;
+        Cost { micro_usd: micro_usd(dollars), priced: found.is_some(), usage }
     }
 
     /// The cost of an image that was drawn; `None` if it needs a token count and `usage` has no plausible

@@ -34,7 +34,9 @@ pub(crate) struct Contribution {
 pub(crate) struct ModelTotals {
     /// Images stored.
     pub(crate) images: u64,
-    /// Stored images of a model that has no price in the price table.
+    /// Texts of the text model.
+    pub(crate) texts: u64,
+    /// Stored images and texts of a model that has no price in the price table.
     pub(crate) unpriced: u64,
     /// Prompts that the provider refused.
     pub(crate) refusals: u64,
@@ -117,6 +119,11 @@ impl DayTotals {
 }
 
 impl Contribution {
+    /// The contribution of texts of the text model.
+    pub(crate) fn of_texts(model: &str, totals: ModelTotals) -> Self {
+        Self { model: model.to_owned(), totals, ..Self::default() }
+    }
+
     /// Whether this and another contribution count differently against the caller's limits.
     pub(crate) fn differs_for_caller(&self, other: &Self) -> bool {
         let counts = |part: &Self| (part.used, part.refusals, part.jobs, part.caller_cost);
@@ -139,9 +146,16 @@ impl CallerTotals {
 }
 
 impl ModelTotals {
-    fn numbers(&mut self) -> [&mut u64; 9] {
-        let Self { images, unpriced, refusals, failures, lost, usage, spent } = self;
+    /// Adds other sums of the same model.
+    pub(crate) fn add(&mut self, mut other: Self) {
+        for (sum, part) in self.numbers().into_iter().zip(other.numbers()) {
+            *sum = sum.saturating_add(*part);
+        }
+    }
+
+    fn numbers(&mut self) -> [&mut u64; 10] {
+        let Self { images, texts, unpriced, refusals, failures, lost, usage, spent } = self;
         let Usage { text_input, image_input, output } = usage;
-        [images, unpriced, refusals, failures, lost, text_input, image_input, output, spent]
+        [images, texts, unpriced, refusals, failures, lost, text_input, image_input, output, spent]
     }
 }

@@ -230,7 +230,8 @@ async fn expired_rows_are_deleted() {
 
     assert_eq!(post_fox(&visionary, "4").await.status, 200);
 
-    // Three keys, three records, the image count of the caller, and the process.
+    // Three keys, three records, the image count of the caller, and the process. The process at that time began no
+    // deletion that counts now: its lease has expired.
     let is_deletion = |line: &str| line.contains("\"count\":8") && line.contains("expired rows were deleted");
     visionary.host.wait_for_log(|line| is_deletion(&line.text)).await;
     assert_eq!(post_fox(&visionary, "4").await.status, 200);

@@ -778,7 +778,7 @@ async fn the_operator_sees_images_and_costs_by_day_and_model() {
     let lines: Vec<String> = csv.body.lines().map(|line| line.split_once(',').unwrap().1.to_owned()).collect();
     insta::assert_json_snapshot!(lines, @r#"
     [
-      "model,images,unpriced,refusals,failures,textInputTokens,imageInputTokens,outputTokens,usd,callersOfTheDay,lost",
+      "model,images,unpriced,refusals,failures,textInputTokens,imageInputTokens,outputTokens,usd,callersOfTheDay,lost,texts",
       "dream-9,1,1,0,0,10,0,1756,0.070290,2,0",
       "gpt-image-1,0,0,1,1,0,0,0,0.282525,2,1"
     ]

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Setup, Visionary, WIRES, eventually_within, says};
+use crate::harness::{Answer, Setup, Visionary, WIRES, eventually, eventually_within, says};
 
 /// Checks a suggestion of this source: `model` or `built-in`.
 fn assert_usable(answer: &Answer, source: &str) {
@@ -35,6 +35,56 @@ async fn each_text_api_gives_a_clean_suggestion() {
         assert_usable(&answer, "model");
         assert_eq!(visionary.openai.requests(endpoint).len(), 1, "{model} {api}");
     }
+}
+
+/// A text costs 200 input and 100 output tokens here: $0.00007.
+#[tokio::test]
+async fn what_the_text_model_writes_counts_in_the_usage_and_in_the_budget() {
+    let visionary = Setup::default().set("DAILY_BUDGET_USD", "0.056").set("QUOTA_USER_HEADER", "x-user").start().await;
+    let about =
+        |user: &str| visionary.request(Method::GET, "/api/getChatGPTSuggestion?about=a%20fox").as_user(user).send();
+    for _ in 0..3 {
+        assert_usable(&about("anna").await, "model");
+    }
+    let body = json!({"prompt": "a fox", "quality": "low", "enhance": "rewrite"});
+    assert_eq!(visionary.post_json(&body).accept_json().send().await.json()["enhancement"], "rewrite");
+
+    let look = async || visionary.today().await;
+    let is_recorded = |day: &Value| day["texts"] == 4 && day["images"] == 1;
+    let day = eventually("four texts and an image are in the usage", look, is_recorded).await;
+
+    let of_text =
+        |day: &Value| day["models"].as_array().unwrap().iter().find(|row| row["model"] == "gpt-6-luna").cloned();
+    let texts = of_text(&day).expect("the text model has sums of its own");
+    assert_eq!((&texts["texts"], &texts["images"], &texts["unpriced"]), (&json!(4), &json!(0), &json!(0)));
+    assert_eq!(texts["tokens"], json!({"textInput": 800, "imageInput": 0, "output": 400}));
+    assert!((texts["usd"].as_f64().unwrap() - 0.00028).abs() < 1e-9, "{texts}");
+    let sum: f64 = day["models"].as_array().unwrap().iter().map(|model| model["usd"].as_f64().unwrap()).sum();
+    assert!((day["usd"].as_f64().unwrap() - sum).abs() < 1e-9, "{day}");
+
+    // The budget is spent: an image with default options may cost more than is left.
+    let refused = visionary.generate("a fox").await;
+    assert_eq!(refused.status_and_code(), (429, "budget_reached"), "{}", refused.body);
+    let before = visionary.openai.requests(Endpoint::Responses).len();
+    assert_usable(&about("bob").await, "built-in");
+    assert_eq!(visionary.openai.requests(Endpoint::Responses).len(), before, "no text is paid");
+}
+
+/// The provider bills a text that nobody waits for any more.
+#[tokio::test]
+async fn a_text_whose_caller_left_counts_at_the_most_that_it_can_cost() {
+    let visionary = Setup::default().set("SUGGESTION_TIMEOUT_MS", "200").start().await;
+    let hold = Hold::new();
+    visionary.openai.script_always(Endpoint::Responses, says("A fox in the snow under a winter moon").held_by(&hold));
+
+    let answer = visionary.get("/api/getChatGPTSuggestion?about=a%20fox").await;
+
+    assert_usable(&answer, "built-in");
+    let look = async || visionary.today().await;
+    let day = eventually("the text is in the usage", look, |day| day["texts"] == 1).await;
+    let usd = day["usd"].as_f64().unwrap();
+    assert!((0.0003..0.001).contains(&usd), "600 output tokens and at most the bytes of the input: {day}");
+    hold.release();
 }
 
 /// The JSON input of each request to the text model.

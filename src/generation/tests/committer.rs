@@ -16,9 +16,9 @@ use crate::generation::outcome::{Failure, Outcome};
 use crate::generation::record::tests::{MOST, queued};
 use crate::generation::record::{Event, Generation, State};
 use crate::generation::records::{ACCEPTED_WITHIN, Records};
-use crate::generation::rows::{RowKey, read_day, read_generation};
+use crate::generation::rows::{RowKey, TextRow, Work, read_day, read_generation};
 use crate::generation::steps::NotAccepted;
-use crate::spending::{BudgetAlert, Day, Limits, Refusal};
+use crate::spending::{BudgetAlert, Day, Limits, ModelTotals, Refusal};
 
 const NOW: OffsetDateTime = datetime!(2026-11-21 12:00 UTC);
 const LIMITS: Limits = Limits {
@@ -153,4 +153,41 @@ async fn a_spent_budget_is_reported_once_although_refusals_were_seen_before() {
     assert_eq!(totals.alerted, BudgetAlert::Reached);
     let checked = records.check(&order, day).await;
     assert!(matches!(checked, Ok(Err(Refusal::BudgetSpent))), "{checked:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn texts_of_two_processes_count_once_although_answers_are_lost() {
+    let failures = Failures { lost_answers: 30, ..Failures::default() };
+    let model = Model::new(Latency::UpTo(Duration::from_millis(10)), failures, 7);
+    let day = Day::of(NOW);
+    let processes = ["one", "two"].map(|process| {
+        let committer =
+            Committer::new(model.for_another(), process.to_owned(), TaskTracker::new(), CancellationToken::new());
+        Records::new(committer, LIMITS)
+    });
+    for round in 1..=20 {
+        let totals = ModelTotals { texts: round, spent: round * 100, ..ModelTotals::default() };
+        let texts = TextRow { model: "text".to_owned(), totals };
+        let recorded = join_all(processes.iter().map(|records| records.record_texts(day, texts.clone()))).await;
+        assert!(recorded.iter().all(Result::is_ok), "{recorded:?}");
+    }
+    let (_, columns) =
+        model.rows().into_iter().find(|(row, _)| *row == RowKey::Day(day).text()).expect("the day has a row");
+    let sums = read_day(&columns).expect("the day's sums");
+    assert_eq!((sums.spent, sums.models["text"].texts), (2 * 20 * 100, 2 * 20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_for_the_whole_app_is_done_by_one_process_until_its_lease_ends() {
+    let model = model();
+    let processes = ["one", "two"].map(|process| {
+        let tasks = TaskTracker::new();
+        Records::new(Committer::new(model.for_another(), process.to_owned(), tasks, CancellationToken::new()), LIMITS)
+    });
+    let lease = Duration::from_secs(60);
+    let take = |process: usize, at| processes[process].take_lease(Work::Expiry, at, lease);
+    assert!(take(0, NOW).await.expect("it is written"));
+    assert!(!take(1, NOW + lease / 2).await.expect("it is read"), "another process has the lease");
+    assert!(take(0, NOW + lease / 2).await.expect("it is written"), "the holder renews it");
+    assert!(take(1, NOW + lease * 2).await.expect("it is written"), "it has ended");
 }

@@ -25,8 +25,9 @@ use crate::generation::outcome::{Failure, Outcome};
 use crate::generation::record::tests::{COST, MOST, queued, stored, stored_later};
 use crate::generation::record::{Address, Attempt, Event, Generation, State, Via};
 use crate::generation::records::{ACCEPTED_WITHIN, Records};
-use crate::generation::rows::{Row, RowKey, read_day, read_generation};
+use crate::generation::rows::{Row, RowKey, Work, read_day, read_generation};
 use crate::generation::steps::{Advanced, IdempotencyKey, NotAccepted};
+use crate::generation::sweep::SWEEP_LEASE;
 use crate::lock::locked;
 use crate::spending::{CallerTotals, Contribution, Day, DayTotals, Limits, Refusal};
 
@@ -400,7 +401,8 @@ impl Process {
                 let _ = self.records.renew(self.world.now()).await;
             }
             self.recover().await;
-            if tick % 2 == 0 && self.records.become_sweeper(self.world.now()).await.is_ok_and(|is_sweeper| is_sweeper) {
+            let lease = self.records.take_lease(Work::Sweep, self.world.now(), SWEEP_LEASE);
+            if tick % 2 == 0 && lease.await.is_ok_and(|is_taken| is_taken) {
                 for (_, columns) in self.model.rows().into_iter().filter(|(row, _)| row.starts_with("generation-")) {
                     let generation = read_generation(&columns).expect("a generation");
                     let _ = self.end_if_process_died(generation).await;

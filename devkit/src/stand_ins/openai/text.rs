@@ -11,6 +11,17 @@ const IDEAS: [&str; 4] = [
     "A staircase made of books, black and white photograph, strong shadows",
 ];
 
+/// The tokens of each text.
+const INPUT_TOKENS: u64 = 200;
+const OUTPUT_TOKENS: u64 = 100;
+
+/// The usage as the older APIs name it.
+fn tokens() -> Value {
+    json!({
+        "prompt_tokens": INPUT_TOKENS, "completion_tokens": OUTPUT_TOKENS, "total_tokens": INPUT_TOKENS + OUTPUT_TOKENS,
+    })
+}
+
 pub(super) fn responses(server: &Server, body: &Map<String, Value>) -> Result<Value, Refusal> {
     let fields = ["model", "instructions", "input", "reasoning", "max_output_tokens", "store", "temperature"];
     super::only(body, &fields)?;
@@ -24,6 +35,7 @@ pub(super) fn responses(server: &Server, body: &Map<String, Value>) -> Result<Va
             {"type": "message", "role": "assistant", "status": "completed",
              "content": [{"type": "output_text", "text": ideas(server, body.get("input")), "annotations": []}]},
         ],
+        "usage": {"input_tokens": INPUT_TOKENS, "output_tokens": OUTPUT_TOKENS, "total_tokens": INPUT_TOKENS + OUTPUT_TOKENS},
     }))
 }
 
@@ -41,6 +53,7 @@ pub(super) fn chat(server: &Server, body: &Map<String, Value>) -> Result<Value, 
         "id": "chatcmpl-1", "object": "chat.completion", "model": model,
         "choices": [{"index": 0, "finish_reason": "stop",
                      "message": {"role": "assistant", "content": ideas(server, input), "refusal": null}}],
+        "usage": tokens(),
     }))
 }
 
@@ -55,6 +68,7 @@ pub(super) fn completions(server: &Server, body: &Map<String, Value>) -> Result<
     Ok(json!({
         "id": "cmpl-1", "object": "text_completion", "model": model,
         "choices": [{"index": 0, "finish_reason": "stop", "text": text, "logprobs": null}],
+        "usage": tokens(),
     }))
 }
 
