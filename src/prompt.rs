@@ -2,7 +2,20 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A valid prompt: not blank, and without control characters except tabs and line breaks.
+/// The characters that a blob's name or a front end's caption cannot hold, each with its look-alike that a
+/// caption has instead.
+pub(crate) const LOOK_ALIKES: [(char, char); 7] = [
+    ('_', '\u{02CD}'),  // modifier letter low macron
+    ('.', '\u{2024}'),  // one dot leader
+    ('/', '\u{2215}'),  // division slash
+    ('\\', '\u{2216}'), // set minus
+    ('?', '\u{FF1F}'),  // full-width question mark
+    ('#', '\u{FF03}'),  // full-width number sign
+    ('%', '\u{FF05}'),  // full-width percent sign
+];
+
+/// A valid prompt: not blank, without control characters except tabs and line breaks, and without the
+/// [look-alikes](LOOK_ALIKES) of a caption.
 ///
 /// The length is not checked here, because its limit depends on the model.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +34,8 @@ pub enum Error {
 }
 
 impl Prompt {
-    /// Trims a text and checks it.
+    /// Trims a text, checks it, and replaces look-alikes by the characters that they stand for: front ends copy
+    /// captions into the prompt box.
     ///
     /// # Errors
     /// The text is blank, or it contains a control character.
@@ -31,7 +45,7 @@ impl Prompt {
         if let Some(character) = text.chars().find(control) {
             return Err(Error::ControlCharacter(character));
         }
-        if text.is_empty() { Err(Error::Blank) } else { Ok(Self(text.to_owned())) }
+        if text.is_empty() { Err(Error::Blank) } else { Ok(Self(text.chars().map(typed).collect())) }
     }
 
     /// The text that takes the place of a prompt that is not kept.
@@ -59,6 +73,11 @@ impl From<Prompt> for String {
     }
 }
 
+/// The character that was typed for this one.
+fn typed(character: char) -> char {
+    LOOK_ALIKES.iter().find(|(_, look_alike)| *look_alike == character).map_or(character, |(typed, _)| *typed)
+}
+
 /// Shows only the length, because a prompt is private and a structure that holds it may be logged.
 impl std::fmt::Debug for Prompt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -74,6 +93,18 @@ mod tests {
     fn a_prompt_is_trimmed_and_keeps_its_tabs_and_line_breaks() {
         for (text, wanted) in [("a fox", "a fox"), ("  a fox \n", "a fox"), ("a\tfox\r\nat dawn", "a\tfox\r\nat dawn")]
         {
+            assert_eq!(Prompt::parse(text).expect(text).as_str(), wanted);
+        }
+    }
+
+    #[test]
+    fn the_look_alikes_of_a_caption_become_the_characters_that_were_typed() {
+        for (text, wanted) in [
+            ("snakeˍcase v1․5", "snake_case v1.5"),
+            ("50％ of what？ a∕b ∖ ＃1", "50% of what? a/b \\ #1"),
+            ("猫は何匹？", "猫は何匹?"),
+            ("。，！（）…", "。，！（）…"),
+        ] {
             assert_eq!(Prompt::parse(text).expect(text).as_str(), wanted);
         }
     }

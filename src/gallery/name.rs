@@ -2,7 +2,7 @@
 //!
 //! Front ends parse the name. The caption is the text before the first `_` and the first `.`; the time is the
 //! last `_` segment up to its first `.`. So `_` and `.` of the prompt are replaced by characters that look
-//! alike, and so are the characters that break a path or a URL. Azure's rules:
+//! alike, and so are the characters that break a path or a URL. `Prompt::parse` turns them back. Azure's rules:
 //! <https://learn.microsoft.com/rest/api/storageservices/naming-and-referencing-containers--blobs--and-metadata>.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -10,17 +10,21 @@ use time::OffsetDateTime;
 use unicode_segmentation::UnicodeSegmentation as _;
 
 use crate::image::ImageFormat;
-use crate::prompt::Prompt;
+use crate::prompt::{LOOK_ALIKES, Prompt};
 
 /// The characters that are percent-encoded in a path: all but RFC 3986's unreserved characters and `/`.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
-/// Azure's limit on a blob name, in characters.
-const MAX_CHARACTERS: usize = 1024;
-/// The limit of the encoded name, in bytes: its URL must pass proxies and browsers.
-const MAX_ENCODED_BYTES: usize = 2048;
-/// The part of both limits that is kept for `_{timestamp}.{extension}`.
-const SUFFIX: usize = 24;
+/// The limit of a caption, in characters. From 350 characters on, a caption covers the buttons of a front end.
+/// Azure's limit on a whole name is 1,024 characters.
+const MAX_CHARACTERS: usize = 300;
+/// The limit of the encoded caption, in bytes: the URL must pass proxies and browsers. With
+/// `_{timestamp}.{extension}` a name takes at most 2,048 bytes.
+const MAX_ENCODED_BYTES: usize = 2_024;
+/// The last character of a caption that was cut.
+const ELLIPSIS: char = '…';
+/// The size of [`ELLIPSIS`], percent-encoded.
+const ELLIPSIS_BYTES: usize = 9;
 
 /// The blob name of an image.
 pub(crate) fn blob_name(prompt: &Prompt, created_at_ms: i64, format: ImageFormat) -> String {
@@ -55,37 +59,30 @@ pub(crate) fn epoch_ms(at: OffsetDateTime) -> i64 {
 }
 
 /// The prompt on one line, without the characters that have a meaning in a name, path or URL. A long prompt is
-/// cut between grapheme clusters.
+/// cut after a word, or between grapheme clusters if that would drop more than half of the caption: some scripts
+/// have no spaces.
 fn shortened(prompt: &str) -> String {
     let safe: String = prompt.chars().filter_map(safe).collect();
-    let mut caption = String::new();
-    let mut characters = 0;
-    let mut encoded_bytes = 0;
-    let words = safe.split_whitespace().enumerate();
-    for (index, word) in words {
-        let space = if index == 0 { "" } else { " " };
-        for piece in std::iter::once(space).chain(word.graphemes(true)) {
-            characters += piece.chars().count();
-            encoded_bytes += encode(piece).map(str::len).sum::<usize>();
-            if characters + SUFFIX > MAX_CHARACTERS || encoded_bytes + SUFFIX > MAX_ENCODED_BYTES {
-                return caption.trim_end().to_owned();
-            }
-            caption.push_str(piece);
-        }
+    let line = safe.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= MAX_CHARACTERS && encode(&line).map(str::len).sum::<usize>() <= MAX_ENCODED_BYTES {
+        return line;
     }
-    caption
+    let (mut characters, mut bytes) = (1, ELLIPSIS_BYTES);
+    let fits = |grapheme: &&str| {
+        characters += grapheme.chars().count();
+        bytes += encode(grapheme).map(str::len).sum::<usize>();
+        characters <= MAX_CHARACTERS && bytes <= MAX_ENCODED_BYTES
+    };
+    let cut: usize = line.graphemes(true).take_while(fits).map(str::len).sum();
+    let (kept, rest) = line.split_at(cut);
+    let ends_word = rest.starts_with(' ');
+    let words = kept.rfind(' ').filter(|space| !ends_word && *space >= kept.len() / 2).map(|space| &kept[..space]);
+    format!("{}{ELLIPSIS}", words.unwrap_or(kept).trim_end())
 }
 
 /// The replacement of a character; `None` leaves it out.
 fn safe(character: char) -> Option<char> {
     Some(match character {
-        '_' => '\u{02CD}',  // modifier letter low macron
-        '.' => '\u{2024}',  // one dot leader
-        '/' => '\u{2215}',  // division slash
-        '\\' => '\u{2216}', // set minus
-        '?' => '\u{FF1F}',  // full-width question mark
-        '#' => '\u{FF03}',  // full-width number sign
-        '%' => '\u{FF05}',  // full-width percent sign
         // Bidirectional controls change the display of the text after them, including the file extension.
         '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' => return None,
         // Unicode noncharacters: XML, and so a listing, cannot hold U+FFFE and U+FFFF.
@@ -93,6 +90,44 @@ fn safe(character: char) -> Option<char> {
         '\u{FDD0}'..='\u{FDEF}' => return None,
         '\u{2028}' | '\u{2029}' => ' ',
         character if character.is_control() => ' ',
-        character => character,
+        character => LOOK_ALIKES.iter().find(|(typed, _)| *typed == character).map_or(character, |(_, other)| *other),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caption_of(prompt: &str) -> String {
+        caption(&Prompt::parse(prompt).expect(prompt))
+    }
+
+    #[test]
+    fn a_long_caption_is_cut_at_a_word_and_ends_with_an_ellipsis() {
+        let exact = "ab ".repeat(100).trim_end().to_owned() + "c";
+        assert_eq!((caption_of(&exact), exact.chars().count()), (exact.clone(), 300));
+        // 299 characters and the ellipsis: the limit lies behind a word, then inside one.
+        assert_eq!(caption_of(&format!("{} cd", &exact[..299])), format!("{}…", &exact[..299]));
+        assert_eq!(caption_of(&format!("{exact}de")), format!("{}…", "ab ".repeat(99).trim_end()));
+    }
+
+    #[test]
+    fn a_caption_without_spaces_is_cut_between_grapheme_clusters() {
+        assert_eq!(caption_of(&"x".repeat(301)), format!("{}…", "x".repeat(299)));
+        assert_eq!(caption_of(&format!("a {}", "x".repeat(301))), format!("a {}…", "x".repeat(297)));
+        let family = "👩‍👩‍👧‍👦";
+        let (clusters, cut) = (caption_of(&family.repeat(50)), family.chars().count());
+        let clusters = clusters.strip_suffix('…').expect("it was cut");
+        assert!(clusters.chars().count() % cut == 0 && clusters.replace(family, "").is_empty(), "{clusters}");
+        // Three bytes a character, nine encoded: the limit in bytes comes first.
+        assert_eq!(caption_of(&"猫".repeat(301)).chars().count(), (MAX_ENCODED_BYTES - ELLIPSIS_BYTES) / 9 + 1);
+    }
+
+    #[test]
+    fn a_caption_as_a_prompt_has_the_same_caption() {
+        for prompt in ["snake_case v1.5", "a/b?c#d%20 \\", "猫は何匹？", &"ab cd. ".repeat(100)] {
+            let caption = caption_of(prompt);
+            assert_eq!(caption_of(&caption), caption, "{prompt}");
+        }
+    }
 }

@@ -100,7 +100,7 @@ async fn odd_prompts_become_listed_images_whose_links_open() {
         ("a fox 🦊 & co + \"quotes\" <b>'x'</b>", "a fox 🦊 & co + \"quotes\" <b>'x'<∕b>".to_owned()),
         ("back\\slash ~!@$^*()|;:", "back∖slash ~!@$^*()|;:".to_owned()),
         ("\u{200B}\u{FFFE}\u{2028}", "\u{200B}".to_owned()),
-        (long.trim(), long.chars().take(900).collect()),
+        (long.trim(), format!("{}…", "a fox and ".repeat(30).trim())),
         (emoji.as_str(), "👩‍👩‍👧‍👦🦊".repeat(20)),
     ];
     for wire in WIRES {
@@ -111,7 +111,7 @@ async fn odd_prompts_become_listed_images_whose_links_open() {
             assert_eq!(answer.status, 200, "{prompt}: {}", answer.body);
             let (name, url) = visionary.list().await.remove(0);
             assert!(caption(&name).starts_with(wanted.as_str()), "{prompt} became {name}");
-            assert!(name.chars().count() <= 1024 && url.split('?').next().unwrap().len() < 2_200, "{name}");
+            assert!(caption(&name).chars().count() <= 300 && url.split('?').next().unwrap().len() < 2_200, "{name}");
             assert!(url.is_ascii() && !url.contains(' ') && url.contains("?sv="), "{url}");
             let image = visionary.open(&url).await;
             assert_eq!(image.status(), 200, "{prompt}");
@@ -123,6 +123,33 @@ async fn odd_prompts_become_listed_images_whose_links_open() {
         }
         assert_eq!(visionary.list().await.len(), cases.len());
     }
+}
+
+/// Front ends copy captions into the prompt box.
+#[tokio::test]
+async fn a_caption_that_comes_back_as_a_prompt_is_drawn_as_it_was_typed_in_every_way_to_wait() {
+    let visionary = Setup { queues: true, ..Setup::default() }.start().await;
+    let typed = "50% of what? v1.5_b a/b #1 \\";
+    visionary.generate(typed).await;
+    let copied = caption(&visionary.list().await[0].0).to_owned();
+    assert_eq!(copied, "50％ of what？ v1․5ˍb a∕b ＃1 ∖");
+
+    let text = visionary.post(&copied).send().await;
+    let json = visionary.post(&copied).accept_json().send().await;
+    let job = visionary.post(&copied).prefer("wait=60").accept_json().send().await;
+    let mut events = visionary.post(&copied).events().stream().await;
+    let accepted = events.until("accepted").await;
+    let image = events.until("image").await;
+
+    assert_eq!(text.body, "Image uploaded successfully");
+    assert_eq!(
+        (&json.json()["prompt"], &job.json()["prompt"], &image["prompt"]),
+        (&json!(typed), &json!(typed), &json!(typed))
+    );
+    assert_eq!(accepted["name"], copied);
+    let drawn: Vec<String> = visionary.openai.images_drawn().into_iter().map(|drawn| drawn.prompt).collect();
+    assert_eq!(drawn, [typed; 5]);
+    assert!(visionary.list().await.iter().all(|(name, _)| caption(name) == copied));
 }
 
 #[tokio::test]
