@@ -5,11 +5,13 @@ mod client;
 mod container;
 mod error;
 mod queue;
+mod sas;
 mod table;
 mod transaction;
 
-pub(crate) use container::{Container, Grant, Properties};
+pub(crate) use container::{Container, Properties};
 pub use error::Error;
 pub(crate) use queue::Queue;
+pub(crate) use sas::Grant;
 pub(crate) use table::{Query, Table};
 pub(crate) use transaction::{Change, Columns, Failed, Operation, Version};

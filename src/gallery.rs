@@ -2,14 +2,13 @@
 
 mod bodies;
 mod coalesced;
+mod links;
 mod listing;
 mod name;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -22,9 +21,8 @@ use crate::spending::Cost;
 pub use crate::azure::Error;
 pub(crate) use bodies::{Bodies, NoListing};
 pub(crate) use coalesced::Coalesced;
+use links::{CLOCK_SKEW, Links, whole_seconds};
 
-/// A token becomes valid this much earlier, because the clock of the storage service may be behind.
-const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
 /// The most names that are tried for one image. Each is one millisecond later than the last.
 const MAX_NAMES: i64 = 100;
 /// The limits of the long metadata values, percent-encoded. All metadata of a blob may take 8 KiB
@@ -124,7 +122,7 @@ pub struct ContainerToken {
 
 impl Gallery {
     pub(crate) fn new(storage: &StorageConfig, sas: &SasConfig, http: reqwest::Client) -> Self {
-        Self { container: Container::new(storage, http.clone()), sas: sas.clone(), http }
+        Self { container: Container::new(storage, &storage.container, http.clone()), sas: sas.clone(), http }
     }
 
     /// Stores an image under a new name. Creates the container if it is missing.
@@ -166,9 +164,9 @@ impl Gallery {
     ) -> Result<Option<Stored>, Error> {
         let earliest = name::epoch_ms(since - CLOCK_SKEW);
         let grant = Grant { permissions: "l", starts_on: now - CLOCK_SKEW, expires_on: now + CLOCK_SKEW };
-        let token = self.container.sign(&grant).await?;
+        let token = self.container.sign(&grant);
         let prefix = name::caption(prompt);
-        let entries = listing::list(&self.http, &self.container.url()?, &token, Some(&prefix)).await?;
+        let entries = listing::list(&self.http, self.container.url(), &token, Some(&prefix)).await?;
         let is_recent =
             |entry: &listing::Entry| name::timestamp_ms(&entry.name).is_some_and(|drawn_at| drawn_at >= earliest);
         for entry in entries.into_iter().filter(is_recent).take(MAX_CANDIDATES) {
@@ -191,11 +189,13 @@ impl Gallery {
     }
 
     /// A read-only link to an image.
-    ///
-    /// # Errors
-    /// [`Error::Signing`].
-    pub async fn link(&self, name: &str, now: OffsetDateTime) -> Result<String, Error> {
-        Ok(self.links(now).await?.to(name))
+    pub fn link(&self, name: &str, now: OffsetDateTime) -> String {
+        self.links(now).to(name)
+    }
+
+    /// A read-only link with which a browser saves an image as a file.
+    pub fn download_link(&self, name: &str, now: OffsetDateTime) -> String {
+        self.download_links(now).to(name)
     }
 
     /// Lists all images, newest first. The age is the time in the name, else Last-Modified.
@@ -204,13 +204,13 @@ impl Gallery {
     /// The container could not be listed completely.
     pub async fn list(&self, now: OffsetDateTime) -> Result<Vec<Listed>, Error> {
         let grant = Grant { permissions: "l", starts_on: now - CLOCK_SKEW, expires_on: now + CLOCK_SKEW };
-        let token = self.container.sign(&grant).await?;
-        let mut entries = listing::list(&self.http, &self.container.url()?, &token, None).await?;
+        let token = self.container.sign(&grant);
+        let mut entries = listing::list(&self.http, self.container.url(), &token, None).await?;
         let age = |entry: &listing::Entry| {
             std::cmp::Reverse(name::timestamp_ms(&entry.name).or(entry.last_modified.map(name::epoch_ms)))
         };
         entries.sort_by_cached_key(age);
-        let links = self.links(now).await?;
+        let links = self.links(now);
         Ok(entries.into_iter().map(|entry| Listed { url: links.to(&entry.name), name: entry.name }).collect())
     }
 
@@ -220,20 +220,17 @@ impl Gallery {
     }
 
     /// Signs a container token with the permissions and the lifetime from the settings.
-    ///
-    /// # Errors
-    /// [`Error::Signing`].
-    pub async fn container_token(&self, now: OffsetDateTime) -> Result<ContainerToken, Error> {
+    pub fn container_token(&self, now: OffsetDateTime) -> ContainerToken {
         let permissions = self.sas.permissions.as_str();
         // A token's times are in whole seconds, and `expires_on` must equal the time in the token.
         let expires_on = whole_seconds(now + self.sas.lifetime);
         let grant = Grant { permissions, starts_on: now - CLOCK_SKEW, expires_on };
-        Ok(ContainerToken {
-            sas_token: self.container.sign(&grant).await?,
-            container_url: self.container.url()?.into(),
+        ContainerToken {
+            sas_token: self.container.sign(&grant),
+            container_url: self.container.url().to_string(),
             permissions: permissions.to_owned(),
             expires_on,
-        })
+        }
     }
 
     async fn put(&self, name: &str, image: &Image, metadata: &BTreeMap<&'static str, String>) -> Result<(), Error> {
@@ -246,20 +243,14 @@ impl Gallery {
         }
     }
 
-    /// Signs a read token for links. All processes use the same time windows, so the URL of an image stays the
-    /// same within a window and browsers can cache the image. A token is also valid in the next window, so a
-    /// link is valid for at least `SAS_MINUTES`.
-    async fn links(&self, now: OffsetDateTime) -> Result<Links, Error> {
-        let window = i64::try_from(self.sas.lifetime.as_secs()).unwrap_or(i64::MAX);
-        let into_window = time::Duration::seconds(now.unix_timestamp().rem_euclid(window));
-        let opens = whole_seconds(now) - into_window;
-        let grant = Grant {
-            permissions: "r",
-            starts_on: opens - CLOCK_SKEW,
-            // One second more, because `opens` is rounded down to a whole second.
-            expires_on: opens + 2 * self.sas.lifetime + Duration::from_secs(1),
-        };
-        Ok(Links { container: self.container.url()?, token: self.container.sign(&grant).await? })
+    /// Links that are the same for `SAS_MINUTES`, and valid for at least as long.
+    fn links(&self, now: OffsetDateTime) -> Links {
+        Links::to_show(&self.container, now, self.sas.lifetime)
+    }
+
+    /// The links of [`Self::links`], for downloads.
+    fn download_links(&self, now: OffsetDateTime) -> Links {
+        Links::to_download(&self.container, now, self.sas.lifetime)
     }
 }
 
@@ -278,22 +269,6 @@ impl Stored {
             created_at: at_ms(created_at_ms).unwrap_or(details.created_at),
         }
     }
-}
-
-/// Builds links from blob names.
-struct Links {
-    container: Url,
-    token: String,
-}
-
-impl Links {
-    fn to(&self, name: &str) -> String {
-        format!("{}/{}?{}", self.container.as_str().trim_end_matches('/'), name::encode(name), self.token)
-    }
-}
-
-fn whole_seconds(at: OffsetDateTime) -> OffsetDateTime {
-    at - Duration::from_nanos(at.nanosecond().into())
 }
 
 /// Reads an image from the properties of its blob.

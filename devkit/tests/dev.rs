@@ -180,9 +180,9 @@ fn the_commands_of_the_documents_run_as_they_are_written() {
     GET getImages | 200 application/json | imageUrls
     GET getChatGPTSuggestion | 200 text/plain; charset=utf-8 | 3 words or more
     GET generateSASToken | 200 text/plain; charset=utf-8 | sv=…
-    POST generateImage | 200 application/json | bytes contentType createdAt enhancement finalPrompt model name prompt quality revisedPrompt size url
+    POST generateImage | 200 application/json | bytes contentType createdAt downloadUrl enhancement finalPrompt model name prompt quality revisedPrompt size url
     POST generateImage | 200 text/plain; charset=utf-8 | Image uploaded successfully
-    POST generateImage | 200 application/json | bytes contentType createdAt enhancement finalPrompt model name prompt quality revisedPrompt size url
+    POST generateImage | 200 application/json | bytes contentType createdAt downloadUrl enhancement finalPrompt model name prompt quality revisedPrompt size url
     POST generateImage | 200 text/plain; charset=utf-8 | Image uploaded successfully
     POST generateImage | 200 text/plain; charset=utf-8 | Image uploaded successfully
     POST generateImage | 200 text/plain; charset=utf-8 | Image uploaded successfully
@@ -199,8 +199,8 @@ fn the_commands_of_the_documents_run_as_they_are_written() {
     GET generateSASToken | 200 text/plain; charset=utf-8 | sv=…
     GET generateSASToken | 200 application/json | containerUrl expiresOn permissions sasToken
     GET styles | 200 application/json | styles
-    POST generateImage | 200 application/json | bytes contentType createdAt enhancement finalPrompt model name prompt quality revisedPrompt size url
-    POST generateImage | 200 application/json | bytes contentType createdAt enhancement finalPrompt model name prompt quality revisedPrompt size url
+    POST generateImage | 200 application/json | bytes contentType createdAt downloadUrl enhancement finalPrompt model name prompt quality revisedPrompt size url
+    POST generateImage | 200 application/json | bytes contentType createdAt downloadUrl enhancement finalPrompt model name prompt quality revisedPrompt size url
     GET quota | 200 application/json | limit remaining resetsAt used
     GET usage?days=7 | 200 application/json | days
     GET usage | 200 text/csv; charset=utf-8 | date,model,images,unpriced,refusals,fail

@@ -6,13 +6,12 @@ use std::time::Duration;
 use azure_core::headers::Headers;
 use azure_core::request_options::{IfMatchCondition, Metadata};
 use azure_core::{Context, CustomHeaders};
-use azure_storage::prelude::BlobSasPermissions;
-use azure_storage::shared_access_signature::{SasProtocol, SasToken as _};
 use azure_storage_blobs::prelude::{ClientBuilder, ContainerClient};
-use time::OffsetDateTime;
+use reqwest::Url;
 
 use super::client;
 use super::error::Error;
+use super::sas::{Grant, Signer};
 use crate::config::StorageConfig;
 use crate::image::Image;
 
@@ -27,14 +26,6 @@ const UPLOAD_TIMEOUT_PER_MIB: Duration = Duration::from_secs(1);
 /// Limit for an operation without a body, with the SDK's retries.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The permissions and the validity of a container token.
-pub(crate) struct Grant<'a> {
-    /// Letters out of `racwdl`, as in `sp=` of a SAS.
-    pub(crate) permissions: &'a str,
-    pub(crate) starts_on: OffsetDateTime,
-    pub(crate) expires_on: OffsetDateTime,
-}
-
 /// The properties of a blob.
 #[derive(Debug)]
 pub(crate) struct Properties {
@@ -43,23 +34,29 @@ pub(crate) struct Properties {
     pub(crate) bytes: usize,
 }
 
-/// The container of the images.
+/// A container of the images' account.
 #[derive(Debug, Clone)]
 pub(crate) struct Container {
     client: ContainerClient,
-    https: bool,
+    signer: Signer,
+    url: Url,
 }
 
 impl Container {
-    pub(crate) fn new(config: &StorageConfig, http: reqwest::Client) -> Self {
+    pub(crate) fn new(config: &StorageConfig, name: &str, http: reqwest::Client) -> Self {
         let client = ClientBuilder::with_location(
             client::location(&config.account, &config.blob_endpoint),
             client::credentials(&config.account, &config.key),
         )
         .transport(client::transport(http))
         .retry(client::retry())
-        .container_client(&config.container);
-        Self { client, https: config.blob_endpoint.scheme() == "https" }
+        .container_client(name);
+        let mut url = config.blob_endpoint.clone();
+        // It fails only for a URL without a host, and the endpoint has one.
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.push(name);
+        }
+        Self { client, signer: Signer::new(config, name), url }
     }
 
     /// Uploads a new blob. An existing blob is not overwritten.
@@ -120,28 +117,17 @@ impl Container {
     }
 
     /// Signs a container token. Returns a query string that begins with `sv=`.
-    pub(crate) async fn sign(&self, grant: &Grant<'_>) -> Result<String, Error> {
-        let allows = |letter| grant.permissions.contains(letter);
-        let permissions = BlobSasPermissions {
-            read: allows('r'),
-            add: allows('a'),
-            create: allows('c'),
-            write: allows('w'),
-            delete: allows('d'),
-            list: allows('l'),
-            ..BlobSasPermissions::default()
-        };
-        let mut signature =
-            self.client.shared_access_signature(permissions, grant.expires_on).await?.start(grant.starts_on);
-        // Azurite uses plain http and rejects a token that is valid for https only.
-        if self.https {
-            signature = signature.protocol(SasProtocol::Https);
-        }
-        Ok(signature.token()?)
+    pub(crate) fn sign(&self, grant: &Grant<'_>) -> String {
+        self.signer.sign(grant, "")
+    }
+
+    /// Signs a container token with which a browser saves a blob as a file and does not show it.
+    pub(crate) fn sign_download(&self, grant: &Grant<'_>) -> String {
+        self.signer.sign(grant, "attachment")
     }
 
     /// The URL of the container, without a token.
-    pub(crate) fn url(&self) -> Result<reqwest::Url, Error> {
-        Ok(self.client.url()?)
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
     }
 }

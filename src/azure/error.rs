@@ -20,8 +20,8 @@ pub enum Error {
     /// The answer of the service cannot be parsed.
     #[error("the storage account's answer is malformed")]
     Malformed,
-    /// A token could not be signed.
-    #[error("a token cannot be signed with the account key")]
+    /// A request could not be signed.
+    #[error("a request cannot be signed with the account key")]
     Signing,
 }
 

@@ -80,12 +80,14 @@ pub(super) fn invocation_id(headers: &HeaderMap) -> String {
 /// The JSON of an image, or the problem that there is none.
 ///
 /// # Errors
-/// The generation failed, or the image's link cannot be signed.
-pub(super) async fn image(app: &App, prompt: &Prompt, ended: &Ended) -> Result<Value, Problem> {
+/// The generation failed.
+pub(super) fn image(app: &App, prompt: &Prompt, ended: &Ended) -> Result<Value, Problem> {
     match &ended.result {
         Ok(Drawn::Stored(stored)) => {
-            let url = app.gallery.link(&stored.name, (app.clock)()).await?;
-            Ok(json!(Generated { url, prompt, stored }))
+            let now = (app.clock)();
+            let (url, download_url) =
+                (app.gallery.link(&stored.name, now), app.gallery.download_link(&stored.name, now));
+            Ok(json!(Generated { url, download_url, prompt, stored }))
         }
         Ok(Drawn::StoredLater { name }) => Ok(json!({"code": Code::StoredLater, "name": name, "detail": STORED_LATER})),
         Err(error) => Err(error.into()),
@@ -93,9 +95,12 @@ pub(super) async fn image(app: &App, prompt: &Prompt, ended: &Ended) -> Result<V
 }
 
 #[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Generated<'a> {
     /// The read-only link.
     url: String,
+    /// The read-only link with which a browser saves the image as a file.
+    download_url: String,
     /// The prompt as the user typed it.
     prompt: &'a Prompt,
     #[serde(flatten)]
@@ -103,9 +108,9 @@ struct Generated<'a> {
 }
 
 /// The answer to a request for an image: the outcome, or 202 while the generation is under way.
-pub(super) async fn of_progress(app: &App, accept: Accept, progress: &Progress) -> Response {
+pub(super) fn of_progress(app: &App, accept: Accept, progress: &Progress) -> Response {
     let Some(ended) = &progress.ended else { return accepted(progress) };
-    let body = match image(app, &progress.order.prompt, ended).await {
+    let body = match image(app, &progress.order.prompt, ended) {
         Ok(body) => body,
         Err(problem) => return problem.into_response(),
     };

@@ -133,6 +133,36 @@ async fn a_link_only_reads() {
 }
 
 #[tokio::test]
+async fn a_download_link_opens_as_a_file_and_only_reads_until_it_expires() {
+    let visionary = Setup::default().set("SAS_MINUTES", "30").start().await;
+    let details = visionary.post("50% of a fox").accept_json().send().await.json();
+    let of_time = async |now| visionary.serve_at(now).await.post("a fox").accept_json().send().await.json();
+    let past = of_time(crate::harness::now() - Duration::minutes(62)).await;
+    let link = |details: &serde_json::Value, name: &str| details[name].as_str().unwrap().to_owned();
+    let url = link(&details, "downloadUrl");
+
+    let (shown, saved) = (visionary.open(&link(&details, "url")).await, visionary.open(&url).await);
+
+    assert_eq!((shown.status().as_u16(), saved.status().as_u16()), (200, 200));
+    assert_eq!(
+        (shown.headers().get("content-disposition"), &saved.headers()["content-disposition"]),
+        (None, &"attachment".parse().unwrap())
+    );
+    for header in ["cache-control", "content-type", "etag"] {
+        assert_eq!(shown.headers()[header], saved.headers()[header]);
+    }
+    assert_eq!(saved.bytes().await.unwrap(), visionary.openai.images_drawn()[0].bytes);
+    assert_eq!(url.split('?').next(), link(&details, "url").split('?').next());
+    assert!(url.contains("?sv=") && url.contains("&sp=r&"), "{url}");
+    let write = http().put(&url).header("x-ms-blob-type", "BlockBlob").body("x").send().await.unwrap();
+    assert_eq!(write.status(), 403);
+    let shown_as = url.replace("rscd=attachment", "rscd=inline");
+    for refused in [shown_as, link(&past, "downloadUrl")] {
+        assert_eq!(visionary.open(&refused).await.status(), 403, "{refused}");
+    }
+}
+
+#[tokio::test]
 async fn a_link_is_stable_for_sas_minutes_and_valid_for_at_least_as_long() {
     let visionary = Setup::default().set("SAS_MINUTES", "30").start().await;
     let start = time::macros::datetime!(2026-11-21 12:00:00.5 UTC);

@@ -15,10 +15,12 @@ async fn post_fox(visionary: &Visionary, key: &str) -> Answer {
     visionary.post("a fox").key(key).accept_json().send().await
 }
 
-/// The answer of generateImage with a link that does not depend on the time.
+/// The answer of generateImage with links that do not depend on the time.
 fn without_token(answer: &Answer) -> Value {
     let mut details = answer.json();
-    details["url"] = details["url"].as_str().unwrap().split('?').next().into();
+    for link in ["url", "downloadUrl"] {
+        details[link] = details[link].as_str().unwrap().split('?').next().into();
+    }
     details
 }
 

@@ -106,7 +106,7 @@ async fn a_job_is_accepted_drawn_and_done() {
     let (name, url) = visionary.list().await.remove(0);
     assert_eq!((&done["result"]["name"], &done["result"]["url"]), (&json!(name), &json!(url)));
     let done = masked(done, &["id", "statusUrl", "createdAt", "elapsedSeconds"]);
-    let done = masked(done, &["result/name", "result/url", "result/createdAt", "result/bytes"]);
+    let done = masked(done, &["result/name", "result/url", "result/downloadUrl", "result/createdAt", "result/bytes"]);
     insta::assert_json_snapshot!(done, @r#"
     {
       "createdAt": "[createdAt]",
@@ -117,6 +117,7 @@ async fn a_job_is_accepted_drawn_and_done() {
         "bytes": "[bytes]",
         "contentType": "image/png",
         "createdAt": "[createdAt]",
+        "downloadUrl": "[downloadUrl]",
         "enhancement": "style",
         "finalPrompt": "a fox, watercolor, soft washes, paper texture, gentle edges",
         "model": "gpt-image-2.5-flare",
