@@ -1,6 +1,15 @@
 //! An image: bytes in one of the three formats that providers draw.
 
+use std::io::Cursor;
+
+use ::image::codecs::jpeg::JpegEncoder;
+use ::image::metadata::Orientation;
+use ::image::{DynamicImage, ImageDecoder as _, ImageReader, Limits};
 use bytes::Bytes;
+
+/// Images above these limits are not decoded.
+const MAX_SIDE: u32 = 4_096;
+const MAX_MEMORY: u64 = 64 * 1024 * 1024;
 
 /// An image's file format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,4 +82,36 @@ impl Image {
     pub fn format(&self) -> ImageFormat {
         self.format
     }
+
+    /// The pixels, turned as browsers turn them; `None` if the image cannot be decoded, has more than 4,096 pixels
+    /// on a side, or needs more than 64 MiB. Decoding takes milliseconds of CPU time.
+    pub(crate) fn decode(&self) -> Option<DynamicImage> {
+        let mut limits = Limits::default();
+        limits.max_image_width = Some(MAX_SIDE);
+        limits.max_image_height = Some(MAX_SIDE);
+        limits.max_alloc = Some(MAX_MEMORY);
+        let mut reader = ImageReader::new(Cursor::new(&self.bytes)).with_guessed_format().ok()?;
+        reader.limits(limits.clone());
+        let mut decoder = reader.into_decoder().ok()?;
+        limits.reserve(decoder.total_bytes()).ok()?;
+        // A camera's JPEG may lie on its side.
+        let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+        let mut decoded = DynamicImage::from_decoder(decoder).ok()?;
+        decoded.apply_orientation(orientation);
+        Some(decoded)
+    }
+}
+
+/// Scales an image down to fit into a square with this side, in pixels. A smaller image stays as it is.
+pub(crate) fn scaled_down(image: &DynamicImage, side: u32) -> DynamicImage {
+    let side = side.min(image.width().max(image.height()));
+    image.thumbnail(side, side)
+}
+
+/// Encodes an image as a JPEG, which has no transparency.
+pub(crate) fn jpeg(image: &DynamicImage, quality: u8) -> Vec<u8> {
+    let mut file = Vec::new();
+    // Writing to memory cannot fail.
+    let _ = image.to_rgb8().write_with_encoder(JpegEncoder::new_with_quality(&mut file, quality));
+    file
 }

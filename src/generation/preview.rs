@@ -1,13 +1,8 @@
 //! Previews: partial images, made small enough to send to watchers.
 
-use std::io::Cursor;
-
-use ::image::codecs::jpeg::JpegEncoder;
-use ::image::imageops::thumbnail;
-use ::image::{ImageReader, Limits, RgbImage};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 
-use crate::image::Image;
+use crate::image::{self, Image};
 
 /// A file up to this size is sent unchanged. Base64 adds a third.
 const MAX_BYTES: usize = 96 * 1024;
@@ -15,9 +10,6 @@ const MAX_BYTES: usize = 96 * 1024;
 /// fits is taken; at the last side, every image fits.
 const SIDES: [u32; 3] = [512, 384, 192];
 const JPEG_QUALITY: u8 = 70;
-/// Images above these limits are not decoded.
-const MAX_SIDE: u32 = 4_096;
-const MAX_MEMORY: u64 = 64 * 1024 * 1024;
 
 /// The preview as a `data:` URL (RFC 2397) of at most 128 KiB; `None` if the image cannot be decoded.
 /// Scaling an image down takes tens of milliseconds of CPU time.
@@ -25,30 +17,12 @@ pub(crate) fn data_url(image: &Image) -> Option<String> {
     if image.bytes().len() <= MAX_BYTES {
         return Some(url(image.format().content_type(), image.bytes()));
     }
-    let mut reader = ImageReader::new(Cursor::new(image.bytes())).with_guessed_format().ok()?;
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_MEMORY);
-    reader.limits(limits);
-    // JPEG does not support transparency.
-    let whole = reader.decode().ok()?.into_rgb8();
+    let whole = image.decode()?;
     SIDES
         .into_iter()
-        .map(|side| scaled_down(&whole, side))
+        .map(|side| image::jpeg(&image::scaled_down(&whole, side), JPEG_QUALITY))
         .find(|file| file.len() <= MAX_BYTES)
         .map(|file| url("image/jpeg", &file))
-}
-
-/// Scales an image down to fit into a square with this side, as a JPEG.
-fn scaled_down(whole: &RgbImage, fits: u32) -> Vec<u8> {
-    let longest = whole.width().max(whole.height()).max(1);
-    let side = |side: u32| (side * fits.min(longest) / longest).max(1);
-    let small = thumbnail(whole, side(whole.width()), side(whole.height()));
-    let mut file = Vec::new();
-    // Writing to memory cannot fail.
-    let _ = small.write_with_encoder(JpegEncoder::new_with_quality(&mut file, JPEG_QUALITY));
-    file
 }
 
 fn url(content_type: &str, bytes: &[u8]) -> String {
@@ -57,6 +31,8 @@ fn url(content_type: &str, bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+
     use ::image::{DynamicImage, ImageFormat, RgbaImage};
 
     use super::*;
