@@ -4,21 +4,19 @@ mod calls;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use devkit::kill_on_exit::{self, Held};
 use devkit::memory;
-use devkit::port::Port;
 use devkit::stand_ins::azurite::Azurite;
 use devkit::stand_ins::openai::{self, Endpoint, Hold, OpenAi, Painting, Reply};
 use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use tiny_skia::{ColorU8, Pixmap};
 
+use crate::commands::handler::Handler;
 use crate::commands::package::{self, mb};
 
 /// Starts of the handler.
@@ -47,7 +45,7 @@ pub(crate) async fn run(beside: Option<&str>) -> anyhow::Result<()> {
     let provider = OpenAi::start_with(openai::Options { painting, ..openai::Options::default() }).await?;
     let mut figures = Figures::default();
     let storage = azurite.connection_string();
-    let start = async |program: &Path, limits| Handler::start(program, &storage, &provider, limits).await;
+    let start = async |program: &Path, limits| start_handler(program, &storage, &provider, limits).await;
 
     let mut starts = vec![Vec::new(); programs.len()];
     let mut resident = vec![Vec::new(); programs.len()];
@@ -55,7 +53,7 @@ pub(crate) async fn run(beside: Option<&str>) -> anyhow::Result<()> {
         for (index, program) in programs.iter().enumerate() {
             let (handler, took) = start(program, LIMITED).await?;
             starts[index].push(took);
-            resident[index].push(memory::resident_bytes(handler.process.id())?);
+            resident[index].push(memory::resident_bytes(handler.pid())?);
         }
     }
     figures.add(
@@ -154,67 +152,37 @@ impl Figures {
     }
 }
 
-/// A running handler that receives requests directly, without a host.
-struct Handler {
-    process: Child,
-    url: String,
-    http: reqwest::Client,
-    _port: Port,
-    _held: Held,
+/// A handler for the measurements, and the time until its first answer.
+async fn start_handler(
+    program: &Path,
+    storage: &str,
+    provider: &OpenAi,
+    limits: [(&str, &str); 3],
+) -> anyhow::Result<(Handler, Duration)> {
+    let spool = devkit::target_dir().join("devkit/figures-spool").display().to_string();
+    let base_url = provider.base_url();
+    let settings = [
+        ("AzureWebJobsStorage", storage),
+        ("QUOTA_USER_HEADER", "x-user"),
+        ("MAX_CONCURRENT_GENERATIONS", "100"),
+        ("OPENAI_API_KEY", "figures"),
+        ("OPENAI_BASE_URL", &base_url),
+        ("SAS_PERMISSIONS", "rcwl"),
+        ("SPOOL_DIR", &spool),
+    ];
+    Handler::start(program, &[&settings[..], &limits[..]].concat(), None).await
 }
 
-impl Handler {
-    async fn start(
-        program: &Path,
-        storage: &str,
-        provider: &OpenAi,
-        limits: [(&str, &str); 3],
-    ) -> anyhow::Result<(Self, Duration)> {
-        let port = Port::reserve()?;
-        let http = reqwest::Client::new();
-        let mut command = Command::new(program);
-        command
-            .env_clear()
-            .env("AzureWebJobsStorage", storage)
-            .envs(limits)
-            .env("QUOTA_USER_HEADER", "x-user")
-            .env("MAX_CONCURRENT_GENERATIONS", "100")
-            .env("OPENAI_API_KEY", "figures")
-            .env("OPENAI_BASE_URL", provider.base_url())
-            .env("SAS_PERMISSIONS", "rcwl")
-            .env("SPOOL_DIR", devkit::target_dir().join("devkit/figures-spool"))
-            .env("FUNCTIONS_CUSTOMHANDLER_PORT", port.number().to_string())
-            .stdout(Stdio::null());
-        let started = Instant::now();
-        let process = command.spawn().context("the handler cannot be started")?;
-        let held = kill_on_exit::hold(process.id())?;
-        let handler =
-            Self { process, url: format!("http://127.0.0.1:{}", port.number()), http, _port: port, _held: held };
-        while handler.http.get(&handler.url).send().await.is_err() {
-            ensure!(started.elapsed() < Duration::from_secs(10), "the handler has not answered within 10 s");
-            tokio::time::sleep(Duration::from_micros(500)).await;
-        }
-        Ok((handler, started.elapsed()))
-    }
-
-    async fn generate(&self, user: &str) -> anyhow::Result<()> {
-        self.ask(user, 200).await
-    }
-
-    async fn ask(&self, user: &str, status: u16) -> anyhow::Result<()> {
-        let request = self.http.post(format!("{}/api/generateImage", self.url)).header("x-user", user);
-        let answer = request.json(&json!({"prompt": "a fox"})).send().await?;
-        ensure!(answer.status() == status, "generateImage answered {}", answer.status());
-        answer.bytes().await?;
-        Ok(())
-    }
+async fn generate(handler: &Handler, user: &str) -> anyhow::Result<()> {
+    ask(handler, user, 200).await
 }
 
-impl Drop for Handler {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+async fn ask(handler: &Handler, user: &str, status: u16) -> anyhow::Result<()> {
+    let request = handler.http.post(format!("{}/api/generateImage", handler.url)).header("x-user", user);
+    let answer = request.json(&json!({"prompt": "a fox"})).send().await?;
+    ensure!(answer.status() == status, "generateImage answered {}", answer.status());
+    answer.bytes().await?;
+    Ok(())
 }
 
 /// What one image costs with one handler.
@@ -243,8 +211,8 @@ async fn generation(handlers: &[(Handler, Handler)], provider: &OpenAi) -> anyho
         }
     };
     for (unlimited, limited) in handlers {
-        unlimited.generate("anna").await?;
-        limited.generate("anna").await?;
+        generate(unlimited, "anna").await?;
+        generate(limited, "anna").await?;
     }
     bare(GENERATIONS).await?;
     let mut plain = vec![Vec::new(); handlers.len()];
@@ -253,12 +221,12 @@ async fn generation(handlers: &[(Handler, Handler)], provider: &OpenAi) -> anyho
     for number in 0..GENERATIONS {
         for (index, (unlimited, limited)) in handlers.iter().enumerate() {
             let started = Instant::now();
-            unlimited.generate("anna").await?;
+            generate(unlimited, "anna").await?;
             plain[index].push(started.elapsed());
-            let (started, used) = (Instant::now(), memory::cpu_time(limited.process.id())?);
-            limited.generate("anna").await?;
+            let (started, used) = (Instant::now(), memory::cpu_time(limited.pid())?);
+            generate(limited, "anna").await?;
             accounted[index].push(started.elapsed());
-            cpu[index].push(memory::cpu_time(limited.process.id())?.saturating_sub(used));
+            cpu[index].push(memory::cpu_time(limited.pid())?.saturating_sub(used));
         }
         let started = Instant::now();
         bare(number).await?;
@@ -283,7 +251,7 @@ async fn requests_per_second(handlers: &[Handler; 2], status: u16) -> anyhow::Re
     let started = Instant::now();
     let all = (0..CALLERS).map(|number| {
         let handler = &handlers[number % 2];
-        async move { handler.ask(&format!("user {number}"), status).await }
+        async move { ask(handler, &format!("user {number}"), status).await }
     });
     let done = futures_util::future::join_all(all).await;
     done.into_iter().collect::<anyhow::Result<()>>()?;
@@ -315,7 +283,7 @@ async fn streams(handler: &Handler, provider: &OpenAi) -> anyhow::Result<(Durati
         stream.until("event: preview").await?;
         open.push(stream);
     }
-    let resident = memory::resident_bytes(handler.process.id())?;
+    let resident = memory::resident_bytes(handler.pid())?;
     hold.release();
     for stream in &mut open {
         stream.until("event: image").await?;

@@ -10,7 +10,7 @@ use devkit::stand_ins::faults::Faults;
 use devkit::stand_ins::openai::OpenAi;
 use serde_json::json;
 
-use super::{Handler, LIMITED};
+use super::{LIMITED, generate, start_handler};
 
 /// The labels of the six counts.
 pub(super) const LABELS: [&str; 6] = [
@@ -36,14 +36,14 @@ pub(super) async fn count(program: &Path, azurite: &Azurite, provider: &OpenAi) 
         proxies.push(proxy);
     }
     let requests = || proxies.iter().map(Faults::requests).sum::<usize>();
-    let handler = Handler::start(program, &storage, provider, LIMITED).await?.0;
+    let handler = start_handler(program, &storage, provider, LIMITED).await?.0;
     let queue = Queue::open(&azurite.connection_string(), "visionary-jobs")?;
     let url = format!("{}/api/generateImage", handler.url);
     let post = |headers: Vec<(&'static str, String)>| {
         let request = handler.http.post(&url).header("x-user", "anna").body(r#"{"prompt":"a fox"}"#);
         headers.into_iter().fold(request, |request, (name, value)| request.header(name, value))
     };
-    handler.generate("anna").await?;
+    generate(&handler, "anna").await?;
     tokio::time::sleep(QUIET_AFTER).await;
     let mut sums = [0; 6];
     for number in 0..IMAGES {
