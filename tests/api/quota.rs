@@ -157,10 +157,12 @@ async fn a_budget_for_ten_images_is_never_exceeded_by_any_amount() {
     let hold = visionary.hold_all_images();
     let users: Vec<String> = (0..200).map(|number| format!("user {}", number % 40)).collect();
 
-    // 200 requests of 40 users. While ten images are being drawn, all other requests are refused.
+    // 200 requests of 40 users. While ten images are being drawn, all other requests are refused; those that come while
+    // 80 requests of a process wait for their reservation are refused as `busy`.
     let requests: Vec<_> = users.iter().map(|user| visionary.post("a fox").as_user(user).spawn()).collect();
     hold.reached(10).await;
-    let refused = |line: &LogLine| line.text.contains("\"budget_reached\"") || line.text.contains("\"quota_exceeded\"");
+    let codes = ["\"budget_reached\"", "\"quota_exceeded\"", "\"busy\""];
+    let refused = |line: &LogLine| codes.iter().any(|code| line.text.contains(code));
     let refused = visionary.host.wait_for_logs(190, refused);
     tokio::time::timeout(Duration::from_secs(120), refused).await.expect("190 requests are refused within 2 minutes");
     let while_drawing = visionary.today().await;
@@ -745,6 +747,7 @@ async fn the_operator_sees_images_and_costs_by_day_and_model() {
           "lost": 0,
           "model": "dream-9",
           "refusals": 0,
+          "texts": 0,
           "tokens": {
             "imageInput": 0,
             "output": 1756,
@@ -759,6 +762,7 @@ async fn the_operator_sees_images_and_costs_by_day_and_model() {
           "lost": 1,
           "model": "gpt-image-1",
           "refusals": 1,
+          "texts": 0,
           "tokens": {
             "imageInput": 0,
             "output": 0,
@@ -770,6 +774,7 @@ async fn the_operator_sees_images_and_costs_by_day_and_model() {
       ],
       "refusals": 1,
       "reservedUsd": 0.0,
+      "texts": 0,
       "unpriced": 1,
       "usd": 0.352815
     }
@@ -779,8 +784,8 @@ async fn the_operator_sees_images_and_costs_by_day_and_model() {
     insta::assert_json_snapshot!(lines, @r#"
     [
       "model,images,unpriced,refusals,failures,textInputTokens,imageInputTokens,outputTokens,usd,callersOfTheDay,lost,texts",
-      "dream-9,1,1,0,0,10,0,1756,0.070290,2,0",
-      "gpt-image-1,0,0,1,1,0,0,0,0.282525,2,1"
+      "dream-9,1,1,0,0,10,0,1756,0.070290,2,0,0",
+      "gpt-image-1,0,0,1,1,0,0,0,0.282525,2,1,0"
     ]
     "#);
 }
