@@ -5,6 +5,8 @@ mod coalesced;
 mod links;
 mod listing;
 mod name;
+mod thumbnail;
+mod thumbnails;
 
 use std::collections::BTreeMap;
 
@@ -22,6 +24,8 @@ pub use crate::azure::Error;
 pub(crate) use bodies::{Bodies, NoListing};
 pub(crate) use coalesced::Coalesced;
 use links::{CLOCK_SKEW, Links, whole_seconds};
+pub(crate) use thumbnail::{Made, Thumbnail};
+pub(crate) use thumbnails::{NotMade, Thumbnails};
 
 /// The most names that are tried for one image. Each is one millisecond later than the last.
 const MAX_NAMES: i64 = 100;
@@ -40,6 +44,7 @@ const METADATA: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 #[derive(Debug, Clone)]
 pub struct Gallery {
     container: Container,
+    thumbnails: Thumbnails,
     sas: SasConfig,
     http: reqwest::Client,
 }
@@ -122,7 +127,8 @@ pub struct ContainerToken {
 
 impl Gallery {
     pub(crate) fn new(storage: &StorageConfig, sas: &SasConfig, http: reqwest::Client) -> Self {
-        Self { container: Container::new(storage, &storage.container, http.clone()), sas: sas.clone(), http }
+        let container = Container::new(storage, &storage.container, http.clone());
+        Self { container, thumbnails: Thumbnails::new(storage, http.clone()), sas: sas.clone(), http }
     }
 
     /// Stores an image under a new name. Creates the container if it is missing.
@@ -138,7 +144,7 @@ impl Gallery {
         let drawn_at = name::epoch_ms(details.created_at);
         for created_at_ms in drawn_at..drawn_at + MAX_NAMES {
             let name = name::blob_name(&details.prompt, created_at_ms, image.format());
-            match self.put(&name, image, &metadata).await {
+            match self.container.put_new(&name, image.format().content_type(), image.bytes(), &metadata).await {
                 Ok(()) => return Ok(Stored::new(name, created_at_ms, image, details)),
                 Err(error) if error.is("BlobAlreadyExists") => {
                     if self.container.properties(&name).await?.metadata.get("id") == Some(&details.id) {
@@ -214,6 +220,19 @@ impl Gallery {
         Ok(entries.into_iter().map(|entry| Listed { url: links.to(&entry.name), name: entry.name }).collect())
     }
 
+    /// The thumbnails of the images.
+    pub(crate) fn thumbnails(&self) -> &Thumbnails {
+        &self.thumbnails
+    }
+
+    /// The thumbnail of an image in the container. It is made from the blob if it is missing.
+    ///
+    /// # Errors
+    /// See [`NotMade`].
+    pub(crate) async fn thumbnail(&self, id: &str, name: &str, now: OffsetDateTime) -> Result<Thumbnail, NotMade> {
+        self.thumbnails.of_link(id, &self.link(name, now)).await
+    }
+
     /// Whether the storage account answers.
     pub(crate) async fn is_reachable(&self) -> bool {
         self.container.is_reachable().await
@@ -230,16 +249,6 @@ impl Gallery {
             container_url: self.container.url().to_string(),
             permissions: permissions.to_owned(),
             expires_on,
-        }
-    }
-
-    async fn put(&self, name: &str, image: &Image, metadata: &BTreeMap<&'static str, String>) -> Result<(), Error> {
-        match self.container.put_new(name, image, metadata).await {
-            Err(error) if error.is("ContainerNotFound") => {
-                self.container.create_container().await?;
-                self.container.put_new(name, image, metadata).await
-            }
-            result => result,
         }
     }
 

@@ -32,6 +32,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod texts;
+mod upload;
 pub(crate) mod usage;
 mod view;
 mod watch;

@@ -7,13 +7,13 @@ use azure_core::headers::Headers;
 use azure_core::request_options::{IfMatchCondition, Metadata};
 use azure_core::{Context, CustomHeaders};
 use azure_storage_blobs::prelude::{ClientBuilder, ContainerClient};
+use bytes::Bytes;
 use reqwest::Url;
 
 use super::client;
 use super::error::Error;
 use super::sas::{Grant, Signer};
 use crate::config::StorageConfig;
-use crate::image::Image;
 
 /// `immutable`, because the blob of an image never changes; `private`, because its URL is signed.
 const CACHE_CONTROL: &str = "private, max-age=31536000, immutable";
@@ -59,14 +59,31 @@ impl Container {
         Self { client, signer: Signer::new(config, name), url }
     }
 
-    /// Uploads a new blob. An existing blob is not overwritten.
+    /// Uploads a new blob, and creates the container if it is missing. An existing blob is not overwritten.
     ///
     /// # Errors
-    /// `BlobAlreadyExists` (409) if the name is taken, `ContainerNotFound` (404), and any other [`Error`].
+    /// `BlobAlreadyExists` (409) if the name is taken, and any other [`Error`].
     pub(crate) async fn put_new(
         &self,
         name: &str,
-        image: &Image,
+        content_type: &'static str,
+        bytes: &Bytes,
+        metadata: &BTreeMap<&'static str, String>,
+    ) -> Result<(), Error> {
+        match self.put(name, content_type, bytes, metadata).await {
+            Err(error) if error.is("ContainerNotFound") => {
+                self.create().await?;
+                self.put(name, content_type, bytes, metadata).await
+            }
+            result => result,
+        }
+    }
+
+    async fn put(
+        &self,
+        name: &str,
+        content_type: &'static str,
+        bytes: &Bytes,
         metadata: &BTreeMap<&'static str, String>,
     ) -> Result<(), Error> {
         let mut values = Metadata::new();
@@ -81,12 +98,12 @@ impl Container {
         let upload = self
             .client
             .blob_client(name)
-            .put_block_blob(image.bytes().clone())
-            .content_type(image.format().content_type())
+            .put_block_blob(bytes.clone())
+            .content_type(content_type)
             .metadata(values)
             .if_match(IfMatchCondition::NotMatch("*".to_owned()))
             .context(context);
-        let mib = u32::try_from(image.bytes().len() / (1024 * 1024)).unwrap_or(u32::MAX);
+        let mib = u32::try_from(bytes.len() / (1024 * 1024)).unwrap_or(u32::MAX);
         let limit = UPLOAD_TIMEOUT + UPLOAD_TIMEOUT_PER_MIB.saturating_mul(mib);
         client::timely(limit, async { Ok(upload.await.map(|_| ())?) }).await
     }
@@ -109,7 +126,7 @@ impl Container {
     }
 
     /// Creates the container without public access. An existing container is left unchanged.
-    pub(crate) async fn create_container(&self) -> Result<(), Error> {
+    async fn create(&self) -> Result<(), Error> {
         match client::timely(TIMEOUT, async { Ok(self.client.create().await?) }).await {
             Err(Error::Answered { status: 409, .. }) => Ok(()),
             result => result,

@@ -21,6 +21,9 @@ pub struct StorageConfig {
     pub container: String,
 }
 
+/// What follows the name of the images' container in the name of the thumbnails' container.
+const THUMBNAILS: &str = "-thumbnails";
+
 /// The Queue or Table service of a storage account.
 #[derive(Debug, Clone)]
 pub struct ServiceConfig {
@@ -44,12 +47,18 @@ const DEVELOPMENT_STORAGE: &str = "AccountName=devstoreaccount1;\
     TableEndpoint=http://127.0.0.1:10002/devstoreaccount1";
 
 impl StorageConfig {
+    /// The name of the container of the thumbnails.
+    pub fn thumbnail_container(&self) -> String {
+        format!("{}{THUMBNAILS}", self.container)
+    }
+
     pub(super) fn from_vars(vars: &Vars) -> Result<Self, Error> {
         let container = vars.get("IMAGE_CONTAINER")?.unwrap_or_else(|| "images".to_owned());
-        if !is_container_name(&container) {
+        // Azure allows 63 characters, of which the thumbnails' container needs 11 for itself.
+        if !is_container_name(&container) || !is_container_name(&format!("{container}{THUMBNAILS}")) {
             return Err(Error::Malformed {
                 name: "IMAGE_CONTAINER",
-                expected: "a container name of 3 to 63 lowercase letters, digits and single hyphens",
+                expected: "a container name of 3 to 52 lowercase letters, digits and single hyphens",
             });
         }
         let connection_string = vars.get(CONNECTION_STRING)?;

@@ -267,7 +267,7 @@ impl Generations {
                 "a drawn image could not be put into the spool; it is uploaded directly"
             );
         }
-        let mut stored = self.gallery.store(image, details).await;
+        let mut stored = self.upload(image, details).await;
         for seconds in UNSAVED_PAUSES_SECONDS {
             if spooled.is_ok() || stored.is_ok() {
                 break;
@@ -275,7 +275,7 @@ impl Generations {
             // Only this process has the image, so a wait is better than a loss.
             tokio::time::sleep(Duration::from_secs(seconds)).await;
             spooled = self.spool.put(image, &entry).await;
-            stored = self.gallery.store(image, details).await;
+            stored = self.upload(image, details).await;
         }
         match stored {
             Ok(stored) => {

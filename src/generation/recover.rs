@@ -93,7 +93,7 @@ impl Generations {
     /// processes may upload the same image: the gallery compares the ids and keeps one.
     async fn upload_and_record(&self, image: &Image, entry: &SpooledImage) -> Option<()> {
         let (details, id) = (&entry.details, &entry.details.id);
-        let stored = match self.gallery.store(image, details).await {
+        let stored = match self.upload(image, details).await {
             Ok(stored) => Box::new(stored),
             Err(error) => {
                 tracing::warn!(
@@ -189,6 +189,7 @@ impl Generations {
         let event =
             match self.gallery.find(id, &generation.order.prompt, generation.order.created_at, self.now()).await? {
                 Some(stored) => {
+                    self.make_missing_thumbnail(id, &stored.name);
                     let cost = self.cost_of_found(&generation.order, &stored.model);
                     Event::Found(Outcome::Stored { stored: Box::new(stored), cost })
                 }

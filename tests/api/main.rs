@@ -24,5 +24,6 @@ mod settings;
 mod spool;
 mod sse;
 mod suggestion;
+mod thumbnails;
 mod tokens;
 mod ways;

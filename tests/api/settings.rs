@@ -20,7 +20,7 @@ fn read(changes: &[(&str, &str)]) -> Result<Config, String> {
 #[test]
 fn each_wrong_setting_is_named() {
     let key = "AccountKey=c2VjcmV0LXZhbHVl";
-    let cases: [(&[(&str, &str)], &str); 47] = [
+    let cases: [(&[(&str, &str)], &str); 48] = [
         (&[("OPENAI_API_KEY", "")], "OPENAI_API_KEY is missing"),
         (&[("OPENAI_API_KEY", "secret-value\u{7f}")], "OPENAI_API_KEY is malformed"),
         (
@@ -74,6 +74,7 @@ fn each_wrong_setting_is_named() {
         (&[("accountName", "Secret-Value"), ("accountKey", "c2VjcmV0")], "accountName is malformed"),
         (&[("accountName", "abc"), ("accountKey", "secret-value!")], "accountKey is malformed"),
         (&[("IMAGE_CONTAINER", "Secret_Value")], "IMAGE_CONTAINER is malformed"),
+        (&[("IMAGE_CONTAINER", &"a".repeat(53))], "IMAGE_CONTAINER is malformed"),
         (&[("SAS_MINUTES", "0")], "SAS_MINUTES is malformed"),
         (&[("SAS_MINUTES", "20000")], "SAS_MINUTES is malformed"),
         (&[("SAS_PERMISSIONS", "secret-value")], "SAS_PERMISSIONS is malformed"),
