@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use commands::{chaos, dev, figures, package};
 
 const USAGE: &str = "\
-cargo dev            run the whole app on http://127.0.0.1:7071; needs no key and no account
+cargo dev            run the whole app on http://127.0.0.1:7071; needs no key and no account; --port PORT, --delay
+                     SECONDS, --keep (images and state for the next run), --real (your provider instead of a stand-in)
 cargo package-app    build the zip that is deployed to Azure
 cargo figures        measure speed, size and memory; --beside HANDLER also measures another build
 cargo chaos          kill the app while it draws, overload it, and report what was lost";

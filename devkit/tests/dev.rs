@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use devkit::stand_ins::openai::OpenAi;
 use serde_json::Value;
 
 struct Dev {
@@ -16,20 +17,52 @@ struct Dev {
     url: String,
 }
 
-/// Starts `cargo dev` without a key or an account, on a free port.
-fn start(delay_s: &str) -> Dev {
+/// `cargo dev` with these options, without a key or an account, on a free port.
+fn command(options: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_devkit"));
-    command.args(["dev", "--port", "0", "--delay", delay_s]).stdout(Stdio::piped()).stderr(Stdio::null());
-    for name in ["OPENAI_API_KEY", "AzureWebJobsStorage", "RUST_LOG"] {
+    command.args(["dev", "--port", "0"]).args(options).stdout(Stdio::piped()).stderr(Stdio::null());
+    for name in
+        ["OPENAI_API_KEY", "OPEN_AI_KEY", "OPENAI_BASE_URL", "DAILY_BUDGET_USD", "AzureWebJobsStorage", "RUST_LOG"]
+    {
         command.env_remove(name);
     }
     command.env("PROMPT_ENHANCEMENT", "style");
+    command
+}
+
+/// Starts `cargo dev` with an image in this time.
+fn start(delay_s: &str) -> Dev {
+    serve(&mut command(&["--delay", delay_s])).0
+}
+
+/// Starts a command, and returns what it printed before it served.
+fn serve(command: &mut Command) -> (Dev, Vec<String>) {
     let mut process = command.spawn().expect("devkit starts");
     let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map_while(Result::ok);
-    let line = lines.find(|line| line.starts_with("Visionary runs on ")).expect("it prints its URL");
+    let mut before = Vec::new();
+    let serves = lines.by_ref().find(|line| {
+        before.push(line.clone());
+        line.starts_with("Visionary runs on ")
+    });
+    let line = serves.unwrap_or_else(|| panic!("it prints no URL: {before:?}"));
     std::thread::spawn(move || lines.for_each(drop));
     let url = line.split([' ', ',']).find(|word| word.starts_with("http://")).unwrap().to_owned();
-    Dev { process, url }
+    (Dev { process, url }, before)
+}
+
+/// Ends a run as Ctrl-C does.
+fn interrupt(mut dev: Dev) {
+    let status = Command::new("kill").args(["-INT", &dev.process.id().to_string()]).status().unwrap();
+    assert!(status.success());
+    assert_eq!(dev.process.wait().unwrap().code(), Some(0));
+}
+
+/// What a run that refuses its options says.
+fn refusal(command: &mut Command) -> String {
+    let output = command.stderr(Stdio::piped()).output().expect("devkit starts");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty());
+    String::from_utf8(output.stderr).unwrap()
 }
 
 async fn image_url(url: &str) -> String {
@@ -78,12 +111,73 @@ async fn an_image_can_be_drawn_and_listed_and_azurite_ends_after_a_sigkill() {
 
 #[tokio::test]
 async fn ctrl_c_ends_azurite_and_gives_exit_code_0() {
-    let mut dev = start("0");
+    let dev = start("0");
     let azurite = port(&image_url(&dev.url).await);
-    let status = Command::new("kill").args(["-INT", &dev.process.id().to_string()]).status().unwrap();
-    assert!(status.success());
-    assert_eq!(dev.process.wait().unwrap().code(), Some(0));
+    interrupt(dev);
     assert!(TcpStream::connect(("127.0.0.1", azurite)).is_err(), "Azurite still listens");
+}
+
+#[tokio::test]
+async fn with_keep_the_next_run_has_the_images_and_what_they_cost() {
+    let folder = tempfile::tempdir().unwrap();
+    let keep = format!("--keep={}", folder.path().join("kept").display());
+    let options = ["--delay", "0", keep.as_str()];
+    let (dev, _) = serve(&mut command(&options));
+    let url = image_url(&dev.url).await;
+    let image = reqwest::get(&url).await.unwrap().bytes().await.unwrap();
+    let second = refusal(&mut command(&options));
+    assert!(second.contains("another `cargo dev --keep` runs on") && second.contains("end it first"), "{second}");
+    interrupt(dev);
+
+    let (dev, _) = serve(&mut command(&options));
+
+    let get = async |path: &str| {
+        reqwest::get(format!("{}/api/{path}", dev.url)).await.unwrap().json::<Value>().await.unwrap()
+    };
+    let listed = get("getImages").await;
+    let kept = listed["imageUrls"][0]["url"].as_str().unwrap();
+    assert_eq!(listed["imageUrls"].as_array().unwrap().len(), 1);
+    assert!(reqwest::get(kept).await.unwrap().bytes().await.unwrap() == image, "the image has changed");
+    assert_eq!((&get("quota").await["used"], &get("usage").await["days"][0]["images"]), (&1.into(), &1.into()));
+    interrupt(dev);
+}
+
+#[tokio::test]
+async fn with_real_the_provider_of_the_settings_draws_and_the_budget_is_said_before() {
+    let provider = OpenAi::start().await.unwrap();
+    let mut real = command(&["--real"]);
+    let secret = provider.base_url() + "?secret=1";
+    real.env("OPENAI_API_KEY", "key-of-the-test").env("OPENAI_BASE_URL", secret).env("DAILY_BUDGET_USD", "7.5");
+
+    let (dev, before) = serve(&mut real);
+
+    let said = before.iter().find(|line| line.starts_with("The provider ")).unwrap_or_else(|| panic!("{before:?}"));
+    let origin = format!("http://127.0.0.1:{}", port(&provider.base_url()));
+    assert_eq!(
+        *said,
+        format!(
+            "The provider {origin} draws and charges you: it may cost at most $7.5 in a UTC day (DAILY_BUDGET_USD)."
+        )
+    );
+    image_url(&dev.url).await;
+    assert_eq!(provider.images_drawn().len(), 1);
+    interrupt(dev);
+}
+
+#[test]
+fn options_that_cannot_work_are_refused_with_a_sentence() {
+    for (options, wanted) in [
+        (&["--real"][..], "there is no key: set OPENAI_API_KEY in the environment"),
+        (&["--real", "--delay", "1"], "leave it out with --real"),
+        (&["--kep"], "`cargo dev` has no option --kep"),
+        (&["--delay"], "--delay needs a value"),
+        (&["--delay", "-1"], "--delay needs a number of seconds"),
+        (&["--port", "70000"], "--port needs a number of at most 65535"),
+    ] {
+        let said = refusal(&mut command(options));
+        assert!(said.contains(wanted), "{options:?}: {said}");
+    }
+    assert!(refusal(&mut command(&["--kep"])).contains("--keep[=FOLDER]"), "the refusal shows the options");
 }
 
 /// Stands before curl: records the answer of each call, and passes it on.

@@ -1,10 +1,11 @@
-//! Runs Azurite, Microsoft's storage emulator: installs it from npm once and starts it with in-memory
-//! storage.
+//! Runs Azurite, Microsoft's storage emulator: installs it from npm once and starts it with storage in memory or
+//! in a folder.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
@@ -16,25 +17,47 @@ pub const ACCOUNT: &str = "devstoreaccount1";
 /// (<https://learn.microsoft.com/azure/storage/common/storage-connect-azurite>).
 pub const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
+/// Time limit for Azurite to write its storage and to end.
+const ENDS_WITHIN: Duration = Duration::from_secs(10);
+
 /// A running Azurite. It ends when the value is dropped, or when this process ends without dropping it.
 #[derive(Debug)]
 pub struct Azurite {
     process: Child,
     ports: [u16; 3],
+    /// Whether the storage is in a folder.
+    is_kept: bool,
     // Fields are dropped after `Drop::drop`, so the process is held until it has ended.
     _held: kill_on_exit::Held,
 }
 
 impl Azurite {
-    /// Starts Azurite on free ports. The first call on a machine installs it below `target/`, which takes
+    /// Starts Azurite on free ports with its storage in memory. The first call on a machine installs it below `target/`, which takes
     /// about a minute. The call blocks the thread.
     ///
     /// # Errors
     /// Fails if Node.js is missing or too old, npm cannot install Azurite, or Azurite does not start.
     pub fn start() -> anyhow::Result<Self> {
+        Self::start_with(None)
+    }
+
+    /// [`start`](Self::start) with the storage in this folder, where the next start finds it. Azurite writes every
+    /// 5 s and when the value is dropped; an earlier end loses the last seconds.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_in(folder: &Path) -> anyhow::Result<Self> {
+        Self::start_with(Some(folder))
+    }
+
+    fn start_with(folder: Option<&Path>) -> anyhow::Result<Self> {
         let program = npm_modules()?.join("azurite/dist/src/azurite.js");
         let mut command = Command::new("node");
-        command.arg(program).args(["--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", "--silent"]);
+        command.arg(program).args(["--skipApiVersionCheck", "--disableTelemetry", "--silent"]);
+        match folder {
+            Some(folder) => command.arg("--location").arg(folder),
+            None => command.arg("--inMemoryPersistence"),
+        };
         for service in ["blob", "queue", "table"] {
             command.args([format!("--{service}Host"), "127.0.0.1".into(), format!("--{service}Port"), "0".into()]);
         }
@@ -43,7 +66,7 @@ impl Azurite {
         let held = kill_on_exit::hold(process.id())?;
         let output = process.stdout.take().context("Azurite has no stdout")?;
         let mut lines = BufReader::new(output).lines();
-        let mut azurite = Self { process, ports: [0; 3], _held: held };
+        let mut azurite = Self { process, ports: [0; 3], is_kept: folder.is_some(), _held: held };
         for (port, service) in azurite.ports.iter_mut().zip(["Blob", "Queue", "Table"]) {
             *port = listening_port(&mut lines, service)?;
         }
@@ -79,7 +102,14 @@ impl Azurite {
 
 impl Drop for Azurite {
     fn drop(&mut self) {
-        // The storage is in memory, so a kill loses nothing that a shutdown would keep.
+        if self.is_kept {
+            let _ = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status();
+            let begun = Instant::now();
+            while matches!(self.process.try_wait(), Ok(None)) && begun.elapsed() < ENDS_WITHIN {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        // A kill loses nothing of a storage in memory.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
