@@ -55,7 +55,7 @@ async fn delete_expired(app: &App) -> Result<usize, azure::Error> {
         ("key-", "key.".to_owned(), Some(before.as_str())),
         ("process-", "process.".to_owned(), Some(before.as_str())),
     ] {
-        deleted += delete(app, &Query { from, until: &until, condition, columns: &[TIME] }).await?;
+        deleted += delete(app, &Query { condition, columns: &[TIME], ..Query::rows(from, &until) }).await?;
     }
     Ok(deleted)
 }

@@ -17,8 +17,6 @@ use super::error::Error;
 use super::transaction::{Change, Columns, Failed, Operation, Version, code_of, read_answer, unknown};
 use crate::config::ServiceConfig;
 
-/// The table's name. A transaction creates the table if it is missing.
-const NAME: &str = "visionary";
 /// The version of the service, sent as `x-ms-version`.
 const VERSION: &str = "2020-12-06";
 /// Limit for one request other than a transaction.
@@ -34,9 +32,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const BOUNDARY: &str = "batch_visionary";
 const CHANGES: &str = "changeset_visionary";
 
-/// The rows of one app: one partition, with the name of the app's container.
+/// One partition of a table. The first write creates the table if it is missing.
 #[derive(Debug, Clone)]
 pub(crate) struct Table {
+    name: &'static str,
     http: reqwest::Client,
     endpoint: Url,
     account: String,
@@ -44,17 +43,37 @@ pub(crate) struct Table {
     partition: String,
 }
 
-/// The rows to read.
-#[derive(Debug, Default)]
+/// The keys of the rows to read.
+#[derive(Debug)]
+pub(crate) enum Keys<'a> {
+    /// Rows of this partition.
+    Rows { from: &'a str, until: &'a str },
+    /// All rows of the partitions between these two.
+    Partitions { after: &'a str, until: &'a str },
+}
+
+/// The rows to read, see [`Query::rows`] and [`Query::partitions`].
+#[derive(Debug)]
 pub(crate) struct Query<'a> {
-    /// The lowest row key, inclusive.
-    pub(crate) from: &'a str,
-    /// The highest row key, exclusive.
-    pub(crate) until: &'a str,
+    pub(crate) keys: Keys<'a>,
     /// A further OData condition. It is not escaped, so it must not contain text from a caller.
     pub(crate) condition: Option<&'a str>,
     /// The columns to return besides the row key. An empty list returns all columns.
     pub(crate) columns: &'a [&'a str],
+    /// The most rows of a page, 1 to 1000; `None` for as many as the service returns.
+    pub(crate) top: Option<usize>,
+}
+
+impl<'a> Query<'a> {
+    /// The rows of the table's partition from one key (inclusive) until another one (exclusive).
+    pub(crate) fn rows(from: &'a str, until: &'a str) -> Self {
+        Self { keys: Keys::Rows { from, until }, condition: None, columns: &[], top: None }
+    }
+
+    /// The rows of all partitions between two keys (both exclusive).
+    pub(crate) fn partitions(after: &'a str, until: &'a str) -> Self {
+        Self { keys: Keys::Partitions { after, until }, condition: None, columns: &[], top: None }
+    }
 }
 
 /// The rows of a page, and where the next page begins; `None` after the last page.
@@ -69,20 +88,26 @@ pub(crate) struct Page {
 #[derive(Debug, Clone)]
 pub(crate) struct Continuation {
     partition: String,
-    row: String,
+    row: Option<String>,
 }
 
 impl Table {
-    pub(crate) fn new(config: &ServiceConfig, partition: &str, http: reqwest::Client) -> Self {
+    pub(crate) fn new(config: &ServiceConfig, name: &'static str, partition: &str, http: reqwest::Client) -> Self {
         // `Config` has checked that the key is base64.
         let key = BASE64_STANDARD.decode(config.key.expose_secret()).unwrap_or_default();
         Self {
+            name,
             http,
             endpoint: config.endpoint.clone(),
             account: config.account.clone(),
             key: hmac::Key::new(hmac::HMAC_SHA256, &key),
             partition: partition.to_owned(),
         }
+    }
+
+    /// Another partition of the same table.
+    pub(crate) fn partition(&self, partition: &str) -> Self {
+        Self { partition: partition.to_owned(), ..self.clone() }
     }
 
     /// Reads a row; `None` if the row or the table does not exist.
@@ -94,28 +119,38 @@ impl Table {
         Ok(Some((columns(entity), Version(version))))
     }
 
-    /// Reads a page of rows in the order of their keys. An empty page may have a next page.
+    /// Reads a page of rows in the order of their keys. An empty page may have a next page. A missing table has
+    /// no rows.
     pub(crate) async fn query(&self, query: &Query<'_>, after: Option<&Continuation>) -> Result<Page, Error> {
-        let mut filter = format!(
-            "PartitionKey eq '{}' and RowKey ge '{}' and RowKey lt '{}'",
-            self.partition, query.from, query.until
-        );
+        let mut filter = match query.keys {
+            Keys::Rows { from, until } => {
+                format!("PartitionKey eq '{}' and RowKey ge '{from}' and RowKey lt '{until}'", self.partition)
+            }
+            Keys::Partitions { after, until } => format!("PartitionKey gt '{after}' and PartitionKey lt '{until}'"),
+        };
         if let Some(condition) = query.condition {
             // Writing to a string cannot fail.
             let _ = write!(filter, " and ({condition})");
         }
-        let mut url = self.url(&format!("{NAME}()"));
+        let mut url = self.url(&format!("{}()", self.name));
         url.query_pairs_mut().append_pair("$filter", &filter);
         if !query.columns.is_empty() {
             url.query_pairs_mut().append_pair("$select", &format!("RowKey,{}", query.columns.join(",")));
         }
+        if let Some(top) = query.top {
+            url.query_pairs_mut().append_pair("$top", &top.to_string());
+        }
         if let Some(Continuation { partition, row }) = after {
-            url.query_pairs_mut().append_pair("NextPartitionKey", partition).append_pair("NextRowKey", row);
+            url.query_pairs_mut().append_pair("NextPartitionKey", partition);
+            if let Some(row) = row {
+                url.query_pairs_mut().append_pair("NextRowKey", row);
+            }
         }
         let Some(response) = self.read(&url).await? else { return Ok(Page::default()) };
         let next = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let next = match (next("x-ms-continuation-nextpartitionkey"), next("x-ms-continuation-nextrowkey")) {
-            (Some(partition), row) => Some(Continuation { partition, row: row.unwrap_or_default() }),
+            // The row is missing where a page ends at the border of two servers.
+            (Some(partition), row) => Some(Continuation { partition, row }),
             (None, _) => None,
         };
         let mut body = json_of(response).await?;
@@ -125,6 +160,30 @@ impl Table {
             _ => None,
         });
         Ok(Page { rows: rows.collect(), next })
+    }
+
+    /// Inserts a row, or sets columns of an existing row in any version. Other columns stay. Creates the table if
+    /// it is missing.
+    pub(crate) async fn insert_or_merge(&self, row: &str, columns: &Columns) -> Result<(), Error> {
+        match self.insert_or_merge_once(row, columns).await {
+            Err(error) if error.is("TableNotFound") => {
+                self.create().await?;
+                self.insert_or_merge_once(row, columns).await
+            }
+            result => result,
+        }
+    }
+
+    /// <https://learn.microsoft.com/rest/api/storageservices/insert-or-merge-entity>
+    async fn insert_or_merge_once(&self, row: &str, columns: &Columns) -> Result<(), Error> {
+        let method = Method::from_bytes(b"MERGE").map_err(|_| Error::Malformed)?;
+        let request = self
+            .request(method, &self.url(&self.entity(row)))
+            .timeout(TRANSACTION_TIMEOUT)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(self.row_json(row, columns));
+        let response = request.send().await.map_err(|_| Error::Unreachable)?;
+        if response.status().is_success() { Ok(()) } else { Err(error_of(response).await.1) }
     }
 
     /// Writes all operations, each on another row, or none. Creates the table if it is missing. Returns the new
@@ -175,10 +234,11 @@ impl Table {
         for Operation { row, change } in operations {
             let entity = self.url(&self.entity(row));
             let (method, url, version, columns) = match change {
-                Change::Insert(columns) => ("POST", self.url(NAME), None, Some(columns)),
+                Change::Insert(columns) => ("POST", self.url(self.name), None, Some(columns)),
                 Change::Merge(version, columns) => ("MERGE", entity, Some(version.0.as_str()), Some(columns)),
                 Change::Replace(version, columns) => ("PUT", entity, Some(version.0.as_str()), Some(columns)),
                 Change::Upsert(columns) => ("PUT", entity, None, Some(columns)),
+                Change::InsertOrMerge(columns) => ("MERGE", entity, None, Some(columns)),
                 Change::Delete => ("DELETE", entity, Some("*"), None),
             };
             // Writing to a string cannot fail.
@@ -242,7 +302,7 @@ impl Table {
     }
 
     async fn create(&self) -> Result<(), Error> {
-        let request = self.request(Method::POST, &self.url("Tables")).json(&json!({"TableName": NAME}));
+        let request = self.request(Method::POST, &self.url("Tables")).json(&json!({"TableName": self.name}));
         let response = request.send().await.map_err(|_| Error::Unreachable)?;
         if response.status().is_success() || response.status() == StatusCode::CONFLICT {
             return Ok(());
@@ -251,7 +311,7 @@ impl Table {
     }
 
     fn entity(&self, row: &str) -> String {
-        format!("{NAME}(PartitionKey='{}',RowKey='{row}')", self.partition)
+        format!("{}(PartitionKey='{}',RowKey='{row}')", self.name, self.partition)
     }
 
     fn url(&self, path: &str) -> Url {
@@ -334,7 +394,7 @@ mod tests {
             _ => None,
         };
         let config = crate::config::Config::from_vars(lookup).expect("the settings are right");
-        let table = Table::new(&config.state, "images", reqwest::Client::new());
+        let table = Table::new(&config.state, "visionary", "images", reqwest::Client::new());
         let change = |row: &str, change| Operation { row: row.to_owned(), change };
 
         assert_eq!(table.get("a").await.expect("a missing table has no row"), None);
@@ -356,9 +416,24 @@ mod tests {
 
         let upsert = [change("c", Change::Upsert(columns_of("3"))), change("a", Change::Delete)];
         table.transact(&upsert).await.expect("both operations are written");
-        let query = Query { from: "a", until: "d", columns: &["Data00"], ..Query::default() };
+        let query = Query { columns: &["Data00"], ..Query::rows("a", "d") };
         let page = table.query(&query, None).await.expect("a page");
         let rows: Vec<(&str, &str)> = page.rows.iter().map(|(row, found)| (&**row, &*found["Data00"])).collect();
         assert_eq!(rows, [("b", "🦊 '\r\n"), ("c", "3")]);
+
+        // Rows of other partitions, in the order of their keys; a merge inserts a row or keeps its other columns.
+        let others = [("images_2", "a"), ("images_1", "z"), ("images_1", "y")];
+        for (partition, row) in others {
+            table.partition(partition).insert_or_merge(row, &columns_of("4")).await.expect("the row is inserted");
+        }
+        let more = Columns::from([("More00".to_owned(), "5".to_owned())]);
+        let merges = [change("z", Change::InsertOrMerge(more.clone())), change("x", Change::InsertOrMerge(more))];
+        table.partition("images_1").transact(&merges).await.expect("both are merged");
+        let query = Query { top: Some(3), ..Query::partitions("images_", "images_:") };
+        let first = table.query(&query, None).await.expect("a page");
+        let second = table.query(&query, first.next.as_ref()).await.expect("a page");
+        let rows: Vec<(&str, usize)> =
+            first.rows.iter().chain(&second.rows).map(|(row, found)| (&**row, found.len())).collect();
+        assert_eq!((rows, second.next.is_none()), (vec![("x", 1), ("y", 1), ("z", 2), ("a", 1)], true));
     }
 }

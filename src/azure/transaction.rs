@@ -34,6 +34,8 @@ pub(crate) enum Change {
     Replace(Version, Columns),
     /// Inserts a row, or replaces it in any version.
     Upsert(Columns),
+    /// Inserts a row, or sets columns of an existing row in any version. Other columns stay.
+    InsertOrMerge(Columns),
     /// Deletes a row in any version. The row must exist.
     Delete,
 }

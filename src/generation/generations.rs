@@ -32,6 +32,9 @@ use crate::spending::{Clock, Cost, Day, Limits, Prices, QuotaStatus, Usage};
 /// The queue whose messages trigger `processImage/function.json`.
 pub(crate) const QUEUE: &str = "visionary-jobs";
 
+/// The table of the records. Its partition is the container's name.
+const TABLE: &str = "visionary";
+
 /// All generations of this process: the services that they use, and their records.
 pub(crate) struct Generations {
     pub(crate) openai: OpenAi,
@@ -92,7 +95,7 @@ impl Generations {
             usual_cost: default_request.map_or(0, |image_request| most_cost(&prices, &image_request, added)),
         };
         let ceiling = Ceiling::new(config.limits.max_image_cost, prices.clone(), &openai);
-        let table = Table::new(&config.state, &config.storage.container, http.clone());
+        let table = Table::new(&config.state, TABLE, &config.storage.container, http.clone());
         let process = format!("{:032x}", fastrand::u128(..));
         Ok(Self {
             openai,

@@ -74,10 +74,9 @@ impl Generations {
         let now = self.now();
         let from = format!("generation-{}", Day::of(now).before(EARLIER_DAYS));
         let query = Query {
-            from: &from,
-            until: "generation.",
             condition: Some("Status ne 'ended'"),
             columns: &[STATUS, PROCESS, CREATED_AT],
+            ..Query::rows(&from, "generation.")
         };
         let mut page = self.records.table().query(&query, None).await?;
         if page.rows.is_empty() && page.next.is_none() {

@@ -16,7 +16,7 @@ impl Generations {
     pub(crate) async fn usage(&self, days: u16) -> Result<Vec<(Day, DayTotals)>, azure::Error> {
         let today = Day::of(self.now());
         let (from, until) = (format!("day-{}", today.before(days - 1)), format!("day-{today}."));
-        let query = Query { from: &from, until: &until, ..Query::default() };
+        let query = Query::rows(&from, &until);
         let mut found = Vec::new();
         let mut next = None;
         loop {
