@@ -1,14 +1,13 @@
 //! The services and settings that requests share.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-use bytes::Bytes;
 
 use crate::caller::Callers;
 use crate::config::{Config, PromptEnhancement};
 use crate::digest::Digests;
-use crate::gallery::{Bodies, Coalesced, Gallery, NoListing};
+use crate::gallery::{Bodies, Coalesced, Document, Gallery, NoListing, Wanted};
 use crate::generation::{Generations, Services, SpoolError, Streams};
 use crate::openai::{ModelState, OpenAi};
 use crate::prompts::{Suggestions, TextModel};
@@ -21,8 +20,10 @@ pub struct App {
     pub(crate) gallery: Gallery,
     pub(crate) generations: Arc<Generations>,
     pub(crate) suggestions: Suggestions,
-    /// The answer of getImages, which requests at the same time share.
-    pub(crate) listing: Coalesced<Result<Bytes, NoListing>>,
+    /// The answers of getImages, which requests at the same time share.
+    pub(crate) listings: Coalesced<Wanted, Result<Arc<Document>, NoListing>>,
+    /// Whether this process has logged that an answer of getImages was cut.
+    pub(crate) is_cut_logged: AtomicBool,
     /// The listings that are being sent.
     pub(crate) bodies: Bodies,
     /// The event streams that are open.
@@ -88,7 +89,7 @@ impl App {
             .build()
             .map_err(Error::Http)?;
         let openai = OpenAi::new(config.openai.clone(), http.clone());
-        let gallery = Gallery::new(&config.storage, &config.sas, http.clone());
+        let gallery = Gallery::new(config, http.clone());
         let digests = Digests::new(&config.storage);
         let text_model = Arc::new(TextModel::new(openai.clone(), &config.limits, Arc::clone(&clock)));
         let services = Services {
@@ -102,7 +103,8 @@ impl App {
         Ok(Self {
             generations: Arc::new(generations),
             suggestions: Suggestions::new(text_model, config.suggestion_timeout),
-            listing: Coalesced::default(),
+            listings: Coalesced::default(),
+            is_cut_logged: AtomicBool::new(false),
             bodies: Bodies::default(),
             streams: Arc::default(),
             callers: Callers::new(config, digests),

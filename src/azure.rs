@@ -13,5 +13,5 @@ pub(crate) use container::{Container, Properties};
 pub use error::Error;
 pub(crate) use queue::Queue;
 pub(crate) use sas::Grant;
-pub(crate) use table::{Query, Table};
+pub(crate) use table::{Continuation, Page, Query, Table};
 pub(crate) use transaction::{Change, Columns, Failed, Operation, Version};

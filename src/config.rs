@@ -3,6 +3,7 @@
 //! [`Config::from_vars`] is the only reader of the environment. A blank variable counts as unset,
 //! because an app setting can be emptied in the Azure portal without being deleted.
 
+mod gallery;
 mod limits;
 mod sas;
 mod storage;
@@ -15,6 +16,7 @@ use reqwest::Url;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+pub use gallery::GalleryConfig;
 pub use limits::{ImagePrice, LimitsConfig, Price, TokenPrice};
 pub use sas::{SasConfig, SasPermissions};
 pub use storage::{ServiceConfig, StorageConfig};
@@ -64,6 +66,8 @@ pub struct Config {
     pub sync_limit: Duration,
     /// The SAS tokens for clients.
     pub sas: SasConfig,
+    /// The gallery's index and listings.
+    pub gallery: GalleryConfig,
 }
 
 /// The settings of the provider.
@@ -247,6 +251,7 @@ impl Config {
             openai: OpenAiConfig::from_vars(&vars)?,
             storage,
             sas: SasConfig::from_vars(&vars)?,
+            gallery: GalleryConfig::from_vars(&vars)?,
         })
     }
 }

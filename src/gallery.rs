@@ -2,20 +2,34 @@
 
 mod bodies;
 mod coalesced;
+mod document;
+mod fingerprints;
+mod id;
+mod index;
 mod links;
 mod listing;
 mod name;
+mod pages;
+mod reconcile;
+mod row;
+mod state;
 mod thumbnail;
 mod thumbnails;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use tokio::sync::Semaphore;
 
+use self::id::ImageId;
+use self::index::Index;
+use self::listing::Listing;
 use crate::azure::{Container, Grant, Properties};
-use crate::config::{PromptEnhancement, SasConfig, StorageConfig};
+use crate::caller::Caller;
+use crate::config::{Config, GalleryConfig, PromptEnhancement, SasConfig};
 use crate::image::Image;
 use crate::prompt::Prompt;
 use crate::spending::Cost;
@@ -23,7 +37,10 @@ use crate::spending::Cost;
 pub use crate::azure::Error;
 pub(crate) use bodies::{Bodies, NoListing};
 pub(crate) use coalesced::Coalesced;
+pub(crate) use document::Document;
+pub(crate) use id::ImageId as Cursor;
 use links::{CLOCK_SKEW, Links, whole_seconds};
+pub(crate) use pages::{Listed, Wanted};
 pub(crate) use thumbnail::{Made, Thumbnail};
 pub(crate) use thumbnails::{NotMade, Thumbnails};
 
@@ -36,17 +53,22 @@ const MAX_FINAL_PROMPT_BYTES: usize = 2_000;
 const MAX_REVISED_PROMPT_BYTES: usize = 1_200;
 /// The most images with one caption that [`Gallery::find`] looks at.
 const MAX_CANDIDATES: usize = 200;
+/// Listings that are read at the same time. Each may hold all names of the container in memory.
+const READS_AT_ONCE: usize = 8;
 /// The characters that are percent-encoded in a metadata value. Spaces are encoded too: the request signature
 /// covers them, and a run of spaces may be collapsed in transit.
 const METADATA: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b',');
 
-/// The container of images.
+/// The container of images, and its index.
 #[derive(Debug, Clone)]
 pub struct Gallery {
     container: Container,
     thumbnails: Thumbnails,
     sas: SasConfig,
     http: reqwest::Client,
+    index: Arc<Index>,
+    settings: GalleryConfig,
+    reads: Arc<Semaphore>,
 }
 
 /// The data that is stored with an image.
@@ -72,6 +94,9 @@ pub struct Details {
     pub created_at: OffsetDateTime,
     /// The cost of the image. It is not in the blob's metadata: everybody with a link can read those.
     pub cost: Cost,
+    /// The caller who asked for the image. It is not in the metadata either.
+    #[serde(default)]
+    pub caller: Option<Caller>,
 }
 
 /// An image in the container.
@@ -101,15 +126,6 @@ pub struct Stored {
     pub created_at: OffsetDateTime,
 }
 
-/// An image in a listing.
-#[derive(Debug, Serialize)]
-pub struct Listed {
-    /// A read-only link, percent-encoded.
-    pub url: String,
-    /// The blob's name.
-    pub name: String,
-}
-
 /// A container token for a caller.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -126,12 +142,20 @@ pub struct ContainerToken {
 }
 
 impl Gallery {
-    pub(crate) fn new(storage: &StorageConfig, sas: &SasConfig, http: reqwest::Client) -> Self {
-        let container = Container::new(storage, &storage.container, http.clone());
-        Self { container, thumbnails: Thumbnails::new(storage, http.clone()), sas: sas.clone(), http }
+    pub(crate) fn new(config: &Config, http: reqwest::Client) -> Self {
+        Self {
+            container: Container::new(&config.storage, &config.storage.container, http.clone()),
+            thumbnails: Thumbnails::new(&config.storage, http.clone()),
+            sas: config.sas.clone(),
+            index: Arc::new(Index::new(&config.state, &config.storage.container, http.clone())),
+            settings: config.gallery.clone(),
+            reads: Arc::new(Semaphore::new(READS_AT_ONCE)),
+            http,
+        }
     }
 
-    /// Stores an image under a new name. Creates the container if it is missing.
+    /// Stores an image under a new name and adds it to the index. Creates the container if it is missing. An
+    /// index that cannot be written does not fail the image.
     ///
     /// If another image has the name (same prompt, same millisecond, another process), the time in the name is
     /// increased by a millisecond. If this image has the name, an earlier upload succeeded without an answer,
@@ -140,6 +164,22 @@ impl Gallery {
     /// # Errors
     /// The image is not in the container, or it is unknown whether it is.
     pub async fn store(&self, image: &Image, details: &Details) -> Result<Stored, Error> {
+        let stored = self.upload(image, details).await?;
+        let columns = row::columns(&row::Written {
+            caller: details.caller.as_ref(),
+            cost: Some(&details.cost),
+            ..stored.written(&details.prompt)
+        });
+        self.index.put(ImageId::of(&stored.name, None), columns).await;
+        Ok(stored)
+    }
+
+    /// Adds an image to the index that is in the container.
+    pub(crate) async fn add_to_index(&self, stored: &Stored, prompt: &Prompt) {
+        self.index.put(ImageId::of(&stored.name, None), row::columns(&stored.written(prompt))).await;
+    }
+
+    async fn upload(&self, image: &Image, details: &Details) -> Result<Stored, Error> {
         let metadata = metadata(details);
         let drawn_at = name::epoch_ms(details.created_at);
         for created_at_ms in drawn_at..drawn_at + MAX_NAMES {
@@ -169,10 +209,8 @@ impl Gallery {
         now: OffsetDateTime,
     ) -> Result<Option<Stored>, Error> {
         let earliest = name::epoch_ms(since - CLOCK_SKEW);
-        let grant = Grant { permissions: "l", starts_on: now - CLOCK_SKEW, expires_on: now + CLOCK_SKEW };
-        let token = self.container.sign(&grant);
-        let prefix = name::caption(prompt);
-        let entries = listing::list(&self.http, self.container.url(), &token, Some(&prefix)).await?;
+        let listing = self.listing(now).with_prefix(&name::caption(prompt));
+        let entries = listing.all_from(listing.page(None).await?, listing::MAX_PAGES).await?;
         let is_recent =
             |entry: &listing::Entry| name::timestamp_ms(&entry.name).is_some_and(|drawn_at| drawn_at >= earliest);
         for entry in entries.into_iter().filter(is_recent).take(MAX_CANDIDATES) {
@@ -202,22 +240,6 @@ impl Gallery {
     /// A read-only link with which a browser saves an image as a file.
     pub fn download_link(&self, name: &str, now: OffsetDateTime) -> String {
         self.download_links(now).to(name)
-    }
-
-    /// Lists all images, newest first. The age is the time in the name, else Last-Modified.
-    ///
-    /// # Errors
-    /// The container could not be listed completely.
-    pub async fn list(&self, now: OffsetDateTime) -> Result<Vec<Listed>, Error> {
-        let grant = Grant { permissions: "l", starts_on: now - CLOCK_SKEW, expires_on: now + CLOCK_SKEW };
-        let token = self.container.sign(&grant);
-        let mut entries = listing::list(&self.http, self.container.url(), &token, None).await?;
-        let age = |entry: &listing::Entry| {
-            std::cmp::Reverse(name::timestamp_ms(&entry.name).or(entry.last_modified.map(name::epoch_ms)))
-        };
-        entries.sort_by_cached_key(age);
-        let links = self.links(now);
-        Ok(entries.into_iter().map(|entry| Listed { url: links.to(&entry.name), name: entry.name }).collect())
     }
 
     /// The thumbnails of the images.
@@ -252,6 +274,12 @@ impl Gallery {
         }
     }
 
+    /// A listing of the container. Its token is valid for five minutes.
+    fn listing(&self, now: OffsetDateTime) -> Listing {
+        let grant = Grant { permissions: "l", starts_on: now - CLOCK_SKEW, expires_on: now + CLOCK_SKEW };
+        Listing::new(&self.http, self.container.url(), &self.container.sign(&grant))
+    }
+
     /// Links that are the same for `SAS_MINUTES`, and valid for at least as long.
     fn links(&self, now: OffsetDateTime) -> Links {
         Links::to_show(&self.container, now, self.sas.lifetime)
@@ -276,6 +304,19 @@ impl Stored {
             content_type: image.format().content_type().to_owned(),
             bytes: image.bytes().len(),
             created_at: at_ms(created_at_ms).unwrap_or(details.created_at),
+        }
+    }
+
+    /// What the index keeps of the image.
+    fn written<'a>(&'a self, prompt: &'a Prompt) -> row::Written<'a> {
+        row::Written {
+            name: &self.name,
+            content_type: &self.content_type,
+            prompt: prompt.as_str(),
+            model: &self.model,
+            size: &self.size,
+            quality: &self.quality,
+            ..row::Written::default()
         }
     }
 }

@@ -48,12 +48,14 @@ pub async fn run(
             // the generations that are still being drawn.
             () = app.generations.keep_sweeping() => {}
             () = app.generations.keep_recording_texts() => {}
+            () = app.gallery.keep_index(&*app.clock) => {}
             () = expiry::run(&app) => {}
             () = model_watch::run(&app) => {}
         }
         tokio::select! {
             () = app.generations.tasks.wait() => {}
             () = app.generations.keep_sweeping() => {}
+            () = app.gallery.keep_writing_index() => {}
         }
     };
     tokio::select! {

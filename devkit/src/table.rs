@@ -1,5 +1,5 @@
-//! Audits the state table: reads all its rows from storage and compares the sums in them with the sum of
-//! the records.
+//! A client of the Table service, and the audit of the state table: it reads all rows and compares the sums in
+//! them with the sum of the records.
 //!
 //! The row format is that of `docs/compatibility.md`. The module shares no code with the handler, so that
 //! a bug of the handler is not repeated here.
@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use reqwest::{Method, StatusCode, Url};
 use ring::hmac;
 use serde_json::{Map, Value};
 
@@ -31,7 +32,11 @@ pub struct Audit {
 /// # Errors
 /// Fails if the table cannot be read or a row is malformed.
 pub async fn audit(connection_string: &str, container: &str) -> anyhow::Result<Audit> {
-    let rows = rows(connection_string, container).await?;
+    let found = Tables::of(connection_string)?.rows(TABLE, &format!("PartitionKey eq '{container}'")).await?;
+    let mut rows = BTreeMap::new();
+    for entity in found {
+        rows.insert(entity["RowKey"].as_str().context("an entity has no RowKey")?.to_owned(), entity);
+    }
     // Reserved and spent money by day, in millionths of a US dollar.
     let mut money: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     // Used images by the row of a day and a caller.
@@ -84,49 +89,124 @@ fn json(entity: &Map<String, Value>, name: &str) -> anyhow::Result<Value> {
     serde_json::from_str(&parts.collect::<String>()).with_context(|| format!("the columns {name} do not contain JSON"))
 }
 
-/// All rows of the container's partition, by row key.
-async fn rows(connection_string: &str, container: &str) -> anyhow::Result<BTreeMap<String, Map<String, Value>>> {
-    let part = |name: &str| {
-        let mut parts = connection_string.split(';').filter_map(|part| part.split_once('='));
-        parts
-            .find(|(known, _)| *known == name)
-            .map(|(_, value)| value)
-            .with_context(|| format!("the connection string has no {name}"))
-    };
-    let (account, endpoint) = (part("AccountName")?, part("TableEndpoint")?);
-    let key = hmac::Key::new(hmac::HMAC_SHA256, &BASE64_STANDARD.decode(part("AccountKey")?)?);
-    let http = reqwest::Client::new();
-    let mut rows = BTreeMap::new();
-    let mut after: Option<(String, String)> = None;
-    loop {
-        let mut url = reqwest::Url::parse(&format!("{endpoint}/{TABLE}()"))?;
-        url.query_pairs_mut().append_pair("$filter", &format!("PartitionKey eq '{container}'"));
-        if let Some((partition, row)) = &after {
-            url.query_pairs_mut().append_pair("NextPartitionKey", partition).append_pair("NextRowKey", row);
+/// A client of the Table service of one account.
+#[derive(Debug, Clone)]
+pub struct Tables {
+    http: reqwest::Client,
+    endpoint: String,
+    account: String,
+    key: hmac::Key,
+}
+
+/// The boundary of a transaction. Azurite accepts only names that begin with `batch_`.
+const BATCH: &str = "batch_devkit";
+const CHANGES: &str = "changeset_devkit";
+/// The most rows of a transaction.
+const ROWS_AT_ONCE: usize = 100;
+
+impl Tables {
+    /// The Table service of a connection string with `TableEndpoint`.
+    ///
+    /// # Errors
+    /// Fails if a part of the connection string is missing or malformed.
+    pub fn of(connection_string: &str) -> anyhow::Result<Self> {
+        let part = |name: &str| {
+            let mut parts = connection_string.split(';').filter_map(|part| part.split_once('='));
+            parts
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| value.to_owned())
+                .with_context(|| format!("the connection string has no {name}"))
+        };
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &BASE64_STANDARD.decode(part("AccountKey")?)?);
+        let (endpoint, account) = (part("TableEndpoint")?, part("AccountName")?);
+        Ok(Self { http: reqwest::Client::new(), endpoint, account, key })
+    }
+
+    /// The rows that a filter selects, in the order of the service. A missing table has no rows.
+    ///
+    /// # Errors
+    /// Fails if the service answers with an error.
+    pub async fn rows(&self, table: &str, filter: &str) -> anyhow::Result<Vec<Map<String, Value>>> {
+        let mut rows = Vec::new();
+        let mut after: Option<(String, String)> = None;
+        loop {
+            let mut url = self.url(&format!("{table}()"))?;
+            url.query_pairs_mut().append_pair("$filter", filter);
+            if let Some((partition, row)) = &after {
+                url.query_pairs_mut().append_pair("NextPartitionKey", partition).append_pair("NextRowKey", row);
+            }
+            let answer = self.request(Method::GET, url).send().await?;
+            if answer.status() == StatusCode::NOT_FOUND {
+                return Ok(rows);
+            }
+            let next = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+            after = next("x-ms-continuation-nextpartitionkey")
+                .map(|partition| (partition, next("x-ms-continuation-nextrowkey").unwrap_or_default()));
+            ensure!(answer.status().is_success(), "Table Storage answered {}", answer.status());
+            let page: Value = answer.json().await?;
+            for entity in page["value"].as_array().context("the answer has no value")? {
+                rows.push(entity.as_object().context("an entity is no JSON object")?.clone());
+            }
+            if after.is_none() {
+                return Ok(rows);
+            }
         }
+    }
+
+    /// Inserts rows, in transactions of 100. Each row has `PartitionKey` and `RowKey`; rows of one partition follow
+    /// each other. Only ASCII is written right.
+    ///
+    /// # Errors
+    /// Fails if a row exists already, or the service answers with an error.
+    pub async fn insert(&self, table: &str, rows: &[Value]) -> anyhow::Result<()> {
+        for partition in rows.chunk_by(|one, other| one["PartitionKey"] == other["PartitionKey"]) {
+            for rows in partition.chunks(ROWS_AT_ONCE) {
+                let mut body = format!("--{BATCH}\r\nContent-Type: multipart/mixed; boundary={CHANGES}\r\n\r\n");
+                let url = self.url(table)?;
+                for row in rows {
+                    body.push_str(&format!(
+                        "--{CHANGES}\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n\
+                         POST {url} HTTP/1.1\r\nAccept: application/json;odata=minimalmetadata\r\n\
+                         Prefer: return-no-content\r\nDataServiceVersion: 3.0;\r\nContent-Type: application/json\r\n\r\n\
+                         {row}\r\n"
+                    ));
+                }
+                body.push_str(&format!("--{CHANGES}--\r\n--{BATCH}--\r\n"));
+                let request = self
+                    .request(Method::POST, self.url("$batch")?)
+                    .header("content-type", format!("multipart/mixed; boundary={BATCH}"));
+                let answer = request.body(body).send().await?;
+                let (status, text) = (answer.status(), answer.text().await?);
+                let is_written = text.matches("HTTP/1.1 204").count() == rows.len();
+                ensure!(status == StatusCode::ACCEPTED && is_written, "Table Storage answered {status}: {text}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes a table with all its rows.
+    ///
+    /// # Errors
+    /// Fails if the service answers with an error.
+    pub async fn delete_table(&self, table: &str) -> anyhow::Result<()> {
+        let answer = self.request(Method::DELETE, self.url(&format!("Tables('{table}')"))?).send().await?;
+        ensure!(answer.status().is_success(), "Table Storage answered {}", answer.status());
+        Ok(())
+    }
+
+    fn url(&self, path: &str) -> anyhow::Result<Url> {
+        Ok(Url::parse(&format!("{}/{path}", self.endpoint))?)
+    }
+
+    fn request(&self, method: Method, url: Url) -> reqwest::RequestBuilder {
         let date = httpdate::fmt_http_date(SystemTime::now());
-        let signature = hmac::sign(&key, format!("{date}\n/{account}{}", url.path()).as_bytes());
+        let signature = hmac::sign(&self.key, format!("{date}\n/{}{}", self.account, url.path()).as_bytes());
         let signature = BASE64_STANDARD.encode(signature.as_ref());
-        let answer = http
-            .get(url)
+        self.http
+            .request(method, url)
             .header("x-ms-date", date)
             .header("x-ms-version", "2020-12-06")
             .header("accept", "application/json;odata=nometadata")
-            .header("authorization", format!("SharedKeyLite {account}:{signature}"))
-            .send()
-            .await?;
-        let next = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        after = next("x-ms-continuation-nextpartitionkey")
-            .map(|partition| (partition, next("x-ms-continuation-nextrowkey").unwrap_or_default()));
-        ensure!(answer.status().is_success(), "Table Storage answered {}", answer.status());
-        let page: Value = answer.json().await?;
-        for entity in page["value"].as_array().context("the answer has no value")? {
-            let entity = entity.as_object().context("an entity is no JSON object")?;
-            let row = entity["RowKey"].as_str().context("an entity has no RowKey")?.to_owned();
-            rows.insert(row, entity.clone());
-        }
-        if after.is_none() {
-            return Ok(rows);
-        }
+            .header("authorization", format!("SharedKeyLite {}:{signature}", self.account))
     }
 }

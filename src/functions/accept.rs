@@ -38,6 +38,16 @@ pub(super) fn prefers_csv(headers: &HeaderMap) -> bool {
     named.next().is_some_and(|range| range.subtype == "csv")
 }
 
+/// Whether the caller takes gzip (RFC 9110, section 12.5.3).
+pub(super) fn takes_gzip(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|coding| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, "q=1"));
+        let is_refused = weight.trim().trim_start_matches("q=").parse() == Ok(0.0_f32);
+        name.trim().eq_ignore_ascii_case("gzip") && !is_refused
+    })
+}
+
 fn ranges(headers: &HeaderMap) -> impl Iterator<Item = Range> {
     let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).filter_map(Range::parse)

@@ -3,7 +3,6 @@
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use bytes::Bytes;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
@@ -41,12 +40,6 @@ pub(super) fn json(body: &impl serde::Serialize) -> Response {
         }
         Err(_) => Problem::internal("an answer could not be written as JSON").into_response(),
     }
-}
-
-/// A JSON answer that is already written and that clients must not cache.
-pub(super) fn json_bytes(body: Bytes) -> Response {
-    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
-    (headers, body).into_response()
 }
 
 /// The problem document (RFC 9457).

@@ -1,5 +1,7 @@
-//! Shares one expensive read among the requests that want it at the same time.
+//! Shares expensive reads among the requests that want them at the same time.
 
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt as _;
@@ -7,35 +9,49 @@ use futures_util::future::{BoxFuture, Shared};
 
 use crate::lock::locked;
 
-/// A read of which at most one runs at a time. A request that comes while one runs shares the next one, which
-/// begins after the request came: what was written before the request is in its answer.
+/// Reads by key, of which at most one for each key runs at a time. A request that comes while one runs shares the
+/// next one, which begins after the request came: what was written before the request is in its answer.
 #[derive(Debug)]
-pub(crate) struct Coalesced<T: Clone> {
+pub(crate) struct Coalesced<K, T: Clone>(Mutex<HashMap<K, Arc<Reads<T>>>>);
+
+/// The reads of one key.
+#[derive(Debug)]
+struct Reads<T: Clone> {
     /// The read that has not begun.
-    next: Arc<Mutex<Option<Shared<BoxFuture<'static, T>>>>>,
-    running: Arc<tokio::sync::Mutex<()>>,
+    next: Mutex<Option<Shared<BoxFuture<'static, T>>>>,
+    running: tokio::sync::Mutex<()>,
 }
 
-impl<T: Clone> Default for Coalesced<T> {
+impl<K, T: Clone> Default for Coalesced<K, T> {
     fn default() -> Self {
-        Self { next: Arc::default(), running: Arc::default() }
+        Self(Mutex::default())
     }
 }
 
-impl<T: Clone + Send + Sync + 'static> Coalesced<T> {
+impl<K: Eq + Hash, T: Clone + Send + Sync + 'static> Coalesced<K, T> {
     /// The result of a read that begins after this call.
     pub(crate) async fn get<F: Future<Output = T> + Send + 'static>(
         &self,
+        key: K,
         read: impl FnOnce() -> F + Send + 'static,
     ) -> T {
+        let reads =
+            {
+                let mut keys = locked(&self.0);
+                // Each request holds its reads until it has its answer.
+                keys.retain(|_, reads| Arc::strong_count(reads) > 1);
+                Arc::clone(keys.entry(key).or_insert_with(|| {
+                    Arc::new(Reads { next: Mutex::default(), running: tokio::sync::Mutex::default() })
+                }))
+            };
         let shared = {
-            let mut next = locked(&self.next);
-            let (waiting, running) = (Arc::clone(&self.next), Arc::clone(&self.running));
+            let mut next = locked(&reads.next);
+            let held = Arc::clone(&reads);
             next.get_or_insert_with(|| {
                 let read = async move {
-                    let _running = running.lock().await;
+                    let _running = held.running.lock().await;
                     // Requests that come from here on share the one after this.
-                    locked(&waiting).take();
+                    locked(&held.next).take();
                     read().await
                 };
                 read.boxed().shared()
@@ -61,7 +77,7 @@ mod tests {
         let begun = Arc::new(AtomicUsize::new(0));
         let get = || {
             let (written, begun) = (Arc::clone(&written), Arc::clone(&begun));
-            coalesced.get(move || async move {
+            coalesced.get((), move || async move {
                 begun.fetch_add(1, Ordering::SeqCst);
                 let seen = written.load(Ordering::SeqCst);
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -86,9 +102,23 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(100)).await;
             1
         };
-        let left = tokio::time::timeout(Duration::from_millis(10), coalesced.get(slow));
-        let (left, stayed) = tokio::join!(left, coalesced.get(slow));
+        let left = tokio::time::timeout(Duration::from_millis(10), coalesced.get(1, slow));
+        let (left, stayed) = tokio::join!(left, coalesced.get(1, slow));
         assert!(left.is_err() && stayed == 1);
-        assert_eq!(coalesced.get(slow).await, 1);
+        assert_eq!(coalesced.get(1, slow).await, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn different_reads_run_at_the_same_time_and_leave_nothing_behind() {
+        let coalesced = Coalesced::default();
+        let slow = |key| async move {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            key
+        };
+        let began = tokio::time::Instant::now();
+        let found = join_all((0..100).map(|key| coalesced.get(key, move || slow(key)))).await;
+        assert_eq!((found, began.elapsed()), ((0..100).collect(), Duration::from_millis(100)));
+        coalesced.get(0, move || slow(0)).await;
+        assert!(locked(&coalesced.0).len() <= 1);
     }
 }

@@ -4,6 +4,7 @@
 //! names, and takes twice the time. API reference:
 //! <https://learn.microsoft.com/rest/api/storageservices/list-blobs>.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use quick_xml::Reader;
@@ -17,59 +18,86 @@ use crate::azure::Error;
 
 /// The version of the service, sent as `x-ms-version`.
 const VERSION: &str = "2022-11-02";
-/// The most pages that are read. A page holds at most 5,000 blobs.
-const MAX_PAGES: usize = 1_000;
+/// The most pages that are read for one list of all blobs. A page holds at most 5,000 blobs.
+pub(super) const MAX_PAGES: usize = 1_000;
 /// Limit for one request.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A blob in a listing.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) name: String,
     pub(super) last_modified: Option<OffsetDateTime>,
+    pub(super) content_type: Option<String>,
+    /// The metadata, with keys in lower case. Only [`Listing::with_metadata`] asks for it.
+    pub(super) metadata: BTreeMap<String, String>,
 }
 
 /// One page of a listing.
 #[derive(Debug, Default)]
-struct Page {
-    entries: Vec<Entry>,
-    next_marker: Option<String>,
+pub(super) struct Page {
+    pub(super) entries: Vec<Entry>,
+    /// Where the next page begins; `None` after the last page.
+    pub(super) next_marker: Option<String>,
 }
 
-/// Lists all blobs of the container, or those whose names begin with `prefix`, in the order of the service. A
-/// missing container has no blobs.
-///
-/// # Errors
-/// A page could not be read, or there are more than [`MAX_PAGES`] pages (`Malformed`).
-pub(super) async fn list(
-    http: &reqwest::Client,
-    container: &Url,
-    token: &str,
-    prefix: Option<&str>,
-) -> Result<Vec<Entry>, Error> {
-    let mut url = container.clone();
-    url.set_query(Some(token));
-    url.query_pairs_mut().append_pair("restype", "container").append_pair("comp", "list");
-    if let Some(prefix) = prefix {
-        url.query_pairs_mut().append_pair("prefix", prefix);
+/// A listing of the container's blobs, in the order of the service. A missing container has no blobs.
+#[derive(Debug)]
+pub(super) struct Listing {
+    http: reqwest::Client,
+    url: Url,
+}
+
+impl Listing {
+    /// A listing with a list token.
+    pub(super) fn new(http: &reqwest::Client, container: &Url, token: &str) -> Self {
+        let mut url = container.clone();
+        url.set_query(Some(token));
+        url.query_pairs_mut().append_pair("restype", "container").append_pair("comp", "list");
+        Self { http: http.clone(), url }
     }
-    let mut entries = Vec::new();
-    let mut marker = None;
-    for _ in 0..MAX_PAGES {
-        let Some(page) = fetch(http, url.clone(), marker.as_deref()).await? else { return Ok(entries) };
-        entries.extend(page.entries);
-        marker = page.next_marker;
-        if marker.is_none() {
-            return Ok(entries);
+
+    /// Lists only the blobs whose names begin with `prefix`.
+    pub(super) fn with_prefix(mut self, prefix: &str) -> Self {
+        self.url.query_pairs_mut().append_pair("prefix", prefix);
+        self
+    }
+
+    /// Lists the blobs' metadata, too.
+    pub(super) fn with_metadata(mut self) -> Self {
+        self.url.query_pairs_mut().append_pair("include", "metadata");
+        self
+    }
+
+    /// Reads the page that begins at a marker.
+    ///
+    /// # Errors
+    /// The page could not be read completely.
+    pub(super) async fn page(&self, marker: Option<&str>) -> Result<Page, Error> {
+        let mut url = self.url.clone();
+        if let Some(marker) = marker {
+            url.query_pairs_mut().append_pair("marker", marker);
         }
+        fetch(&self.http, url).await
     }
-    Err(Error::Malformed)
+
+    /// The blobs of a page and of all pages after it.
+    ///
+    /// # Errors
+    /// A page could not be read, or there are more than `max_pages` more pages (`Malformed`).
+    pub(super) async fn all_from(&self, first: Page, max_pages: usize) -> Result<Vec<Entry>, Error> {
+        let Page { mut entries, next_marker: mut marker } = first;
+        for _ in 0..max_pages {
+            let Some(at) = marker else { return Ok(entries) };
+            let page = self.page(Some(&at)).await?;
+            entries.extend(page.entries);
+            marker = page.next_marker;
+        }
+        if marker.is_none() { Ok(entries) } else { Err(Error::Malformed) }
+    }
 }
 
-async fn fetch(http: &reqwest::Client, mut url: Url, marker: Option<&str>) -> Result<Option<Page>, Error> {
-    if let Some(marker) = marker {
-        url.query_pairs_mut().append_pair("marker", marker);
-    }
+async fn fetch(http: &reqwest::Client, url: Url) -> Result<Page, Error> {
     // Listing changes nothing, so a 5xx or a broken connection is tried once more.
     let send = || http.get(url.clone()).header("x-ms-version", VERSION).timeout(PAGE_TIMEOUT).send();
     let response = match send().await {
@@ -82,7 +110,7 @@ async fn fetch(http: &reqwest::Client, mut url: Url, marker: Option<&str>) -> Re
     let status = response.status();
     let code = response.headers().get("x-ms-error-code").and_then(|code| code.to_str().ok()).map(str::to_owned);
     if status == StatusCode::NOT_FOUND && code.as_deref() == Some("ContainerNotFound") {
-        return Ok(None);
+        return Ok(Page::default());
     }
     if !status.is_success() {
         return Err(Error::Answered {
@@ -96,7 +124,7 @@ async fn fetch(http: &reqwest::Client, mut url: Url, marker: Option<&str>) -> Re
         .is_some_and(|value| value.as_bytes().starts_with(b"application/xml"));
     let body = response.bytes().await.map_err(|_| Error::Unreachable)?;
     let Ok(xml) = std::str::from_utf8(&body) else { return Err(Error::Malformed) };
-    if is_xml { read(xml).map(Some) } else { Err(Error::Malformed) }
+    if is_xml { read(xml) } else { Err(Error::Malformed) }
 }
 
 /// Parses a page. Unknown elements are skipped.
@@ -124,12 +152,18 @@ fn read(xml: &str) -> Result<Page, Error> {
             Event::End(_) => {
                 let names: Vec<&str> = path.iter().map(String::as_str).collect();
                 match names.as_slice() {
-                    [_, "Blobs", "Blob", "Name"] => blob.name = Some(std::mem::take(&mut text)),
+                    [_, "Blobs", "Blob", "Name"] => blob.entry.name = std::mem::take(&mut text),
+                    [_, "Blobs", "Blob", "Properties", "Content-Type"] if !text.is_empty() => {
+                        blob.entry.content_type = Some(std::mem::take(&mut text));
+                    }
+                    [_, "Blobs", "Blob", "Metadata", key] => {
+                        blob.entry.metadata.insert(key.to_ascii_lowercase(), std::mem::take(&mut text));
+                    }
                     [_, "Blobs", "Blob", "Properties", "Last-Modified"] => {
-                        blob.last_modified = OffsetDateTime::parse(&text, &Rfc2822).ok();
+                        blob.entry.last_modified = OffsetDateTime::parse(&text, &Rfc2822).ok();
                     }
                     [_, "Blobs", "Blob", "Properties", "ResourceType"] => blob.directory = text == "directory",
-                    [_, "Blobs", "Blob"] => page.entries.extend(std::mem::take(&mut blob).entry()),
+                    [_, "Blobs", "Blob"] => page.entries.extend(std::mem::take(&mut blob).read()),
                     [_, "NextMarker"] if !text.is_empty() => page.next_marker = Some(std::mem::take(&mut text)),
                     _ => {}
                 }
@@ -146,21 +180,21 @@ fn read(xml: &str) -> Result<Page, Error> {
 /// The blob whose element is being parsed.
 #[derive(Default)]
 struct Blob {
-    name: Option<String>,
+    entry: Entry,
     encoded: bool,
-    last_modified: Option<OffsetDateTime>,
     directory: bool,
 }
 
 impl Blob {
-    fn entry(self) -> Option<Entry> {
-        let name = self.name.filter(|name| !name.is_empty() && !self.directory)?;
-        let name = if self.encoded {
-            percent_encoding::percent_decode_str(&name).decode_utf8_lossy().into_owned()
-        } else {
-            name
-        };
-        Some(Entry { name, last_modified: self.last_modified })
+    fn read(self) -> Option<Entry> {
+        let mut entry = self.entry;
+        if entry.name.is_empty() || self.directory {
+            return None;
+        }
+        if self.encoded {
+            entry.name = percent_encoding::percent_decode_str(&entry.name).decode_utf8_lossy().into_owned();
+        }
+        Some(entry)
     }
 }
 
@@ -198,6 +232,20 @@ mod tests {
             <BlobPrefix><Name>prefix</Name></BlobPrefix>
         </Blobs><NextMarker>more</NextMarker></EnumerationResults>"#;
         assert_eq!(names(xml), ["no properties", "a\u{FFFE}b", "a & b 🐱"]);
+    }
+
+    #[test]
+    fn metadata_and_content_type_belong_to_their_blob() {
+        let xml = r#"<EnumerationResults><Blobs>
+            <Blob><Name>a</Name><Properties><Content-Type>image/png</Content-Type></Properties>
+                <Metadata><Prompt>a%20fox</Prompt><size>1024x1024</size><empty/></Metadata></Blob>
+            <Blob><Name>b</Name><Properties><Content-Type /></Properties><Metadata /></Blob>
+        </Blobs><NextMarker /></EnumerationResults>"#;
+        let entries = read(xml).expect("a page").entries;
+        let pairs = [("prompt", "a%20fox"), ("size", "1024x1024")];
+        let wanted = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!((&entries[0].content_type, &entries[0].metadata), (&Some("image/png".to_owned()), &wanted.into()));
+        assert_eq!(entries[1], Entry { name: "b".to_owned(), ..Entry::default() });
     }
 
     #[test]

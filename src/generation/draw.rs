@@ -251,6 +251,7 @@ impl Generations {
             // The time of the image, not of the request: the gallery lists the newest image first.
             created_at: self.now(),
             cost,
+            caller: Some(order.caller.clone()),
         };
         self.store(&drawn.image, SpooledImage { address: order.address.clone(), details }).await
     }

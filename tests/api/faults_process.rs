@@ -2,6 +2,7 @@
 //! the gallery afterwards. Faults of the provider are in faults.rs, those of storage in
 //! faults_storage.rs.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +11,9 @@ use devkit::stand_ins::openai::{self, Endpoint, Painting};
 use futures_util::future::join_all;
 use tokio::io::AsyncWriteExt as _;
 
-use crate::harness::{Client, Setup, WIRES};
+use crate::gallery::image_names;
+use crate::harness::{Client, Setup, WIRES, eventually};
+use crate::pages::indexed_names;
 
 // The process.
 
@@ -28,6 +31,12 @@ async fn twenty_sigkills_lose_no_image_that_had_reached_the_process_and_none_is_
     assert_eq!(counts.asked, counts.drawn, "one image for each draw request: {counts}");
     assert_eq!(counts.drawn, counts.listed + counts.died_on_the_way, "{counts}");
     assert!(counts.answered > 0 && counts.broken > 0, "there were answers and kills: {counts}");
+    // Each process compares the index with the container at its start.
+    let listed = Client::of(&chaos.host.url()).get("/api/getImages").await.json();
+    let listed: BTreeSet<String> = image_names(&listed).into_iter().collect();
+    let look = async || indexed_names(&chaos.connection_string, &chaos.container).await.into_iter().collect();
+    let agrees = |indexed: &BTreeSet<String>| *indexed == listed;
+    eventually("the index has the images of the container", look, agrees).await;
 }
 
 // The client. generate_image.rs has the client that leaves while the provider draws.

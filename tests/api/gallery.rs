@@ -10,13 +10,19 @@ use time::{Duration, OffsetDateTime};
 use crate::harness::{Setup, Visionary, azurite, caption, http, masked, with_faults_before};
 
 /// Uploads a blob with a token of generateSASToken.
-async fn put(visionary: &Visionary, name: &str) {
+pub(crate) async fn put(visionary: &Visionary, name: &str) {
     let token = visionary.get("/api/generateSASToken").await.body;
     let container = container_url(visionary).await;
     let name = percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC);
     let request = http().put(format!("{container}/{name}?{token}")).header("x-ms-blob-type", "BlockBlob");
     let answer = request.body("x").send().await.unwrap();
     assert_eq!(answer.status(), 201, "{}", answer.text().await.unwrap());
+}
+
+/// The names in an answer of getImages.
+pub(crate) fn image_names(answer: &serde_json::Value) -> Vec<String> {
+    let images = answer["imageUrls"].as_array().unwrap().iter();
+    images.map(|image| image["name"].as_str().unwrap().to_owned()).collect()
 }
 
 async fn container_url(visionary: &Visionary) -> String {
@@ -90,27 +96,59 @@ async fn foreign_blobs_are_listed_and_their_links_open() {
     }
 }
 
+/// Uploads blobs with these names, 32 at a time.
+pub(crate) async fn put_all(visionary: &Visionary, names: impl IntoIterator<Item = String>) {
+    let token = visionary.get("/api/generateSASToken").await.body;
+    let (container, http) = (container_url(visionary).await, http());
+    let upload = async |name: String| {
+        let request = http.put(format!("{container}/{name}?{token}")).header("x-ms-blob-type", "BlockBlob");
+        request.body("x").send().await.unwrap().status().as_u16()
+    };
+    let statuses: Vec<u16> = stream::iter(names).map(upload).buffer_unordered(32).collect().await;
+    assert!(statuses.iter().all(|status| *status == 201));
+}
+
+/// The name of the numbered blob. A higher number is newer.
+pub(crate) fn blob(number: usize) -> String {
+    format!("blob_{:013}.png", 1_000_000_000_000 + number)
+}
+
 #[tokio::test]
-async fn all_pages_are_listed() {
-    const BLOBS: usize = 5_050;
+async fn up_to_5000_images_are_listed_and_a_link_leads_to_the_rest() {
     let visionary = Setup { own_account: true, ..Setup::default() }.start().await;
     visionary.generate("first").await;
-    let token = visionary.get("/api/generateSASToken").await.body;
-    let (container, http) = (container_url(&visionary).await, http());
-    let upload = async |number: usize| {
-        let url = format!("{container}/blob_{:013}.png?{token}", 1_000_000_000_000 + number);
-        let request = http.put(url).header("x-ms-blob-type", "BlockBlob").body("x");
-        request.send().await.unwrap().status().as_u16()
-    };
-    let statuses: Vec<u16> = stream::iter(0..BLOBS).map(upload).buffer_unordered(32).collect().await;
-    assert!(statuses.iter().all(|status| *status == 201));
+    put_all(&visionary, (1..5_000).map(blob)).await;
 
-    let names = names(&visionary).await;
+    let whole = visionary.get("/api/getImages").await;
+    let listed = names(&visionary).await;
+    assert!(listed[0].starts_with("first_"));
+    assert_eq!(listed[1..], (1..5_000).rev().map(blob).collect::<Vec<_>>());
+    assert_eq!(whole.header("link"), "");
 
-    assert_eq!(names.len(), BLOBS + 1);
-    assert!(names[0].starts_with("first_"));
-    assert_eq!(names[1], format!("blob_{}.png", 1_000_000_000_000 + BLOBS - 1));
-    assert_eq!(names[BLOBS], "blob_1000000000000.png");
+    put_all(&visionary, [blob(0), blob(5_000)]).await;
+    // The same from the container, and from the index after its next comparison with the container.
+    for _ in 0..2 {
+        let cut = visionary.get("/api/getImages").await;
+        let listed: Vec<String> = image_names(&cut.json());
+        assert_eq!(listed[1..], (2..=5_000).rev().map(blob).collect::<Vec<_>>());
+        let next = cut.header("link").strip_prefix('<').unwrap().strip_suffix(">; rel=\"next\"").unwrap().to_owned();
+        // Pages have what others uploaded after the next comparison.
+        visionary.host.wait_for_log(|line| line.text.contains("\"blobs\":5002")).await;
+        let rest = visionary.get(&next).await;
+        assert_eq!(image_names(&rest.json()), [blob(1), blob(0)]);
+        assert_eq!((rest.header("link"), rest.json()["next"].as_str()), ("", None));
+    }
+    let cuts = visionary.host.logs().into_iter().filter(|line| line.text.contains("listing_cut"));
+    assert_eq!(cuts.count(), 1, "the log says it once");
+}
+
+#[tokio::test]
+async fn all_images_are_listed_without_a_limit() {
+    let visionary = Setup { own_account: true, ..Setup::default() }.set("LISTING_LIMIT", "0").start().await;
+    visionary.generate("first").await;
+    put_all(&visionary, (0..5_050).map(blob)).await;
+
+    assert_eq!(names(&visionary).await[1..], (0..5_050).rev().map(blob).collect::<Vec<_>>());
 }
 
 #[tokio::test]

@@ -72,6 +72,7 @@ pub(crate) struct Visionary {
 /// The lines between the app and other services. Each can fail.
 pub(crate) struct Lines {
     pub(crate) blobs: Faults,
+    pub(crate) tables: Faults,
     pub(crate) provider: Faults,
 }
 
@@ -87,7 +88,7 @@ pub(crate) struct Setup {
     pub(crate) own_account: bool,
     /// A storage account for this app alone, whose queue the host listens to.
     pub(crate) queues: bool,
-    /// Lines that can fail before the blobs and before the provider.
+    /// Lines that can fail before the blobs, the tables and the provider.
     pub(crate) lines: bool,
 }
 
@@ -130,6 +131,7 @@ impl Setup {
         let lines = if self.lines {
             let lines = Lines {
                 blobs: before(&mut storage, account.blob_port()).await,
+                tables: before(&mut storage, account.table_port()).await,
                 provider: before(&mut provider, openai.port()).await,
             };
             Some(lines)
