@@ -11,6 +11,7 @@ mod generate_sas_token;
 mod get_chat_gpt_suggestion;
 mod get_images;
 mod health;
+mod images;
 mod jobs;
 mod prefer;
 mod process_image;
@@ -28,7 +29,7 @@ use axum::extract::Request;
 use axum::http::{HeaderValue, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use serde_json::json;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument as _;
@@ -51,7 +52,7 @@ pub struct Function {
 }
 
 /// All HTTP functions. A test compares this table with the folders.
-pub const FUNCTIONS: [Function; 10] = [
+pub const FUNCTIONS: [Function; 14] = [
     Function::open("generateImage", &["post"], || post(generate_image::handle)),
     // The constraint admits only the length of an id: a wider route would match other functions' paths.
     Function {
@@ -59,6 +60,25 @@ pub const FUNCTIONS: [Function; 10] = [
         ..Function::open("generateImageJob", &["delete", "get"], || get(jobs::look).delete(jobs::cancel))
     },
     Function::open("getImages", &["get"], || get(get_images::handle)),
+    Function {
+        route: "images/{id:length(46)}",
+        ..Function::open("image", &["delete", "get"], || get(images::look).delete(images::delete))
+    },
+    Function {
+        route: "images/{id:length(46)}/restore",
+        ..Function::open("imageRestore", &["post"], || post(images::restore))
+    },
+    // The operator may delete the image of anybody.
+    Function {
+        route: "manage/images/{id:length(46)}",
+        auth_level: "function",
+        ..Function::open("manageImage", &["delete"], || delete(images::delete_as_operator))
+    },
+    Function {
+        route: "manage/images/{id:length(46)}/restore",
+        auth_level: "function",
+        ..Function::open("manageImageRestore", &["post"], || post(images::restore_as_operator))
+    },
     Function::open("getChatGPTSuggestion", &["get"], || get(get_chat_gpt_suggestion::handle)),
     // The token allows writes, so it needs a key.
     Function::with_key("generateSASToken", || get(generate_sas_token::handle)),
@@ -94,19 +114,20 @@ impl Function {
         router.head(|| async { Problem::method_not_allowed() })
     }
 
-    /// The normalized path, without the parameter's constraint.
+    /// The normalized path, without the constraint of its parameter.
     fn path(&self) -> String {
-        let route = self.route.split(':').next().unwrap_or_default().to_ascii_lowercase();
-        if route.len() == self.route.len() { format!("/api/{route}") } else { format!("/api/{route}}}") }
+        let segments = self.route.split('/').map(|segment| match segment.split_once(':') {
+            Some((parameter, _)) => format!("{parameter}}}"),
+            None => segment.to_ascii_lowercase(),
+        });
+        format!("/api/{}", segments.collect::<Vec<_>>().join("/"))
     }
 
     /// Whether a normalized path is the function's.
     fn has(&self, path: &str) -> bool {
-        let Some(path) = path.strip_prefix("/api/") else { return false };
-        match self.route.split_once('{') {
-            Some((before, _)) => path.get(..before.len()).is_some_and(|start| start.eq_ignore_ascii_case(before)),
-            None => path.eq_ignore_ascii_case(self.route),
-        }
+        let (own, path) = (self.path(), path.split('/'));
+        let fits = |(own, given): (&str, &str)| own.starts_with('{') || own == given;
+        own.split('/').count() == path.clone().count() && own.split('/').zip(path).all(fits)
     }
 }
 

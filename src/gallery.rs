@@ -1,7 +1,10 @@
 //! The gallery: the images in the blob container, their names and their links.
 
+mod backfill;
 mod bodies;
 mod coalesced;
+mod deleted;
+mod details;
 mod document;
 mod fingerprints;
 mod id;
@@ -22,14 +25,14 @@ use std::sync::Arc;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
-use self::id::ImageId;
 use self::index::Index;
 use self::listing::Listing;
 use crate::azure::{Container, Grant, Properties};
 use crate::caller::Caller;
 use crate::config::{Config, GalleryConfig, PromptEnhancement, SasConfig};
+use crate::digest::Digests;
 use crate::image::Image;
 use crate::prompt::Prompt;
 use crate::spending::Cost;
@@ -37,11 +40,12 @@ use crate::spending::Cost;
 pub use crate::azure::Error;
 pub(crate) use bodies::{Bodies, NoListing};
 pub(crate) use coalesced::Coalesced;
+pub(crate) use deleted::NotRestored;
 pub(crate) use document::Document;
-pub(crate) use id::ImageId as Cursor;
+pub(crate) use id::ImageId;
 use links::{CLOCK_SKEW, Links, whole_seconds};
 pub(crate) use pages::{Listed, Wanted};
-pub(crate) use thumbnail::{Made, Thumbnail};
+pub(crate) use thumbnail::Made;
 pub(crate) use thumbnails::{NotMade, Thumbnails};
 
 /// The most names that are tried for one image. Each is one millisecond later than the last.
@@ -64,6 +68,11 @@ const METADATA: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 pub struct Gallery {
     container: Container,
     thumbnails: Thumbnails,
+    /// The private container of deleted images.
+    deleted: Container,
+    /// Notified when an image is deleted; wakes [`Self::keep_purging`].
+    deleted_added: Arc<Notify>,
+    digests: Digests,
     sas: SasConfig,
     http: reqwest::Client,
     index: Arc<Index>,
@@ -146,6 +155,9 @@ impl Gallery {
         Self {
             container: Container::new(&config.storage, &config.storage.container, http.clone()),
             thumbnails: Thumbnails::new(&config.storage, http.clone()),
+            deleted: Container::new(&config.storage, &format!("{}-deleted", config.storage.container), http.clone()),
+            deleted_added: Arc::default(),
+            digests: Digests::new(&config.storage),
             sas: config.sas.clone(),
             index: Arc::new(Index::new(&config.state, &config.storage.container, http.clone())),
             settings: config.gallery.clone(),
@@ -247,14 +259,6 @@ impl Gallery {
         &self.thumbnails
     }
 
-    /// The thumbnail of an image in the container. It is made from the blob if it is missing.
-    ///
-    /// # Errors
-    /// See [`NotMade`].
-    pub(crate) async fn thumbnail(&self, id: &str, name: &str, now: OffsetDateTime) -> Result<Thumbnail, NotMade> {
-        self.thumbnails.of_link(id, &self.link(name, now)).await
-    }
-
     /// Whether the storage account answers.
     pub(crate) async fn is_reachable(&self) -> bool {
         self.container.is_reachable().await
@@ -323,10 +327,7 @@ impl Stored {
 
 /// Reads an image from the properties of its blob.
 fn found(name: String, properties: &Properties) -> Stored {
-    let value = |key: &str| {
-        let encoded = properties.metadata.get(key)?;
-        Some(percent_decode_str(encoded).decode_utf8_lossy().into_owned())
-    };
+    let value = |key: &str| decoded(properties, key);
     let final_prompt = value("final_prompt");
     Stored {
         enhancement: value("enhancement").and_then(|name| PromptEnhancement::named(&name)).unwrap_or_default(),
@@ -340,6 +341,12 @@ fn found(name: String, properties: &Properties) -> Stored {
         created_at: name::timestamp_ms(&name).and_then(at_ms).unwrap_or(OffsetDateTime::UNIX_EPOCH),
         name,
     }
+}
+
+/// A metadata value.
+fn decoded(properties: &Properties, key: &str) -> Option<String> {
+    let encoded = properties.metadata.get(key)?;
+    Some(percent_decode_str(encoded).decode_utf8_lossy().into_owned())
 }
 
 fn at_ms(milliseconds: i64) -> Option<OffsetDateTime> {

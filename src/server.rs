@@ -49,6 +49,8 @@ pub async fn run(
             () = app.generations.keep_sweeping() => {}
             () = app.generations.keep_recording_texts() => {}
             () = app.gallery.keep_index(&*app.clock) => {}
+            () = app.gallery.keep_making_thumbnails(&*app.clock) => {}
+            () = app.gallery.keep_purging(&*app.clock) => {}
             () = expiry::run(&app) => {}
             () = model_watch::run(&app) => {}
         }

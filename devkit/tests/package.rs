@@ -9,13 +9,17 @@ use std::process::Command;
 
 use devkit::stand_ins::host::{FunctionsHost, Options, Wire};
 
-const FOLDERS: [&str; 12] = [
+const FOLDERS: [&str; 16] = [
     "generateImage",
     "generateImageJob",
     "generateSASToken",
     "getChatGPTSuggestion",
     "getImages",
     "health",
+    "image",
+    "imageRestore",
+    "manageImage",
+    "manageImageRestore",
     "processImage",
     "processImagePoison",
     "quota",

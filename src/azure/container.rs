@@ -108,6 +108,34 @@ impl Container {
         client::timely(limit, async { Ok(upload.await.map(|_| ())?) }).await
     }
 
+    /// Copies the blob behind a signed link of the same account to a name that is free, with its metadata and headers.
+    ///
+    /// # Errors
+    /// `BlobAlreadyExists` (409) if the name is taken, `ContainerNotFound` (404), another 404 if the link leads to no
+    /// blob, and any other [`Error`].
+    pub(crate) async fn copy_new(&self, name: &str, link: &str) -> Result<(), Error> {
+        let link = Url::parse(link).map_err(|_| Error::Malformed)?;
+        let copy = self
+            .client
+            .blob_client(name)
+            .copy_from_url(link)
+            .is_synchronous(true)
+            .if_match(IfMatchCondition::NotMatch("*".to_owned()));
+        client::timely(UPLOAD_TIMEOUT, async { Ok(copy.await.map(drop)?) }).await
+    }
+
+    /// Deletes a blob that may be gone already.
+    ///
+    /// # Errors
+    /// It is unknown whether the blob is there.
+    pub(crate) async fn delete(&self, name: &str) -> Result<(), Error> {
+        let blob = self.client.blob_client(name);
+        match client::timely(TIMEOUT, async { Ok(blob.delete().await.map(drop)?) }).await {
+            Err(error) if error.is_not_found() => Ok(()),
+            result => result,
+        }
+    }
+
     /// Reads the properties of a blob.
     pub(crate) async fn properties(&self, name: &str) -> Result<Properties, Error> {
         let blob = self.client.blob_client(name);
@@ -126,7 +154,7 @@ impl Container {
     }
 
     /// Creates the container without public access. An existing container is left unchanged.
-    async fn create(&self) -> Result<(), Error> {
+    pub(crate) async fn create(&self) -> Result<(), Error> {
         match client::timely(TIMEOUT, async { Ok(self.client.create().await?) }).await {
             Err(Error::Answered { status: 409, .. }) => Ok(()),
             result => result,

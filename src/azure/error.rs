@@ -26,6 +26,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the service answered that something does not exist.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Answered { status: 404, .. })
+    }
+
     /// Whether the service answered with this error code.
     pub(crate) fn is(&self, wanted: &str) -> bool {
         matches!(self, Self::Answered { code, .. } if code == wanted)

@@ -11,7 +11,9 @@ pub enum Code {
     StoredLater,
     /// The request is not one that this function takes.
     InvalidRequest,
-    /// No function or job has this address.
+    /// The token does not delete this image.
+    DeleteTokenRefused,
+    /// No function, job or image has this address.
     NotFound,
     /// The function does not take this method.
     MethodNotAllowed,
@@ -21,6 +23,8 @@ pub enum Code {
     JobHasBegun,
     /// The job was cancelled.
     JobCancelled,
+    /// Another image has the name of the image to restore.
+    NameTaken,
     /// The image costs more than the job reserved, or its model is gone.
     JobOutdated,
     /// The request's body is too large.
@@ -65,14 +69,16 @@ pub enum Code {
 
 impl Code {
     /// Every code, by its status.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::StoredLater,
         Self::InvalidRequest,
+        Self::DeleteTokenRefused,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::InProgress,
         Self::JobHasBegun,
         Self::JobCancelled,
+        Self::NameTaken,
         Self::JobOutdated,
         Self::TooLarge,
         Self::IdempotencyKeyReused,
@@ -100,11 +106,13 @@ impl Code {
         match self {
             Self::StoredLater => "stored_later",
             Self::InvalidRequest => "invalid_request",
+            Self::DeleteTokenRefused => "delete_token_refused",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::InProgress => "in_progress",
             Self::JobHasBegun => "job_has_begun",
             Self::JobCancelled => "job_cancelled",
+            Self::NameTaken => "name_taken",
             Self::JobOutdated => "job_outdated",
             Self::TooLarge => "too_large",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
@@ -133,9 +141,12 @@ impl Code {
         match self {
             Self::StoredLater => StatusCode::ACCEPTED,
             Self::InvalidRequest => StatusCode::BAD_REQUEST,
+            Self::DeleteTokenRefused => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::InProgress | Self::JobHasBegun | Self::JobCancelled | Self::JobOutdated => StatusCode::CONFLICT,
+            Self::InProgress | Self::JobHasBegun | Self::JobCancelled | Self::NameTaken | Self::JobOutdated => {
+                StatusCode::CONFLICT
+            }
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::IdempotencyKeyReused | Self::PromptRejected => StatusCode::UNPROCESSABLE_ENTITY,
             Self::QuotaExceeded

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::accept::Accept;
 use crate::app::App;
 use crate::error::{Code, Problem};
-use crate::gallery::Stored;
+use crate::gallery::{ImageId, Stored};
 use crate::generation::{Address, Drawn, Ended, Phase, Progress};
 use crate::prompt::Prompt;
 
@@ -78,9 +78,15 @@ pub(super) fn image(app: &App, prompt: &Prompt, ended: &Ended) -> Result<Value, 
     match &ended.result {
         Ok(Drawn::Stored(stored)) => {
             let now = (app.clock)();
-            let (url, download_url) =
-                (app.gallery.link(&stored.name, now), app.gallery.download_link(&stored.name, now));
-            Ok(json!(Generated { url, download_url, prompt, stored }))
+            let id = ImageId::of(&stored.name, None);
+            Ok(json!(Generated {
+                id: id.as_str(),
+                delete_token: app.gallery.delete_token(&id),
+                url: app.gallery.link(&stored.name, now),
+                download_url: app.gallery.download_link(&stored.name, now),
+                prompt,
+                stored,
+            }))
         }
         Ok(Drawn::StoredLater { name }) => Ok(json!({"code": Code::StoredLater, "name": name, "detail": STORED_LATER})),
         Err(error) => Err(error.into()),
@@ -90,6 +96,10 @@ pub(super) fn image(app: &App, prompt: &Prompt, ended: &Ended) -> Result<Value, 
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Generated<'a> {
+    /// The image's id, as in `/api/images/{id}`.
+    id: &'a str,
+    /// The token with which the caller deletes the image.
+    delete_token: String,
     /// The read-only link.
     url: String,
     /// The read-only link with which a browser saves the image as a file.

@@ -12,7 +12,7 @@ use super::accept;
 use crate::app::App;
 use crate::azure;
 use crate::error::Problem;
-use crate::gallery::{Cursor, Document, Listed, NoListing, Wanted};
+use crate::gallery::{Document, ImageId, Listed, NoListing, Wanted};
 
 /// The most images of a page.
 const MAX_LIMIT: usize = 200;
@@ -44,7 +44,7 @@ fn wanted(query: &str) -> Result<Wanted, Problem> {
         pairs.find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
     };
     let after = match value("cursor") {
-        Some(text) => Some(Cursor::parse(&text).ok_or_else(|| {
+        Some(text) => Some(ImageId::parse(&text).ok_or_else(|| {
             Problem::invalid_request("The parameter cursor is not from a page of this gallery. Take it from `next`.")
         })?),
         None => None,
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_query_is_all_images_or_a_page() {
-        let id = Cursor::of("a fox_1700000000001.png", None);
+        let id = ImageId::of("a fox_1700000000001.png", None);
         let after = |text: &str| text.replace("ID", id.as_str());
         for query in ["", "1699999999999", "_=123&_=456&flag", "limits=3", "%zz"] {
             assert_eq!(wanted(query).ok(), Some(Wanted::All), "{query}");

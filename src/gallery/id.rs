@@ -32,6 +32,12 @@ impl ImageId {
         Self(format!("{inverted:013}-{digest}"))
     }
 
+    /// The last id, in the order of ids, of an image of this time.
+    pub(super) fn last_at(time: OffsetDateTime) -> Self {
+        let inverted = LATEST_MS - name::epoch_ms(time).clamp(0, LATEST_MS);
+        Self(format!("{inverted:013}-{}", "f".repeat(DIGEST_DIGITS)))
+    }
+
     /// Parses an id. Only the exact form is accepted, because an id becomes part of a query.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (time, digest) = text.split_once('-')?;

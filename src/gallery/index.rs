@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
+use super::deleted::remove_row;
 use super::id::{ImageId, fingerprint};
 use super::row::Row;
 use super::state::State;
@@ -91,7 +92,7 @@ impl Index {
             let mut pending = locked(&self.pending);
             let has_room = pending.len() < MAX_PENDING || pending.contains_key(&id);
             if has_room {
-                pending.insert(id.clone(), columns.clone());
+                pending.entry(id.clone()).or_default().extend(columns.clone());
             }
             has_room
         };
@@ -108,6 +109,36 @@ impl Index {
                 if is_kept { self.left_pending.notify_one() } else { self.wanted.notify_one() }
             }
         }
+    }
+
+    /// The columns of an image's row; `None` if it has none.
+    ///
+    /// # Errors
+    /// The table cannot be read.
+    pub(super) async fn columns(&self, id: &ImageId) -> Result<Option<Columns>, Error> {
+        let pending = locked(&self.pending).get(id).cloned();
+        let found = self.table.partition(&id.partition(&self.container)).get(id.as_str()).await?;
+        Ok(match (found, pending) {
+            (Some((mut columns, _)), pending) => {
+                columns.extend(pending.unwrap_or_default());
+                Some(columns)
+            }
+            (None, pending) => pending,
+        })
+    }
+
+    /// Removes the row of an image.
+    ///
+    /// # Errors
+    /// The row may still be there.
+    pub(super) async fn remove(&self, id: &ImageId) -> Result<(), Error> {
+        locked(&self.pending).remove(id);
+        remove_row(&self.table.partition(&id.partition(&self.container)), id).await
+    }
+
+    /// The partition with the rows of deleted images.
+    pub(super) fn deleted(&self) -> Table {
+        self.table.partition(&format!("{}_deleted", self.container))
     }
 
     /// Merges columns into the row of an image, or inserts the row.

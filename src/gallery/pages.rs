@@ -11,7 +11,7 @@ use super::index::Rows;
 use super::listing::{Entry, MAX_PAGES, Page};
 use super::reconcile::id_of;
 use super::row::{NAME_COLUMN, PUBLIC_COLUMNS, Row};
-use super::{Error, Gallery, Links};
+use super::{Error, Gallery, Links, thumbnails};
 use crate::logs::chain;
 
 /// The longest time that a page waits for the first pass of this process.
@@ -60,6 +60,9 @@ struct More {
     width: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     height: Option<u32>,
+    /// A read-only link to a JPEG of at most 512 pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thumbnail_url: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     thumbnail_width: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,6 +73,8 @@ struct More {
     /// The beginning of the prompt.
     #[serde(skip_serializing_if = "Option::is_none")]
     prompt: Option<String>,
+    /// A read-only link with which a browser saves the image as a file.
+    download_url: String,
 }
 
 impl Gallery {
@@ -109,7 +114,10 @@ impl Gallery {
     /// The newest images by the index; `None` if it is not complete or cannot be read.
     async fn newest(&self, limit: usize, now: OffsetDateTime) -> Result<Option<Images>, Error> {
         match self.index.read(None, limit, &[NAME_COLUMN]).await {
-            Ok(Some(rows)) => Ok(Some(images(rows, &self.links(now), false))),
+            Ok(Some(rows)) => {
+                let links = self.links(now);
+                Ok(Some(images(rows, |row| Listed { url: links.to(&row.name), name: row.name, more: None })))
+            }
             Ok(None) => {
                 self.index.wanted.notify_one();
                 Ok(None)
@@ -164,7 +172,8 @@ impl Gallery {
                 }
             }
         };
-        Ok(images(rows, &self.links(now), true))
+        let links = PageLinks::new(self, now);
+        Ok(images(rows, |row| links.listed(row)))
     }
 
     /// The blobs of the container, from its first page, if that is known.
@@ -188,21 +197,44 @@ fn page_of(entries: Vec<Entry>, limit: usize, after: Option<&ImageId>) -> Rows {
     Rows { rows, has_more }
 }
 
-fn images(rows: Rows, links: &Links, is_page: bool) -> Images {
+fn images(rows: Rows, listed: impl Fn(Row) -> Listed) -> Images {
     let next = rows.rows.last().map(|row| row.id.clone()).filter(|_| rows.has_more);
-    let listed = |row: Row| Listed {
-        url: links.to(&row.name),
-        more: is_page.then(|| More {
-            id: row.id.as_str().to_owned(),
-            created_at: row.id.created_at(),
-            width: row.size.map(|(width, _)| width),
-            height: row.size.map(|(_, height)| height),
-            thumbnail_width: row.thumbnail.map(|(width, _)| width),
-            thumbnail_height: row.thumbnail.map(|(_, height)| height),
-            placeholder: row.placeholder,
-            prompt: row.prompt,
-        }),
-        name: row.name,
-    };
     Images { images: rows.rows.into_iter().map(listed).collect(), next }
+}
+
+/// The links of a page: to images, to their files, and to their thumbnails.
+pub(super) struct PageLinks {
+    show: Links,
+    download: Links,
+    thumbnails: Links,
+}
+
+impl PageLinks {
+    pub(super) fn new(gallery: &Gallery, now: OffsetDateTime) -> Self {
+        Self {
+            show: gallery.links(now),
+            download: gallery.download_links(now),
+            thumbnails: gallery.thumbnails.links(now),
+        }
+    }
+
+    pub(super) fn listed(&self, row: Row) -> Listed {
+        let id = row.id.as_str();
+        Listed {
+            url: self.show.to(&row.name),
+            more: Some(More {
+                id: id.to_owned(),
+                created_at: row.id.created_at(),
+                width: row.size.map(|(width, _)| width),
+                height: row.size.map(|(_, height)| height),
+                thumbnail_url: row.thumbnail.map(|_| self.thumbnails.to(&thumbnails::blob_name(id))),
+                thumbnail_width: row.thumbnail.map(|(width, _)| width),
+                thumbnail_height: row.thumbnail.map(|(_, height)| height),
+                placeholder: row.placeholder,
+                prompt: row.prompt,
+                download_url: self.download.to(&row.name),
+            }),
+            name: row.name,
+        }
+    }
 }

@@ -16,7 +16,7 @@ use super::index::SMALL;
 use super::listing::Entry;
 use super::row::{NAME_COLUMN, columns_of_entry};
 use super::state::{Complete, State, UnderWay};
-use crate::azure::{Change, Columns, Error, Failed, Operation};
+use crate::azure::{Change, Columns, Error, Failed, Operation, Query};
 use crate::logs::chain;
 
 /// The columns of a query that reads keys only.
@@ -38,7 +38,7 @@ const OWNER_DIED_AFTER: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Returns the current time.
-type Now<'a> = &'a (dyn Fn() -> OffsetDateTime + Send + Sync);
+pub(super) type Now<'a> = &'a (dyn Fn() -> OffsetDateTime + Send + Sync);
 
 /// What a pass has done.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -166,7 +166,9 @@ impl Gallery {
                     known.extend(missing.iter().map(|(id, _)| id.fingerprint()));
                 }
                 counts.added += missing.len();
+                let ids: Vec<ImageId> = missing.iter().map(|(id, _)| id.clone()).collect();
                 self.add(missing).await?;
+                self.remove_deleted(&ids).await?;
                 pass.marker = page.next_marker;
                 if pass.marker.is_none() {
                     break;
@@ -277,13 +279,8 @@ impl Gallery {
                     None => true,
                 };
                 if is_gone {
-                    let delete = Operation { row: row.clone(), change: Change::Delete };
-                    match self.index.partition(&self.index.partition_of(&id)).transact(&[delete]).await {
-                        Ok(_) => removed += 1,
-                        // Another process has removed it.
-                        Err(Failed::Conflict(_)) => {}
-                        Err(Failed::Rejected(cause) | Failed::Unknown { cause, .. }) => return Err(cause),
-                    }
+                    self.index.remove(&id).await?;
+                    removed += 1;
                 }
             }
             next = page.next;
@@ -293,10 +290,36 @@ impl Gallery {
         }
     }
 
+    /// Removes the rows of images that were deleted after the listing began. A deletion writes its own row first and
+    /// removes the row of the index last, so one of both finds the other.
+    async fn remove_deleted(&self, added: &[ImageId]) -> Result<(), Error> {
+        if added.is_empty() {
+            return Ok(());
+        }
+        let added: HashSet<&str> = added.iter().map(ImageId::as_str).collect();
+        let mut after = None;
+        loop {
+            let page = self
+                .index
+                .deleted()
+                .query(&Query { columns: KEYS_ONLY, ..Query::rows("", ":") }, after.as_ref())
+                .await?;
+            for id in page.rows.iter().filter(|(row, _)| added.contains(row.as_str())) {
+                if let Some(id) = ImageId::parse(&id.0) {
+                    self.index.remove(&id).await?;
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
     async fn is_gone(&self, name: &str) -> Result<bool, Error> {
         match self.container.properties(name).await {
             Ok(_) => Ok(false),
-            Err(Error::Answered { status: 404, .. }) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(true),
             Err(error) => Err(error),
         }
     }

@@ -4,6 +4,7 @@ use percent_encoding::percent_decode_str;
 
 use super::id::ImageId;
 use super::listing::Entry;
+use super::thumbnail::{Size, Thumbnail};
 use crate::azure::Columns;
 use crate::caller::Caller;
 use crate::spending::Cost;
@@ -21,10 +22,13 @@ const COST: &str = "CostMicroUsd";
 const THUMBNAIL_WIDTH: &str = "ThumbnailWidth";
 const THUMBNAIL_HEIGHT: &str = "ThumbnailHeight";
 const PLACEHOLDER: &str = "Placeholder";
+const NO_THUMBNAIL: &str = "NoThumbnail";
 
 /// The columns that a page shows. The caller and the cost are not public.
 pub(super) const PUBLIC_COLUMNS: [&str; 7] =
     [NAME, WIDTH, HEIGHT, PROMPT, THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT, PLACEHOLDER];
+/// The columns that say whether an image has a thumbnail.
+pub(super) const THUMBNAIL_STATE: [&str; 3] = [NAME, PLACEHOLDER, NO_THUMBNAIL];
 /// The column with the blob's name.
 pub(super) const NAME_COLUMN: &str = NAME;
 
@@ -83,10 +87,31 @@ impl Row {
         })
     }
 
+    /// Whether the image has a thumbnail, or never gets one.
+    pub(super) fn has_thumbnail_state(columns: &Columns) -> bool {
+        [PLACEHOLDER, NO_THUMBNAIL].iter().any(|name| columns.contains_key(*name))
+    }
+
     /// The row of a blob of which only a listing without metadata is known.
     pub(super) fn of_entry(id: ImageId, name: String) -> Self {
         Self { id, name, size: None, prompt: None, thumbnail: None, placeholder: None }
     }
+}
+
+/// The columns that a thumbnail adds.
+pub(super) fn columns_of_thumbnail(thumbnail: &Thumbnail) -> Columns {
+    let size = |size: Size, [width, height]: [&str; 2]| {
+        [(width.to_owned(), size.width.to_string()), (height.to_owned(), size.height.to_string())]
+    };
+    let mut columns = Columns::from(size(thumbnail.image_size, [WIDTH, HEIGHT]));
+    columns.extend(thumbnail.size.into_iter().flat_map(|of| size(of, [THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT])));
+    columns.insert(PLACEHOLDER.to_owned(), thumbnail.placeholder.clone());
+    columns
+}
+
+/// The columns of an image that cannot be decoded, so that it is not tried again.
+pub(super) fn columns_without_thumbnail() -> Columns {
+    Columns::from([(NO_THUMBNAIL.to_owned(), "yes".to_owned())])
 }
 
 /// The columns of a blob in a listing with metadata.

@@ -58,6 +58,11 @@ impl Thumbnails {
         }
     }
 
+    /// The container.
+    pub(super) fn container(&self) -> &Container {
+        &self.container
+    }
+
     /// Makes the thumbnail of an image. Nothing is stored.
     ///
     /// # Errors
@@ -127,7 +132,6 @@ impl Thumbnails {
     }
 
     /// Links to thumbnails, by [`blob_name`]. They are the same for a week, and valid for at least as long.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the index of the gallery will list them"))]
     pub(super) fn links(&self, now: OffsetDateTime) -> Links {
         Links::to_show(&self.container, now, WINDOW)
     }

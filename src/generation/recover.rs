@@ -189,7 +189,7 @@ impl Generations {
         let event =
             match self.gallery.find(id, &generation.order.prompt, generation.order.created_at, self.now()).await? {
                 Some(stored) => {
-                    self.make_missing_thumbnail(id, &stored.name);
+                    self.make_missing_thumbnail(&stored.name);
                     // The process may have died before it added the image to the index.
                     self.gallery.add_to_index(&stored, &generation.order.prompt).await;
                     let cost = self.cost_of_found(&generation.order, &stored.model);

@@ -5,9 +5,8 @@ use tracing::Instrument as _;
 
 use super::generations::Generations;
 use crate::azure;
-use crate::gallery::{Details, Made, NotMade, Stored, Thumbnail};
+use crate::gallery::{Details, ImageId, Made, NotMade, Stored};
 use crate::image::Image;
-use crate::logs::chain;
 
 impl Generations {
     /// Stores an image in the gallery. Its thumbnail is made meanwhile, and stored in the background: nothing waits
@@ -20,41 +19,30 @@ impl Generations {
         let made = self.tasks.spawn(async move { gallery.thumbnails().make(copy).await });
         let stored = self.gallery.store(image, details).await;
         match &stored {
-            Ok(_) => self.store_thumbnail(details.id.clone(), made),
+            Ok(stored) => self.store_thumbnail(ImageId::of(&stored.name, None), made),
             Err(_) => made.abort(),
         }
         stored
     }
 
-    fn store_thumbnail(&self, id: String, made: JoinHandle<Result<Made, NotMade>>) {
+    fn store_thumbnail(&self, id: ImageId, made: JoinHandle<Result<Made, NotMade>>) {
         let gallery = self.gallery.clone();
         let store = async move {
             // Only a panic ends the task without a result.
             let made = made.await.unwrap_or(Err(NotMade::Undecodable));
             let stored = match made {
-                Ok(made) => gallery.thumbnails().store(&id, made).await,
+                Ok(made) => gallery.thumbnails().store(id.as_str(), made).await,
                 Err(error) => Err(error),
             };
-            log_failure(&id, &stored);
+            gallery.note_thumbnail(&id, stored).await;
         };
         self.tasks.spawn(store.in_current_span());
     }
 
     /// Makes and stores, in the background, the thumbnail of an image that a dead process has uploaded.
-    pub(super) fn make_missing_thumbnail(&self, id: &str, name: &str) {
-        let (gallery, id, name, now) = (self.gallery.clone(), id.to_owned(), name.to_owned(), self.now());
-        let make = async move { log_failure(&id, &gallery.thumbnail(&id, &name, now).await) };
+    pub(super) fn make_missing_thumbnail(&self, name: &str) {
+        let (gallery, name, now) = (self.gallery.clone(), name.to_owned(), self.now());
+        let make = async move { gallery.make_thumbnail(&ImageId::of(&name, None), &name, now).await };
         self.tasks.spawn(make.in_current_span());
-    }
-}
-
-fn log_failure(id: &str, stored: &Result<Thumbnail, NotMade>) {
-    if let Err(error) = stored {
-        tracing::warn!(
-            event = "thumbnail_not_stored",
-            cause = chain(error),
-            image.id = id,
-            "an image has no thumbnail; front ends show the image itself"
-        );
     }
 }

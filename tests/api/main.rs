@@ -14,6 +14,7 @@ mod gallery;
 mod generate_image;
 mod harness;
 mod idempotency;
+mod images;
 mod jobs;
 mod matrix;
 mod model_watch;

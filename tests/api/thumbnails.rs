@@ -14,9 +14,11 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::harness::{Setup, Visionary, azurite, eventually, http, now, with_faults_before};
 
-/// A URL of the thumbnails' container with a token that may do everything. The test signs it by itself.
-fn url(visionary: &Visionary, name: &str) -> Url {
-    let container = format!("{}-thumbnails", visionary.setting("IMAGE_CONTAINER"));
+const THUMBNAILS: &str = "-thumbnails";
+
+/// A URL of the app's container with this suffix, with a token that may do everything. The test signs it by itself.
+pub(crate) fn url(visionary: &Visionary, suffix: &str, name: &str) -> Url {
+    let container = format!("{}{suffix}", visionary.setting("IMAGE_CONTAINER"));
     let until = (now() + Duration::hours(1)).replace_nanosecond(0).unwrap().format(&Rfc3339).unwrap();
     let signed = format!("rdl\n\n{until}\n/blob/{ACCOUNT}/{container}\n\n\n\n2022-11-02\nc\n\n\n\n\n\n\n");
     let key = hmac::Key::new(hmac::HMAC_SHA256, &BASE64_STANDARD.decode(KEY).unwrap());
@@ -35,15 +37,20 @@ fn url(visionary: &Visionary, name: &str) -> Url {
 
 /// The stored thumbnails: name, headers and bytes.
 async fn stored(visionary: &Visionary) -> BTreeMap<String, (HeaderMap, bytes::Bytes)> {
-    let mut list = url(visionary, "");
-    list.query_pairs_mut().extend_pairs([("restype", "container"), ("comp", "list")]);
-    let answer = http().get(list).send().await.unwrap().text().await.unwrap();
     let mut stored = BTreeMap::new();
-    for name in answer.split("<Name>").skip(1).map(|rest| rest.split('<').next().unwrap()) {
-        let opened = http().get(url(visionary, name)).send().await.unwrap();
-        stored.insert(name.to_owned(), (opened.headers().clone(), opened.bytes().await.unwrap()));
+    for name in blobs(visionary, THUMBNAILS).await {
+        let opened = http().get(url(visionary, THUMBNAILS, &name)).send().await.unwrap();
+        stored.insert(name, (opened.headers().clone(), opened.bytes().await.unwrap()));
     }
     stored
+}
+
+/// The names of the blobs in the app's container with this suffix.
+pub(crate) async fn blobs(visionary: &Visionary, suffix: &str) -> Vec<String> {
+    let mut list = url(visionary, suffix, "");
+    list.query_pairs_mut().extend_pairs([("restype", "container"), ("comp", "list")]);
+    let answer = http().get(list).send().await.unwrap().text().await.unwrap();
+    answer.split("<Name>").skip(1).map(|rest| rest.split('<').next().unwrap().to_owned()).collect()
 }
 
 /// Resolves when this many thumbnails are stored.
@@ -57,8 +64,8 @@ async fn an_image_gets_a_thumbnail_named_by_its_id() {
     let openai = openai::Options { painting: Painting::Artist, ..openai::Options::default() };
     let visionary = Setup { openai, ..Setup::default() }.start().await;
     visionary.post_json(&serde_json::json!({"prompt": "a fox", "size": "1792x1024"})).send().await;
-    let image = visionary.open(&visionary.list().await[0].1).await;
-    let id = image.headers()["x-ms-meta-id"].to_str().unwrap().to_owned();
+    let page = visionary.get("/api/getImages?limit=60").await.json();
+    let id = page["imageUrls"][0]["id"].as_str().unwrap().to_owned();
 
     let (name, (headers, file)) = until_stored(&visionary, 1).await.pop_first().unwrap();
 
@@ -117,7 +124,7 @@ async fn an_image_that_a_dead_process_stored_gets_its_thumbnail_from_the_sweep()
     assert_eq!(request.await.unwrap().status, 200);
     let (name, _) = until_stored(&visionary, 1).await.pop_first().unwrap();
     visionary.host.kill_handler(0).await;
-    let removed = http().delete(url(&visionary, &name)).send().await.unwrap();
+    let removed = http().delete(url(&visionary, THUMBNAILS, &name)).send().await.unwrap();
     assert_eq!(removed.status(), 202);
     std::fs::remove_dir_all(visionary.setting("SPOOL_DIR")).unwrap();
     faults.set(Line::Whole);

@@ -1,0 +1,332 @@
+//! Deleted images: they wait in a private container until they can no longer be restored.
+//!
+//! A deletion writes a row for the image in the partition of deleted images, moves the blob and its thumbnail into
+//! the private container, and removes the row of the index. Each step may be repeated, so a deletion whose process
+//! died is finished from its row. Links and listings end with the move.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::id::ImageId;
+use super::reconcile::Now;
+use super::row::NAME_COLUMN;
+use super::thumbnails;
+use super::{CLOCK_SKEW, Error, Gallery};
+use crate::azure::{Change, Columns, Container, Failed, Grant, Operation, Query, Table};
+use crate::logs::chain;
+
+/// Column: the end of the undo time.
+const RESTORABLE_UNTIL: &str = "RestorableUntil";
+/// Column: whether the blob is in the private container.
+const IS_MOVED: &str = "IsMoved";
+const YES: &str = "yes";
+/// A purge begins this much after the undo time, so that it never meets a restoration.
+const PURGED_AFTER: Duration = Duration::from_secs(60);
+/// The longest pause between two purges while deleted images wait.
+const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 60 * 60);
+const SHORTEST_PAUSE: Duration = Duration::from_secs(30);
+/// The most images that one pass deletes for their age. The next pass goes on.
+const EXPIRED_AT_ONCE: usize = 1_000;
+
+/// The result of a deletion or a restoration that found its image.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Deleted {
+    /// The image's id.
+    id: String,
+    /// Until then the image can be restored.
+    #[serde(with = "time::serde::rfc3339")]
+    restorable_until: OffsetDateTime,
+}
+
+/// Why an image is not restored.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotRestored {
+    /// No deleted image has this id, or its undo time is over.
+    #[error("no deleted image has this id")]
+    Unknown,
+    /// Another blob has the image's name now.
+    #[error("another blob has the image's name")]
+    NameTaken,
+    /// The storage account failed.
+    #[error(transparent)]
+    Storage(#[from] Error),
+}
+
+/// A deleted image's row.
+struct DeletedRow {
+    id: ImageId,
+    columns: Columns,
+    restorable_until: OffsetDateTime,
+}
+
+impl DeletedRow {
+    fn read(row: &str, columns: Columns) -> Option<Self> {
+        let restorable_until = OffsetDateTime::parse(columns.get(RESTORABLE_UNTIL)?, &Rfc3339).ok()?;
+        Some(Self { id: ImageId::parse(row)?, columns, restorable_until })
+    }
+
+    fn name(&self) -> &str {
+        self.columns.get(NAME_COLUMN).map(String::as_str).unwrap_or_default()
+    }
+
+    fn is_moved(&self) -> bool {
+        self.columns.get(IS_MOVED).is_some_and(|value| value == YES)
+    }
+
+    /// The columns of the row in the index.
+    fn into_index_columns(mut self) -> Columns {
+        self.columns.remove(RESTORABLE_UNTIL);
+        self.columns.remove(IS_MOVED);
+        self.columns
+    }
+}
+
+/// Removes a row that may be gone already.
+pub(super) async fn remove_row(table: &Table, id: &ImageId) -> Result<(), Error> {
+    let operation = Operation { row: id.as_str().to_owned(), change: Change::Delete };
+    match table.transact(&[operation]).await {
+        Ok(_) | Err(Failed::Conflict(_)) => Ok(()),
+        Err(Failed::Rejected(cause) | Failed::Unknown { cause, .. }) => Err(cause),
+    }
+}
+
+/// A point in time, rounded up to a whole second.
+fn whole_second(at: OffsetDateTime) -> OffsetDateTime {
+    let up = at + Duration::from_nanos(999_999_999);
+    up - Duration::from_nanos(up.nanosecond().into())
+}
+
+impl Gallery {
+    /// Deletes an image. `None` if no image has this id. An image that is deleted already stays so.
+    ///
+    /// # Errors
+    /// The storage account failed. The deletion may have begun, and is finished in the background.
+    pub(crate) async fn delete(&self, id: &ImageId, now: OffsetDateTime) -> Result<Option<Deleted>, Error> {
+        let table = self.deleted_table();
+        let row = match self.deleted_row(id).await? {
+            Some(row) => row,
+            None => {
+                let Some(mut columns) = self.index.columns(id).await? else { return Ok(None) };
+                let restorable_until = whole_second(now + self.settings.undo);
+                columns.insert(RESTORABLE_UNTIL.to_owned(), restorable_until.format(&Rfc3339).unwrap_or_default());
+                table.insert_or_merge(id.as_str(), &columns).await?;
+                self.deleted_added.notify_one();
+                DeletedRow { id: id.clone(), columns, restorable_until }
+            }
+        };
+        if !row.is_moved() {
+            self.finish_deletion(&row, now).await?;
+        }
+        Ok(Some(Deleted { id: id.as_str().to_owned(), restorable_until: row.restorable_until }))
+    }
+
+    /// Moves a deleted image into the private container and removes its row from the index.
+    async fn finish_deletion(&self, row: &DeletedRow, now: OffsetDateTime) -> Result<(), Error> {
+        let names = [row.name().to_owned(), thumbnails::blob_name(row.id.as_str())];
+        let private = [row.id.as_str().to_owned(), thumbnails::blob_name(row.id.as_str())];
+        self.move_blob((&self.container, &names[0]), (&self.deleted, &private[0]), now).await?;
+        self.move_blob((self.thumbnails.container(), &names[1]), (&self.deleted, &private[1]), now).await?;
+        self.index.remove(&row.id).await?;
+        let moved = Columns::from([(IS_MOVED.to_owned(), YES.to_owned())]);
+        self.deleted_table().insert_or_merge(row.id.as_str(), &moved).await
+    }
+
+    /// Restores a deleted image with its name, its links and its place in the gallery.
+    ///
+    /// # Errors
+    /// See [`NotRestored`].
+    pub(crate) async fn restore(&self, id: &ImageId, now: OffsetDateTime) -> Result<(), NotRestored> {
+        let row = self.deleted_row(id).await?.filter(|row| now <= row.restorable_until).ok_or(NotRestored::Unknown)?;
+        if !row.is_moved() {
+            self.finish_deletion(&row, now).await?;
+        }
+        // From here on a process that dies leaves an image that can be restored again.
+        let (name, private) = (row.name().to_owned(), row.id.as_str().to_owned());
+        let thumbnail = thumbnails::blob_name(row.id.as_str());
+        match self.copy_blob((&self.deleted, &private), (&self.container, &name), now).await {
+            Err(error) if error.is("BlobAlreadyExists") => {
+                let (there, mine) = (self.container.properties(&name).await?, self.deleted.properties(&private).await?);
+                if (there.metadata, there.bytes) != (mine.metadata, mine.bytes) {
+                    return Err(NotRestored::NameTaken);
+                }
+            }
+            result => result.map(drop)?,
+        }
+        match self.copy_blob((&self.deleted, &thumbnail), (self.thumbnails.container(), &thumbnail), now).await {
+            Err(error) if error.is("BlobAlreadyExists") => {}
+            result => result.map(drop)?,
+        }
+        self.index.merge(id, &row.into_index_columns()).await?;
+        // The row goes last: a process that dies before leaves a row whose purge removes what is left.
+        for blob in [&private, &thumbnail] {
+            self.deleted.delete(blob).await?;
+        }
+        self.remove_deleted_row(id).await?;
+        Ok(())
+    }
+
+    /// Whether an image is deleted.
+    ///
+    /// # Errors
+    /// The table cannot be read.
+    pub(super) async fn is_deleted(&self, id: &ImageId) -> Result<bool, Error> {
+        Ok(self.deleted_row(id).await?.is_some())
+    }
+
+    /// Finishes deletions, purges images whose undo time is over, and deletes those that are older than `TTL_DAYS`,
+    /// until the future is dropped. An app without deleted images sends nothing but one query at the start, and
+    /// one for each day with `TTL_DAYS`.
+    pub(crate) async fn keep_purging(&self, now: Now<'_>) {
+        // Before the first pass the index may lack images.
+        let _ = self.index.passes.subscribe().wait_for(|passes| *passes > 0).await;
+        loop {
+            let next = match self.purge(now()).await {
+                Ok(next) => next,
+                Err(error) => {
+                    tracing::warn!(
+                        event = "purge_failed",
+                        cause = chain(&error),
+                        "deleted images could not be purged; it is tried again later"
+                    );
+                    Some(LONGEST_PAUSE)
+                }
+            };
+            let next = next.or(self.settings.ttl.map(|_| LONGEST_PAUSE));
+            let pause = async {
+                match next {
+                    Some(next) => tokio::time::sleep(next.clamp(SHORTEST_PAUSE, LONGEST_PAUSE)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let added = async {
+                self.deleted_added.notified().await;
+                // Several deletions follow each other.
+                tokio::time::sleep(SHORTEST_PAUSE).await;
+            };
+            tokio::select! { () = pause => {}, () = added => {} }
+        }
+    }
+
+    /// Purges once. Returns when the next image is due; `None` if no deleted image waits.
+    async fn purge(&self, now: OffsetDateTime) -> Result<Option<Duration>, Error> {
+        if let Some(ttl) = self.settings.ttl {
+            self.delete_older_than(now - ttl, now).await?;
+        }
+        let table = self.deleted_table();
+        let (mut next, mut after) = (None::<Duration>, None);
+        let mut purged = 0_usize;
+        loop {
+            let page = table.query(&Query::rows("", ":"), after.as_ref()).await?;
+            for row in page.rows.into_iter().filter_map(|(row, columns)| DeletedRow::read(&row, columns)) {
+                let due = row.restorable_until + PURGED_AFTER;
+                if due <= now {
+                    self.purge_one(&row, now).await?;
+                    purged += 1;
+                    continue;
+                }
+                if !row.is_moved() {
+                    self.finish_deletion(&row, now).await?;
+                }
+                let left = Duration::try_from(due - now).unwrap_or_default();
+                next = Some(next.map_or(left, |next| next.min(left)));
+            }
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        if purged > 0 {
+            tracing::info!(event = "images_purged", count = purged, "deleted images were purged");
+        }
+        Ok(next)
+    }
+
+    async fn purge_one(&self, row: &DeletedRow, now: OffsetDateTime) -> Result<(), Error> {
+        if !row.is_moved() {
+            self.finish_deletion(row, now).await?;
+        }
+        for blob in [row.id.as_str(), &thumbnails::blob_name(row.id.as_str())] {
+            self.deleted.delete(blob).await?;
+        }
+        self.remove_deleted_row(&row.id).await
+    }
+
+    /// Deletes the images that are older than a time, as a caller would, so that they can be restored.
+    async fn delete_older_than(&self, oldest: OffsetDateTime, now: OffsetDateTime) -> Result<(), Error> {
+        let mut after = ImageId::last_at(oldest);
+        while let Some(rows) = self.index.read(Some(&after), EXPIRED_AT_ONCE, &[NAME_COLUMN]).await? {
+            for row in &rows.rows {
+                self.delete(&row.id, now).await?;
+            }
+            if !rows.rows.is_empty() {
+                tracing::info!(
+                    event = "old_images_deleted",
+                    count = rows.rows.len(),
+                    "images older than TTL_DAYS were deleted"
+                );
+            }
+            match rows.rows.last() {
+                Some(last) if rows.has_more => after = last.id.clone(),
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves a blob; a blob that is not there may have been moved before.
+    async fn move_blob(
+        &self,
+        from: (&Container, &str),
+        to: (&Container, &str),
+        now: OffsetDateTime,
+    ) -> Result<(), Error> {
+        match self.copy_blob(from, to, now).await {
+            Err(error) if error.is("BlobAlreadyExists") => {}
+            result => result.map(drop)?,
+        }
+        from.0.delete(from.1).await
+    }
+
+    /// Copies a blob to a name that is free. A blob that is not there needs no copy. Creates the target's container if it
+    /// is missing.
+    async fn copy_blob(
+        &self,
+        (source, name): (&Container, &str),
+        (target, new_name): (&Container, &str),
+        now: OffsetDateTime,
+    ) -> Result<(), Error> {
+        let grant = Grant { permissions: "r", starts_on: now - CLOCK_SKEW, expires_on: now + CLOCK_SKEW };
+        let url = format!(
+            "{}/{}?{}",
+            source.url().as_str().trim_end_matches('/'),
+            super::name::encode(name),
+            source.sign(&grant)
+        );
+        match target.copy_new(new_name, &url).await {
+            // The same code says that the source's container is missing.
+            Err(error) if error.is("ContainerNotFound") && source.properties(name).await.is_ok() => {
+                target.create().await?;
+                target.copy_new(new_name, &url).await
+            }
+            Err(error) if error.is_not_found() => Ok(()),
+            result => result,
+        }
+    }
+
+    async fn deleted_row(&self, id: &ImageId) -> Result<Option<DeletedRow>, Error> {
+        let found = self.deleted_table().get(id.as_str()).await?;
+        Ok(found.and_then(|(columns, _)| DeletedRow::read(id.as_str(), columns)))
+    }
+
+    async fn remove_deleted_row(&self, id: &ImageId) -> Result<(), Error> {
+        remove_row(&self.deleted_table(), id).await
+    }
+
+    fn deleted_table(&self) -> Table {
+        self.index.deleted()
+    }
+}

@@ -1,0 +1,241 @@
+//! One image: its details, its deletion by whoever made it or by the operator, and its restoration.
+
+use std::time::Duration;
+
+use devkit::stand_ins::faults::Line;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Setup, Visionary, eventually, http, masked, now};
+use crate::thumbnails::blobs;
+
+/// The answer of generateImage for a new image.
+async fn draw(visionary: &Visionary, prompt: &str) -> Value {
+    let answer = visionary.post(prompt).accept_json().send().await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    answer.json()
+}
+
+fn text<'a>(image: &'a Value, member: &str) -> &'a str {
+    image[member].as_str().unwrap_or_else(|| panic!("no {member} in {image}"))
+}
+
+fn path(image: &Value) -> String {
+    format!("/api/images/{}", text(image, "id"))
+}
+
+async fn details(visionary: &Visionary, image: &Value) -> Answer {
+    visionary.request(Method::GET, &path(image)).accept_json().send().await
+}
+
+async fn delete(visionary: &Visionary, image: &Value, token: &str) -> Answer {
+    let request = visionary.request(Method::DELETE, &path(image));
+    request.header("x-delete-token", token).accept_json().send().await
+}
+
+async fn restore(visionary: &Visionary, image: &Value) -> Answer {
+    let request = visionary.request(Method::POST, &format!("{}/restore", path(image)));
+    request.header("x-delete-token", text(image, "deleteToken")).accept_json().send().await
+}
+
+async fn status_of(url: &str) -> u16 {
+    http().get(url).send().await.expect("the link answers").status().as_u16()
+}
+
+/// The link to an image's thumbnail, which is made beside the upload.
+async fn thumbnail(visionary: &Visionary, image: &Value) -> String {
+    let look = async || details(visionary, image).await.json();
+    let found = eventually("the image has a thumbnail", look, |details| details["thumbnailUrl"].is_string()).await;
+    text(&found, "thumbnailUrl").to_owned()
+}
+
+#[tokio::test]
+async fn an_image_has_details_with_its_whole_prompt_and_a_download_link() {
+    let visionary = Visionary::start().await;
+    let prompt = "a fox in the snow ".repeat(30);
+    let image = draw(&visionary, &prompt).await;
+    thumbnail(&visionary, &image).await;
+
+    let details = details(&visionary, &image).await;
+
+    assert_eq!(details.status, 200, "{}", details.body);
+    let details = details.json();
+    assert_eq!((text(&details, "prompt"), &details["name"]), (prompt.trim(), &image["name"]));
+    let download = visionary.open(text(&details, "downloadUrl")).await;
+    assert_eq!(
+        (download.status().as_u16(), download.headers()["content-disposition"].to_str().unwrap()),
+        (200, "attachment")
+    );
+    let volatile = [
+        "id",
+        "url",
+        "name",
+        "createdAt",
+        "thumbnailUrl",
+        "downloadUrl",
+        "placeholder",
+        "prompt",
+        "finalPrompt",
+        "bytes",
+    ];
+    insta::assert_json_snapshot!(masked(details, &volatile), @r#"
+    {
+      "bytes": "[bytes]",
+      "contentType": "image/png",
+      "createdAt": "[createdAt]",
+      "downloadUrl": "[downloadUrl]",
+      "enhancement": "off",
+      "finalPrompt": "[finalPrompt]",
+      "height": 32,
+      "id": "[id]",
+      "model": "gpt-image-2.5-flare",
+      "name": "[name]",
+      "placeholder": "[placeholder]",
+      "prompt": "[prompt]",
+      "quality": "medium",
+      "size": "1024x1024",
+      "thumbnailHeight": 32,
+      "thumbnailUrl": "[thumbnailUrl]",
+      "thumbnailWidth": 32,
+      "url": "[url]",
+      "width": 32
+    }
+    "#);
+    for unknown in ["0".repeat(46), format!("8299999999999-{}", "0".repeat(32))] {
+        assert_eq!(visionary.get(&format!("/api/images/{unknown}")).await.status_and_code(), (404, "not_found"));
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_image_is_gone_at_once_and_comes_back_when_it_is_restored() {
+    let visionary = Visionary::start().await;
+    let (image, other) = (draw(&visionary, "a fox").await, draw(&visionary, "an owl").await);
+    let thumbnail = thumbnail(&visionary, &image).await;
+    for token in ["", "0", text(&other, "deleteToken")] {
+        assert_eq!(delete(&visionary, &image, token).await.status_and_code(), (403, "delete_token_refused"));
+    }
+    assert_eq!(status_of(text(&image, "url")).await, 200);
+
+    let deleted = delete(&visionary, &image, text(&image, "deleteToken")).await;
+
+    assert_eq!(deleted.status, 200, "{}", deleted.body);
+    insta::assert_json_snapshot!(masked(deleted.json(), &["id", "restorableUntil"]), @r#"
+    {
+      "id": "[id]",
+      "restorableUntil": "[restorableUntil]"
+    }
+    "#);
+    assert_eq!((status_of(text(&image, "url")).await, status_of(&thumbnail).await), (404, 404));
+    assert_eq!(details(&visionary, &image).await.status_and_code(), (404, "not_found"));
+    assert_eq!(visionary.list().await.len(), 1);
+    let page = visionary.get("/api/getImages?limit=60").await.json();
+    assert_eq!((page["imageUrls"].as_array().unwrap().len(), &page["imageUrls"][0]["id"]), (1, &other["id"]));
+    let again = delete(&visionary, &image, text(&image, "deleteToken")).await;
+    assert_eq!(again.json(), deleted.json(), "a repeated deletion changes nothing");
+
+    let restored = restore(&visionary, &image).await;
+
+    assert_eq!((restored.status, &restored.json()["name"]), (200, &image["name"]), "{}", restored.body);
+    assert_eq!((status_of(text(&image, "url")).await, status_of(&thumbnail).await), (200, 200));
+    let page = visionary.get("/api/getImages?limit=60").await.json();
+    assert_eq!((page["imageUrls"].as_array().unwrap().len(), &page["imageUrls"][1]["id"]), (2, &image["id"]));
+    assert_eq!(restore(&visionary, &image).await.status_and_code(), (404, "not_found"));
+    assert_eq!(restore(&visionary, &other).await.status_and_code(), (404, "not_found"));
+}
+
+#[tokio::test]
+async fn a_pass_over_the_container_brings_no_deleted_image_back() {
+    let mut visionary = Visionary::start().await;
+    let (image, _) = (draw(&visionary, "a fox").await, draw(&visionary, "an owl").await);
+    delete(&visionary, &image, text(&image, "deleteToken")).await;
+
+    visionary.host.kill_handler(0).await;
+    visionary.host.start_handler(0).await.unwrap();
+
+    let page = visionary.get("/api/getImages?limit=60").await.json();
+    assert_eq!(page["imageUrls"].as_array().unwrap().len(), 1, "{page}");
+}
+
+#[tokio::test]
+async fn after_the_undo_time_a_deleted_image_is_purged() {
+    let visionary = Setup::default().set("DELETE_UNDO_SECONDS", "30").start().await;
+    let image = draw(&visionary, "a fox").await;
+    delete(&visionary, &image, text(&image, "deleteToken")).await;
+
+    let later = visionary.serve_at(now() + Duration::from_secs(300)).await;
+
+    let restored = later.request(Method::POST, &format!("{}/restore", path(&image)));
+    let restored = restored.header("x-delete-token", text(&image, "deleteToken")).accept_json().send().await;
+    assert_eq!(restored.status_and_code(), (404, "not_found"));
+    let look = async || blobs(&visionary, "-deleted").await;
+    eventually("the private container is empty", look, |names| names.is_empty()).await;
+}
+
+#[tokio::test]
+async fn an_operator_deletes_and_restores_any_image_with_the_function_key() {
+    let setup = Setup { keys: vec!["key".to_owned()], ..Setup::default() };
+    let visionary = setup.start().await;
+    let image = draw(&visionary, "a fox").await;
+    let managed = format!("/api/manage/images/{}", text(&image, "id"));
+    assert_eq!(visionary.request(Method::DELETE, &managed).send().await.status, 401);
+
+    let deleted = visionary.request(Method::DELETE, &format!("{managed}?code=key")).send().await;
+    assert_eq!((deleted.status, status_of(text(&image, "url")).await), (200, 404), "{}", deleted.body);
+
+    let restored = visionary.request(Method::POST, &format!("{managed}/restore?code=key")).send().await;
+    assert_eq!((restored.status, status_of(text(&image, "url")).await), (200, 200), "{}", restored.body);
+}
+
+#[tokio::test]
+async fn a_deletion_that_storage_interrupts_is_finished_in_the_background() {
+    let visionary = Setup { lines: true, ..Setup::default() }.start().await;
+    let image = draw(&visionary, "a fox").await;
+    let lines = visionary.lines.as_ref().unwrap();
+    lines.blobs.set(Line::Refused);
+    let deleted = delete(&visionary, &image, text(&image, "deleteToken")).await;
+    assert_eq!(deleted.status_and_code(), (503, "storage_unavailable"));
+
+    lines.blobs.set(Line::Whole);
+
+    let look = async || details(&visionary, &image).await.status;
+    eventually("the image is deleted", look, |status| *status == 404).await;
+    assert_eq!(restore(&visionary, &image).await.status, 200);
+}
+
+#[tokio::test]
+async fn images_older_than_ttl_days_are_deleted_in_the_background() {
+    let visionary = Setup::default().set("TTL_DAYS", "30").start().await;
+    let image = draw(&visionary, "a fox").await;
+
+    let later = visionary.serve_at(now() + Duration::from_secs(31 * 24 * 60 * 60)).await;
+
+    let look = async || later.get("/api/getImages?limit=60").await.json();
+    eventually("the old image is deleted", look, |page| page["imageUrls"] == json!([])).await;
+    assert_eq!(later.get(&path(&image)).await.status, 404);
+}
+
+/// An image that somebody uploads with the token of generateSASToken has no metadata and no thumbnail.
+#[tokio::test]
+async fn an_image_of_another_program_gets_a_size_and_a_thumbnail_after_the_next_pass() {
+    let mut visionary = Visionary::start().await;
+    let image = draw(&visionary, "a fox").await;
+    let bytes = visionary.open(text(&image, "url")).await.bytes().await.unwrap();
+    let token = visionary.get("/api/generateSASToken").await.body;
+    let container = visionary.request(Method::GET, "/api/generateSASToken").accept_json().send().await.json();
+    let put = http().put(format!("{}/foreign.png?{token}", text(&container, "containerUrl")));
+    let put = put.header("x-ms-blob-type", "BlockBlob").body(bytes).send().await.unwrap();
+    assert_eq!(put.status(), 201);
+
+    visionary.host.kill_handler(0).await;
+    visionary.host.start_handler(0).await.unwrap();
+
+    let look = async || visionary.get("/api/getImages?limit=60").await.json()["imageUrls"].clone();
+    let has_thumbnail = |images: &Value| {
+        let images = images.as_array().map(Vec::as_slice).unwrap_or_default();
+        images.iter().any(|image| image["name"] == "foreign.png" && image["thumbnailUrl"].is_string())
+    };
+    let images = eventually("the foreign image has a thumbnail", look, has_thumbnail).await;
+    let foreign = images.as_array().unwrap().iter().find(|image| image["name"] == "foreign.png").unwrap();
+    assert_eq!((&foreign["width"], &foreign["height"]), (&json!(32), &json!(32)));
+    assert_eq!(status_of(text(foreign, "thumbnailUrl")).await, 200);
+}
