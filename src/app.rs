@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::azure;
 use crate::caller::Callers;
 use crate::config::{Config, PromptEnhancement};
 use crate::digest::Digests;
@@ -13,6 +14,9 @@ use crate::openai::{ModelState, OpenAi};
 use crate::prompts::{Suggestions, TextModel};
 
 pub use crate::spending::Clock;
+
+/// The connections to one service that are kept for later calls.
+const MAX_IDLE_CONNECTIONS: usize = 32;
 
 /// The services and settings that all requests share.
 pub struct App {
@@ -84,11 +88,13 @@ impl App {
             .connect_timeout(Duration::from_secs(5))
             .timeout(Duration::from_secs(60))
             .pool_idle_timeout(Duration::from_secs(60))
+            .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS)
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("visionary/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(Error::Http)?;
         let openai = OpenAi::new(config.openai.clone(), http.clone());
+        let http = azure::Http::new(http);
         let gallery = Gallery::new(config, http.clone());
         let digests = Digests::new(&config.storage);
         let text_model = Arc::new(TextModel::new(openai.clone(), &config.limits, Arc::clone(&clock)));

@@ -4,6 +4,7 @@
 mod client;
 mod container;
 mod error;
+mod http;
 mod queue;
 mod sas;
 mod table;
@@ -11,6 +12,7 @@ mod transaction;
 
 pub(crate) use container::{Container, Properties};
 pub use error::Error;
+pub(crate) use http::{Http, Purpose};
 pub(crate) use queue::Queue;
 pub(crate) use sas::Grant;
 pub(crate) use table::{Continuation, Page, Query, Table};

@@ -29,7 +29,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use self::index::Index;
 use self::listing::Listing;
-use crate::azure::{Container, Grant, Properties};
+use crate::azure::{Container, Grant, Http, Properties};
 use crate::caller::Caller;
 use crate::config::{Config, GalleryConfig, PromptEnhancement, SasConfig};
 use crate::digest::Digests;
@@ -74,7 +74,7 @@ pub struct Gallery {
     deleted_added: Arc<Notify>,
     digests: Digests,
     sas: SasConfig,
-    http: reqwest::Client,
+    http: Http,
     index: Arc<Index>,
     settings: GalleryConfig,
     reads: Arc<Semaphore>,
@@ -151,7 +151,7 @@ pub struct ContainerToken {
 }
 
 impl Gallery {
-    pub(crate) fn new(config: &Config, http: reqwest::Client) -> Self {
+    pub(crate) fn new(config: &Config, http: Http) -> Self {
         Self {
             container: Container::new(&config.storage, &config.storage.container, http.clone()),
             thumbnails: Thumbnails::new(&config.storage, http.clone()),

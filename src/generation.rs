@@ -27,6 +27,7 @@ mod recover;
 mod rows;
 mod spool;
 mod steps;
+mod store;
 mod streams;
 mod sweep;
 #[cfg(test)]

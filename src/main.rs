@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -29,10 +30,19 @@ async fn main() -> ExitCode {
     }
 }
 
+/// Raises the number of files that the process may have open to the most that the system allows. Without it, the
+/// limits of the code hold with the usual 1,024 files, too.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
 #[expect(clippy::disallowed_methods, reason = "only main reads the environment and the clock")]
 async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let config = Config::from_vars(|name| std::env::var(name).ok())?;
     logs::start(&config.log_filter)?;
+    raise_file_limit();
     let app = App::new(&config, Arc::new(time::OffsetDateTime::now_utc))?;
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, config.port))

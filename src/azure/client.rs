@@ -9,6 +9,7 @@ use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::error::Error;
+use super::http::Http;
 
 pub(super) fn location(account: &str, endpoint: &Url) -> CloudLocation {
     let uri = endpoint.as_str().trim_end_matches('/').to_owned();
@@ -22,8 +23,8 @@ pub(super) fn credentials(account: &str, key: &SecretString) -> StorageCredentia
 
 /// The app's HTTP client. The SDK's default client has no timeout and sends the Authorization header to
 /// redirects.
-pub(super) fn transport(http: reqwest::Client) -> TransportOptions {
-    TransportOptions::new(Arc::new(http))
+pub(super) fn transport(http: &Http) -> TransportOptions {
+    TransportOptions::new(Arc::new(http.client().clone()))
 }
 
 /// The retries of one operation. The SDK's default retries for 82 seconds.

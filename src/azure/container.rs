@@ -12,6 +12,7 @@ use reqwest::Url;
 
 use super::client;
 use super::error::Error;
+use super::http::{Http, Purpose};
 use super::sas::{Grant, Signer};
 use crate::config::StorageConfig;
 
@@ -38,17 +39,18 @@ pub(crate) struct Properties {
 #[derive(Debug, Clone)]
 pub(crate) struct Container {
     client: ContainerClient,
+    http: Http,
     signer: Signer,
     url: Url,
 }
 
 impl Container {
-    pub(crate) fn new(config: &StorageConfig, name: &str, http: reqwest::Client) -> Self {
+    pub(crate) fn new(config: &StorageConfig, name: &str, http: Http) -> Self {
         let client = ClientBuilder::with_location(
             client::location(&config.account, &config.blob_endpoint),
             client::credentials(&config.account, &config.key),
         )
-        .transport(client::transport(http))
+        .transport(client::transport(&http))
         .retry(client::retry())
         .container_client(name);
         let mut url = config.blob_endpoint.clone();
@@ -56,7 +58,7 @@ impl Container {
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.push(name);
         }
-        Self { client, signer: Signer::new(config, name), url }
+        Self { client, http, signer: Signer::new(config, name), url }
     }
 
     /// Uploads a new blob, and creates the container if it is missing. An existing blob is not overwritten.
@@ -105,6 +107,7 @@ impl Container {
             .context(context);
         let mib = u32::try_from(bytes.len() / (1024 * 1024)).unwrap_or(u32::MAX);
         let limit = UPLOAD_TIMEOUT + UPLOAD_TIMEOUT_PER_MIB.saturating_mul(mib);
+        let _permit = self.http.permit(Purpose::Generation).await?;
         client::timely(limit, async { Ok(upload.await.map(|_| ())?) }).await
     }
 
@@ -121,6 +124,7 @@ impl Container {
             .copy_from_url(link)
             .is_synchronous(true)
             .if_match(IfMatchCondition::NotMatch("*".to_owned()));
+        let _permit = self.http.permit(Purpose::Caller).await?;
         client::timely(UPLOAD_TIMEOUT, async { Ok(copy.await.map(drop)?) }).await
     }
 
@@ -130,6 +134,7 @@ impl Container {
     /// It is unknown whether the blob is there.
     pub(crate) async fn delete(&self, name: &str) -> Result<(), Error> {
         let blob = self.client.blob_client(name);
+        let _permit = self.http.permit(Purpose::Caller).await?;
         match client::timely(TIMEOUT, async { Ok(blob.delete().await.map(drop)?) }).await {
             Err(error) if error.is_not_found() => Ok(()),
             result => result,
@@ -139,6 +144,7 @@ impl Container {
     /// Reads the properties of a blob.
     pub(crate) async fn properties(&self, name: &str) -> Result<Properties, Error> {
         let blob = self.client.blob_client(name);
+        let _permit = self.http.permit(Purpose::Generation).await?;
         let answer = client::timely(TIMEOUT, async { Ok(blob.get_properties().await?) }).await?;
         let properties = answer.blob.properties;
         Ok(Properties {
@@ -150,11 +156,13 @@ impl Container {
 
     /// Whether the storage account answers. The container need not exist yet.
     pub(crate) async fn is_reachable(&self) -> bool {
+        let Ok(_permit) = self.http.permit(Purpose::Caller).await else { return false };
         client::timely(TIMEOUT, async { Ok(self.client.exists().await?) }).await.is_ok()
     }
 
     /// Creates the container without public access. An existing container is left unchanged.
     pub(crate) async fn create(&self) -> Result<(), Error> {
+        let _permit = self.http.permit(Purpose::Generation).await?;
         match client::timely(TIMEOUT, async { Ok(self.client.create().await?) }).await {
             Err(Error::Answered { status: 409, .. }) => Ok(()),
             result => result,

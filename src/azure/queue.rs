@@ -8,6 +8,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 
 use super::client::{self, timely};
 use super::error::Error;
+use super::http::{Http, Purpose};
 use crate::config::ServiceConfig;
 
 /// Limit for one operation with the SDK's retries, because the caller waits.
@@ -15,17 +16,20 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A queue of short texts.
 #[derive(Debug, Clone)]
-pub(crate) struct Queue(QueueClient);
+pub(crate) struct Queue {
+    client: QueueClient,
+    http: Http,
+}
 
 impl Queue {
-    pub(crate) fn new(config: &ServiceConfig, name: &str, http: reqwest::Client) -> Self {
+    pub(crate) fn new(config: &ServiceConfig, name: &str, http: Http) -> Self {
         let location = client::location(&config.account, &config.endpoint);
         let client =
             QueueServiceClientBuilder::with_location(location, client::credentials(&config.account, &config.key))
-                .transport(client::transport(http))
+                .transport(client::transport(&http))
                 .retry(client::retry())
                 .build();
-        Self(client.queue_client(name))
+        Self { client: client.queue_client(name), http }
     }
 
     /// Adds a message that becomes visible after `delay`. Creates the queue if it is missing. The text is sent
@@ -33,7 +37,8 @@ impl Queue {
     /// (<https://learn.microsoft.com/azure/azure-functions/functions-bindings-storage-queue#hostjson-settings>).
     pub(crate) async fn put(&self, text: &str, delay: Duration) -> Result<(), Error> {
         let text = BASE64_STANDARD.encode(text);
-        let put = || async { Ok(self.0.put_message(text.clone()).visibility_timeout(delay).await.map(|_| ())?) };
+        let _permit = self.http.permit(Purpose::Caller).await?;
+        let put = || async { Ok(self.client.put_message(text.clone()).visibility_timeout(delay).await.map(|_| ())?) };
         match timely(TIMEOUT, put()).await {
             Err(error) if error.is("QueueNotFound") => {
                 timely(TIMEOUT, self.create()).await?;
@@ -44,7 +49,7 @@ impl Queue {
     }
 
     async fn create(&self) -> Result<(), Error> {
-        match self.0.create().await {
+        match self.client.create().await {
             Ok(_) => Ok(()),
             Err(error) if error.as_http_error().is_some_and(|answer| answer.status() == StatusCode::Conflict) => Ok(()),
             Err(error) => Err(error.into()),

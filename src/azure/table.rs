@@ -8,12 +8,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
+use reqwest::header::HeaderMap;
 use reqwest::{Method, Response, StatusCode, Url, header};
 use ring::hmac;
 use secrecy::ExposeSecret as _;
 use serde_json::{Map, Value, json};
 
 use super::error::Error;
+use super::http::{Http, Purpose};
 use super::transaction::{Change, Columns, Failed, Operation, Version, code_of, read_answer, unknown};
 use crate::config::ServiceConfig;
 
@@ -36,7 +38,7 @@ const CHANGES: &str = "changeset_visionary";
 #[derive(Debug, Clone)]
 pub(crate) struct Table {
     name: &'static str,
-    http: reqwest::Client,
+    http: Http,
     endpoint: Url,
     account: String,
     key: hmac::Key,
@@ -92,7 +94,7 @@ pub(crate) struct Continuation {
 }
 
 impl Table {
-    pub(crate) fn new(config: &ServiceConfig, name: &'static str, partition: &str, http: reqwest::Client) -> Self {
+    pub(crate) fn new(config: &ServiceConfig, name: &'static str, partition: &str, http: Http) -> Self {
         // `Config` has checked that the key is base64.
         let key = BASE64_STANDARD.decode(config.key.expose_secret()).unwrap_or_default();
         Self {
@@ -111,10 +113,10 @@ impl Table {
     }
 
     /// Reads a row; `None` if the row or the table does not exist.
-    pub(crate) async fn get(&self, row: &str) -> Result<Option<(Columns, Version)>, Error> {
+    pub(crate) async fn get(&self, row: &str, purpose: Purpose) -> Result<Option<(Columns, Version)>, Error> {
         let address = self.url(&self.entity(row));
-        let Some(response) = self.read(&address).await? else { return Ok(None) };
-        let Value::Object(entity) = json_of(response).await? else { return Err(Error::Malformed) };
+        let Some((_, body)) = self.read(&address, purpose).await? else { return Ok(None) };
+        let Value::Object(entity) = body else { return Err(Error::Malformed) };
         let version = entity.get("odata.etag").and_then(Value::as_str).ok_or(Error::Malformed)?.to_owned();
         Ok(Some((columns(entity), Version(version))))
     }
@@ -146,14 +148,13 @@ impl Table {
                 url.query_pairs_mut().append_pair("NextRowKey", row);
             }
         }
-        let Some(response) = self.read(&url).await? else { return Ok(Page::default()) };
-        let next = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let Some((headers, mut body)) = self.read(&url, Purpose::Caller).await? else { return Ok(Page::default()) };
+        let next = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let next = match (next("x-ms-continuation-nextpartitionkey"), next("x-ms-continuation-nextrowkey")) {
             // The row is missing where a page ends at the border of two servers.
             (Some(partition), row) => Some(Continuation { partition, row }),
             (None, _) => None,
         };
-        let mut body = json_of(response).await?;
         let Value::Array(found) = body["value"].take() else { return Err(Error::Malformed) };
         let rows = found.into_iter().filter_map(|entity| match entity {
             Value::Object(entity) => Some((entity.get("RowKey")?.as_str()?.to_owned(), columns(entity))),
@@ -182,6 +183,7 @@ impl Table {
             .timeout(TRANSACTION_TIMEOUT)
             .header(header::CONTENT_TYPE, "application/json")
             .body(self.row_json(row, columns));
+        let _permit = self.http.permit(Purpose::Generation).await?;
         let response = request.send().await.map_err(|_| Error::Unreachable)?;
         if response.status().is_success() { Ok(()) } else { Err(error_of(response).await.1) }
     }
@@ -204,6 +206,7 @@ impl Table {
     async fn transact_once(&self, operations: &[Operation]) -> Result<Vec<Version>, Failed> {
         let url = self.url("$batch");
         let body = self.body(operations);
+        let _permit = self.http.permit(Purpose::Generation).await.map_err(unknown)?;
         let request = self
             .request(Method::POST, &url)
             .timeout(TRANSACTION_TIMEOUT)
@@ -281,18 +284,23 @@ impl Table {
         escaped
     }
 
-    /// Sends GET and repeats it after a 5xx or a broken connection. Returns the successful response; `None` for
-    /// 404 (no such row or table).
-    async fn read(&self, url: &Url) -> Result<Option<Response>, Error> {
+    /// Sends GET and repeats it after a 5xx or a broken connection. Returns the headers and the JSON of the
+    /// successful response; `None` for 404 (no such row or table).
+    async fn read(&self, url: &Url, purpose: Purpose) -> Result<Option<(HeaderMap, Value)>, Error> {
         let (began, mut pause) = (Instant::now(), FIRST_PAUSE);
         loop {
+            let permit = self.http.permit(purpose).await?;
             let (status, error) = match self.request(Method::GET, url).send().await {
-                Ok(response) if response.status().is_success() => return Ok(Some(response)),
+                Ok(response) if response.status().is_success() => {
+                    let headers = response.headers().clone();
+                    return Ok(Some((headers, json_of(response).await?)));
+                }
                 Ok(response) if response.status() == StatusCode::NOT_FOUND => return Ok(None),
                 Ok(response) => error_of(response).await,
                 Err(error) if error.is_timeout() => return Err(Error::Unreachable),
                 Err(_) => (StatusCode::SERVICE_UNAVAILABLE, Error::Unreachable),
             };
+            drop(permit);
             if !status.is_server_error() || began.elapsed() + pause > REPEAT_READS_FOR {
                 return Err(error);
             }
@@ -302,6 +310,7 @@ impl Table {
     }
 
     async fn create(&self) -> Result<(), Error> {
+        let _permit = self.http.permit(Purpose::Generation).await?;
         let request = self.request(Method::POST, &self.url("Tables")).json(&json!({"TableName": self.name}));
         let response = request.send().await.map_err(|_| Error::Unreachable)?;
         if response.status().is_success() || response.status() == StatusCode::CONFLICT {
@@ -337,6 +346,7 @@ impl Table {
         .unwrap_or(header::HeaderValue::from_static(""));
         authorization.set_sensitive(true);
         self.http
+            .client()
             .request(method, url.clone())
             .timeout(TIMEOUT)
             .header("x-ms-date", date)
@@ -394,25 +404,25 @@ mod tests {
             _ => None,
         };
         let config = crate::config::Config::from_vars(lookup).expect("the settings are right");
-        let table = Table::new(&config.state, "visionary", "images", reqwest::Client::new());
+        let table = Table::new(&config.state, "visionary", "images", Http::new(reqwest::Client::new()));
         let change = |row: &str, change| Operation { row: row.to_owned(), change };
 
-        assert_eq!(table.get("a").await.expect("a missing table has no row"), None);
+        assert_eq!(table.get("a", Purpose::Caller).await.expect("a missing table has no row"), None);
         let inserts =
             [change("a", Change::Insert(columns_of("1"))), change("b", Change::Insert(columns_of("🦊 '\r\n")))];
         let versions = table.transact(&inserts).await.expect("both are inserted");
-        let (found, version) = table.get("b").await.expect("an answer").expect("a row");
+        let (found, version) = table.get("b", Purpose::Caller).await.expect("an answer").expect("a row");
         assert_eq!((found, &version), (columns_of("🦊 '\r\n"), &versions[1]));
 
         // The second row exists already, so the first row is not changed.
         let merged = Columns::from([("More00".to_owned(), "2".to_owned())]);
         let stale = [change("a", Change::Merge(versions[0].clone(), merged.clone())), inserts[1].clone()];
         assert!(matches!(table.transact(&stale).await, Err(Failed::Conflict(1))));
-        assert_eq!(table.get("a").await.expect("an answer").expect("a row").0, columns_of("1"));
+        assert_eq!(table.get("a", Purpose::Caller).await.expect("an answer").expect("a row").0, columns_of("1"));
         let merge = [change("a", Change::Merge(versions[0].clone(), merged))];
         table.transact(&merge).await.expect("the row is merged");
         assert!(matches!(table.transact(&merge).await, Err(Failed::Conflict(0))), "the version is an old one");
-        assert_eq!(table.get("a").await.expect("an answer").expect("a row").0.len(), 2);
+        assert_eq!(table.get("a", Purpose::Caller).await.expect("an answer").expect("a row").0.len(), 2);
 
         let upsert = [change("c", Change::Upsert(columns_of("3"))), change("a", Change::Delete)];
         table.transact(&upsert).await.expect("both operations are written");

@@ -15,7 +15,7 @@ use super::reconcile::Now;
 use super::row::NAME_COLUMN;
 use super::thumbnails;
 use super::{CLOCK_SKEW, Error, Gallery};
-use crate::azure::{Change, Columns, Container, Failed, Grant, Operation, Query, Table};
+use crate::azure::{Change, Columns, Container, Failed, Grant, Operation, Purpose, Query, Table};
 use crate::logs::chain;
 
 /// Column: the end of the undo time.
@@ -318,7 +318,7 @@ impl Gallery {
     }
 
     async fn deleted_row(&self, id: &ImageId) -> Result<Option<DeletedRow>, Error> {
-        let found = self.deleted_table().get(id.as_str()).await?;
+        let found = self.deleted_table().get(id.as_str(), Purpose::Caller).await?;
         Ok(found.and_then(|(columns, _)| DeletedRow::read(id.as_str(), columns)))
     }
 

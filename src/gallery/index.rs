@@ -13,7 +13,7 @@ use super::deleted::remove_row;
 use super::id::{ImageId, fingerprint};
 use super::row::Row;
 use super::state::State;
-use crate::azure::{Columns, Continuation, Error, Page, Query, Table};
+use crate::azure::{Columns, Continuation, Error, Http, Page, Purpose, Query, Table};
 use crate::config::ServiceConfig;
 use crate::lock::locked;
 use crate::logs::chain;
@@ -70,7 +70,7 @@ pub(super) struct Rows {
 }
 
 impl Index {
-    pub(super) fn new(config: &ServiceConfig, container: &str, http: reqwest::Client) -> Self {
+    pub(super) fn new(config: &ServiceConfig, container: &str, http: Http) -> Self {
         Self {
             table: Table::new(config, TABLE, &format!("{container}_state"), http),
             container: container.to_owned(),
@@ -117,7 +117,7 @@ impl Index {
     /// The table cannot be read.
     pub(super) async fn columns(&self, id: &ImageId) -> Result<Option<Columns>, Error> {
         let pending = locked(&self.pending).get(id).cloned();
-        let found = self.table.partition(&id.partition(&self.container)).get(id.as_str()).await?;
+        let found = self.table.partition(&id.partition(&self.container)).get(id.as_str(), Purpose::Caller).await?;
         Ok(match (found, pending) {
             (Some((mut columns, _)), pending) => {
                 columns.extend(pending.unwrap_or_default());
@@ -372,7 +372,7 @@ mod tests {
         tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await });
         let endpoint = endpoint.parse().expect("a URL");
         let config = ServiceConfig { account: "account".to_owned(), key: String::new().into(), endpoint };
-        let index = Index::new(&config, "images", reqwest::Client::new());
+        let index = Index::new(&config, "images", Http::new(reqwest::Client::new()));
         *locked(&index.build) = Some("b".to_owned());
         index
     }

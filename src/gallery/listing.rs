@@ -14,7 +14,7 @@ use reqwest::{StatusCode, Url, header};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
-use crate::azure::Error;
+use crate::azure::{Error, Http, Purpose};
 
 /// The version of the service, sent as `x-ms-version`.
 const VERSION: &str = "2022-11-02";
@@ -44,13 +44,13 @@ pub(super) struct Page {
 /// A listing of the container's blobs, in the order of the service. A missing container has no blobs.
 #[derive(Debug)]
 pub(super) struct Listing {
-    http: reqwest::Client,
+    http: Http,
     url: Url,
 }
 
 impl Listing {
     /// A listing with a list token.
-    pub(super) fn new(http: &reqwest::Client, container: &Url, token: &str) -> Self {
+    pub(super) fn new(http: &Http, container: &Url, token: &str) -> Self {
         let mut url = container.clone();
         url.set_query(Some(token));
         url.query_pairs_mut().append_pair("restype", "container").append_pair("comp", "list");
@@ -97,9 +97,10 @@ impl Listing {
     }
 }
 
-async fn fetch(http: &reqwest::Client, url: Url) -> Result<Page, Error> {
+async fn fetch(http: &Http, url: Url) -> Result<Page, Error> {
+    let _permit = http.permit(Purpose::Caller).await?;
     // Listing changes nothing, so a 5xx or a broken connection is tried once more.
-    let send = || http.get(url.clone()).header("x-ms-version", VERSION).timeout(PAGE_TIMEOUT).send();
+    let send = || http.client().get(url.clone()).header("x-ms-version", VERSION).timeout(PAGE_TIMEOUT).send();
     let response = match send().await {
         Ok(response) if response.status().is_server_error() => send().await,
         Ok(response) => Ok(response),

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::azure::{Change, Columns, Error, Failed, Operation, Table, Version};
+use crate::azure::{Change, Columns, Error, Failed, Operation, Purpose, Table, Version};
 
 /// The row key, in the partition `{container}_state`.
 const ROW: &str = "reconcile";
@@ -107,7 +107,7 @@ impl State {
 
     async fn read_with_version(table: &Table) -> Result<Option<(Option<Self>, Version)>, Error> {
         let parse = |columns: &Columns| columns.get(DATA).and_then(|json| serde_json::from_str(json).ok());
-        Ok(table.get(ROW).await?.map(|(columns, version)| (parse(&columns), version)))
+        Ok(table.get(ROW, Purpose::Caller).await?.map(|(columns, version)| (parse(&columns), version)))
     }
 
     fn columns(&self) -> Result<Columns, Error> {

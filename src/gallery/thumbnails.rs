@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::links::Links;
 use super::thumbnail::{self, Made, Size, Thumbnail};
-use crate::azure::{Container, Error, Properties};
+use crate::azure::{Container, Error, Http, Properties, Purpose};
 use crate::config::StorageConfig;
 use crate::image::Image;
 
@@ -29,7 +29,7 @@ const MAX_BYTES: usize = 32 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub(crate) struct Thumbnails {
     container: Container,
-    http: reqwest::Client,
+    http: Http,
     images: Arc<Semaphore>,
     at_a_time: Arc<Semaphore>,
 }
@@ -49,7 +49,7 @@ pub(crate) enum NotMade {
 }
 
 impl Thumbnails {
-    pub(super) fn new(storage: &StorageConfig, http: reqwest::Client) -> Self {
+    pub(super) fn new(storage: &StorageConfig, http: Http) -> Self {
         Self {
             container: Container::new(storage, &storage.thumbnail_container(), http.clone()),
             http,
@@ -115,7 +115,8 @@ impl Thumbnails {
     /// Downloads a blob of at most [`MAX_BYTES`]. The SDK's download is not used: its ranges ask for a checksum that
     /// Azurite does not have.
     async fn download(&self, link: &str) -> Result<Bytes, NotMade> {
-        let mut response = self.http.get(link).send().await.map_err(|_| Error::Unreachable)?;
+        let _permit = self.http.permit(Purpose::Caller).await?;
+        let mut response = self.http.client().get(link).send().await.map_err(|_| Error::Unreachable)?;
         if !response.status().is_success() {
             let code = response.headers().get("x-ms-error-code").and_then(|code| code.to_str().ok());
             let code = code.unwrap_or("without a code").to_owned();
@@ -201,7 +202,7 @@ mod tests {
     async fn a_stored_thumbnail_is_found_again_and_its_link_opens_for_a_week_and_only_reads() {
         let azurite = tokio::task::spawn_blocking(Azurite::start).await.expect("a thread").expect("Azurite starts");
         let http = reqwest::Client::new();
-        let thumbnails = Thumbnails::new(&storage(azurite.blob_port()), http.clone());
+        let thumbnails = Thumbnails::new(&storage(azurite.blob_port()), Http::new(http.clone()));
         assert!(thumbnails.find("fox").await.expect("no container yet").is_none());
 
         for (id, alpha) in [("fox", 255), ("glass", 80)] {
@@ -232,7 +233,7 @@ mod tests {
 
     #[test]
     fn the_links_of_a_week_are_the_same_and_valid_for_at_least_a_week_more() {
-        let thumbnails = Thumbnails::new(&storage(1), reqwest::Client::new());
+        let thumbnails = Thumbnails::new(&storage(1), Http::new(reqwest::Client::new()));
         // Windows begin at 00:00 UTC on Thursdays, because 1970 did.
         let begin = datetime!(2026-11-19 00:00 UTC);
         let link = |at: OffsetDateTime| thumbnails.links(at).to("fox.jpg");
@@ -246,8 +247,8 @@ mod tests {
     async fn an_image_behind_a_link_gets_a_thumbnail_and_a_file_that_is_no_image_does_not() {
         let azurite = tokio::task::spawn_blocking(Azurite::start).await.expect("a thread").expect("Azurite starts");
         let storage = storage(azurite.blob_port());
-        let thumbnails = Thumbnails::new(&storage, reqwest::Client::new());
-        let images = Container::new(&storage, &storage.container, reqwest::Client::new());
+        let thumbnails = Thumbnails::new(&storage, Http::new(reqwest::Client::new()));
+        let images = Container::new(&storage, &storage.container, Http::new(reqwest::Client::new()));
         let put = async |name: &str, bytes: Bytes| {
             images.put_new(name, "image/png", &bytes, &BTreeMap::new()).await.expect("it is stored");
         };
@@ -274,7 +275,7 @@ mod tests {
 
     #[tokio::test]
     async fn of_many_images_at_once_the_first_16_get_a_thumbnail_and_the_rest_are_refused() {
-        let thumbnails = Thumbnails::new(&storage(1), reqwest::Client::new());
+        let thumbnails = Thumbnails::new(&storage(1), Http::new(reqwest::Client::new()));
         // Of at most 30 futures, `join_all` polls each once before it polls one again.
         let made = futures_util::future::join_all((0..30).map(|_| thumbnails.make(image(4, 4, 255)))).await;
         assert_eq!(made.iter().filter(|made| made.is_ok()).count(), MAX_IMAGES);

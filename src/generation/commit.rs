@@ -18,8 +18,9 @@ use tokio_util::task::TaskTracker;
 use super::batch::{GaveUp, MAX_ROWS, Pending, compose};
 use super::record::State;
 use super::rows::{Row, RowKey};
+use super::store::Store;
 use super::view::{Known, View};
-use crate::azure::{self, Columns, Failed, Operation, Table, Version};
+use crate::azure::{self, Columns, Failed, Operation};
 use crate::lock::locked;
 
 /// The conflict window: a process pauses for a random part of it before it writes, and collects more
@@ -42,24 +43,6 @@ const MAX_CACHED_ROWS: usize = 1_000;
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// The number of characters of a row key in a log line.
 const LOGGED_CHARACTERS: usize = 32;
-
-/// A table of rows. Production uses [`Table`]; tests use a table in memory.
-pub(crate) trait Store: Send + Sync + 'static {
-    /// Reads a row; `None` if it does not exist.
-    fn get(&self, row: &str) -> impl Future<Output = Result<Option<(Columns, Version)>, azure::Error>> + Send;
-    /// Applies all operations in one transaction, or none of them. Each row may occur once.
-    fn transact(&self, operations: &[Operation]) -> impl Future<Output = Result<Vec<Version>, Failed>> + Send;
-}
-
-impl Store for Table {
-    async fn get(&self, row: &str) -> Result<Option<(Columns, Version)>, azure::Error> {
-        Self::get(self, row).await
-    }
-
-    async fn transact(&self, operations: &[Operation]) -> Result<Vec<Version>, Failed> {
-        Self::transact(self, operations).await
-    }
-}
 
 /// Writes the steps of one process. Clones share the same queue.
 #[derive(Debug)]
@@ -292,8 +275,8 @@ impl<S: Store> Inner<S> {
                     return Round::TooLarge(count);
                 }
                 for (pending, _) in batch.steps {
-                    let _ =
-                        pending.done.send(Err(GaveUp { may_be_written: pending.may_be_written, cause: cause.clone() }));
+                    let Pending { done, may_be_written, .. } = pending;
+                    let _ = done.send(Err(GaveUp { may_be_written, cause: cause.clone() }));
                 }
                 Round::Done
             }

@@ -71,7 +71,7 @@ pub(crate) struct Services {
     pub(crate) gallery: Gallery,
     pub(crate) digests: Digests,
     pub(crate) text_model: Arc<TextModel>,
-    pub(crate) http: reqwest::Client,
+    pub(crate) http: azure::Http,
 }
 
 impl Generations {

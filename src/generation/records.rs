@@ -8,11 +8,12 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::batch::GaveUp;
-use super::commit::{Committer, Patience, Store};
+use super::commit::{Committer, Patience};
 use super::outcome::{Failure, Outcome};
 use super::record::{Address, Attempt, Event, Generation, Order, State, Via};
 use super::rows::{KeyRow, LeaseRow, Row, RowKey, Work};
 use super::steps::{Advanced, IdempotencyKey, NotAccepted, accept, advance, is_drawing, withdrawal, withdrawn};
+use super::store::Store;
 use crate::azure::{self, Table};
 use crate::caller::Caller;
 use crate::lock::locked;
@@ -180,7 +181,7 @@ impl<S: Store> Records<S> {
     }
 
     async fn read(&self, key: &RowKey) -> Result<Option<Row>, azure::Error> {
-        let found = self.committer.store().get(&key.text()).await?;
+        let found = self.committer.store().get_for_caller(&key.text()).await?;
         found.map(|(columns, _)| key.read(&columns)).transpose()
     }
 

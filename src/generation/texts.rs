@@ -7,10 +7,11 @@
 use std::time::Duration;
 
 use super::batch::GaveUp;
-use super::commit::{Patience, Store};
+use super::commit::Patience;
 use super::generations::Generations;
 use super::records::Records;
 use super::rows::TextRow;
+use super::store::Store;
 use crate::logs::chain;
 use crate::spending::{Day, DayTotals, Refusal};
 

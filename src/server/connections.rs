@@ -18,9 +18,9 @@ use tower::Service as _;
 
 use crate::functions;
 
-/// Connections at a time. More wait to be accepted: a process may have 1,024 files open, and connections to
-/// the provider and to storage are among them.
-const MAX_CONNECTIONS: usize = 768;
+/// Connections at a time. More wait to be accepted: a process may have 1,024 files open. Storage takes at most 64 of
+/// them and 96 that are idle, and the rest is for the provider and the spool.
+const MAX_CONNECTIONS: usize = 640;
 /// The time for the head of a request, and for the pause between two requests on a connection. The Functions
 /// host keeps unused connections for a minute; closing one earlier could break its next request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);

@@ -43,6 +43,31 @@ pub struct Faults {
     port: u16,
     line: watch::Sender<Line>,
     requests: Arc<AtomicUsize>,
+    connections: Arc<Connections>,
+}
+
+/// The connections of a proxy.
+#[derive(Debug, Default)]
+struct Connections {
+    open: AtomicUsize,
+    most: AtomicUsize,
+}
+
+/// An open connection. It counts until it is dropped.
+struct OpenConnection(Arc<Connections>);
+
+impl OpenConnection {
+    fn new(connections: &Arc<Connections>) -> Self {
+        let open = connections.open.fetch_add(1, Ordering::Relaxed) + 1;
+        connections.most.fetch_max(open, Ordering::Relaxed);
+        Self(Arc::clone(connections))
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Faults {
@@ -54,9 +79,10 @@ impl Faults {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("the proxy cannot bind a port")?;
         let port = listener.local_addr()?.port();
         let line = watch::Sender::new(Line::Whole);
-        let requests = Arc::default();
-        tokio::spawn(accept(listener, upstream, line.clone(), line.subscribe(), Arc::clone(&requests)));
-        Ok(Self { port, line, requests })
+        let (requests, connections) = (Arc::default(), Arc::default());
+        let counts = (Arc::clone(&requests), Arc::clone(&connections));
+        tokio::spawn(accept(listener, upstream, line.clone(), line.subscribe(), counts));
+        Ok(Self { port, line, requests, connections })
     }
 
     /// The proxy's port on 127.0.0.1.
@@ -67,6 +93,11 @@ impl Faults {
     /// The number of HTTP requests that passed through [`Line::Whole`].
     pub fn requests(&self) -> usize {
         self.requests.load(Ordering::Relaxed)
+    }
+
+    /// The most connections that were open at the same time.
+    pub fn most_connections(&self) -> usize {
+        self.connections.most.load(Ordering::Relaxed)
     }
 
     /// Changes the behaviour and closes all open connections.
@@ -87,7 +118,7 @@ async fn accept(
     upstream: u16,
     set: watch::Sender<Line>,
     mut line: watch::Receiver<Line>,
-    requests: Arc<AtomicUsize>,
+    (requests, connections): (Arc<AtomicUsize>, Arc<Connections>),
 ) {
     loop {
         let now = *line.borrow_and_update();
@@ -104,7 +135,9 @@ async fn accept(
             _ = line.changed() => continue,
         };
         let (set, mut changes, requests) = (set.clone(), line.clone(), Arc::clone(&requests));
+        let connection = OpenConnection::new(&connections);
         tokio::spawn(async move {
+            let _connection = connection;
             tokio::select! {
                 () = carry(client, upstream, now, set, &requests) => {}
                 _ = changes.wait_for(|line| *line != now) => {}

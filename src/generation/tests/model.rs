@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::azure::{self, Change, Columns, Failed, Operation, Version};
-use crate::generation::commit::Store;
+use crate::generation::store::Store;
 use crate::lock::locked;
 
 /// The table, as one process sees it.
