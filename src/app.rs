@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::azure;
-use crate::caller::Callers;
+use crate::caller::{Callers, Slots};
 use crate::config::{Config, PromptEnhancement};
 use crate::digest::Digests;
 use crate::gallery::{Bodies, Coalesced, Document, Gallery, NoListing, Wanted};
-use crate::generation::{Generations, Services, SpoolError, Streams};
+use crate::generation::{Generations, Services, SpoolError};
 use crate::openai::{ModelState, OpenAi};
 use crate::prompts::{Suggestions, TextModel};
 
@@ -17,6 +17,14 @@ pub use crate::spending::Clock;
 
 /// The connections to one service that are kept for later calls.
 const MAX_IDLE_CONNECTIONS: usize = 32;
+/// The event streams of one process. Each holds a connection for minutes.
+const MAX_STREAMS: usize = 500;
+/// The event streams of one caller. Behind a proxy all its users may be one caller.
+const MAX_STREAMS_OF_CALLER: usize = 100;
+/// The slow or long bodies that one process reads at a time. Each holds a connection, and up to 400 KiB.
+const MAX_SLOW_BODIES: usize = 200;
+/// The slow or long bodies of one caller.
+const MAX_SLOW_BODIES_OF_CALLER: usize = 20;
 
 /// The services and settings that all requests share.
 pub struct App {
@@ -31,7 +39,9 @@ pub struct App {
     /// The listings that are being sent.
     pub(crate) bodies: Bodies,
     /// The event streams that are open.
-    pub(crate) streams: Arc<Streams>,
+    pub(crate) streams: Arc<Slots>,
+    /// The bodies that arrive slowly, or that are long.
+    pub(crate) slow_bodies: Arc<Slots>,
     pub(crate) callers: Callers,
     /// The enhancement for requests without `enhance`.
     pub(crate) enhancement: PromptEnhancement,
@@ -112,7 +122,8 @@ impl App {
             listings: Coalesced::default(),
             is_cut_logged: AtomicBool::new(false),
             bodies: Bodies::default(),
-            streams: Arc::default(),
+            streams: Slots::new(MAX_STREAMS, MAX_STREAMS_OF_CALLER),
+            slow_bodies: Slots::new(MAX_SLOW_BODIES, MAX_SLOW_BODIES_OF_CALLER),
             callers: Callers::new(config, digests),
             enhancement: config.enhancement,
             sync_limit: config.sync_limit,

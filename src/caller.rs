@@ -1,6 +1,8 @@
 //! The caller of a request: the signed-in user, the user that a trusted front end names, or the
 //! client's address.
 
+mod slots;
+
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::digest::Digests;
+
+pub(crate) use slots::{Slot, Slots};
 
 /// The signed-in user's id, set by App Service authentication. The platform removes a client's own
 /// header only while authentication is on

@@ -5,6 +5,7 @@
 
 mod accept;
 mod answers;
+mod body;
 mod events;
 mod generate_image;
 mod generate_sas_token;

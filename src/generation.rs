@@ -28,7 +28,6 @@ mod rows;
 mod spool;
 mod steps;
 mod store;
-mod streams;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -50,4 +49,3 @@ pub(crate) use record::{Address, Order};
 pub(crate) use rows::{TIME, Work, timestamp};
 pub use spool::Error as SpoolError;
 pub(crate) use steps::Advanced;
-pub(crate) use streams::{OpenStream, Streams};

@@ -17,10 +17,10 @@ use tokio::time::Instant;
 
 use super::answers::{self, INVOCATION_ID};
 use crate::app::App;
-use crate::caller::Caller;
+use crate::caller::{Caller, Slot};
 use crate::error::{self, Problem};
 use crate::gallery::Gallery;
-use crate::generation::{OpenStream, Order, Phase, Progress};
+use crate::generation::{Order, Phase, Progress};
 
 /// The interval of comments that keep the connection open. Proxies close idle connections, the host
 /// after 240 s.
@@ -40,9 +40,9 @@ pub(super) fn pass_through(headers: &HeaderMap) -> bool {
 ///
 /// # Errors
 /// Too many streams are open.
-pub(super) fn open(app: &App, caller: &Caller) -> Result<OpenStream, Problem> {
+pub(super) fn open(app: &App, caller: &Caller) -> Result<Slot, Problem> {
     app.streams
-        .open(caller)
+        .take(caller)
         .ok_or_else(|| Problem::busy("Too many event streams are open. Please close some, or try again in a moment."))
 }
 
@@ -54,7 +54,7 @@ pub(super) fn respond(
     app: &Arc<App>,
     progress: watch::Receiver<Progress>,
     is_drawn_here: bool,
-    stream: OpenStream,
+    stream: Slot,
     headers: &HeaderMap,
 ) -> Response {
     let mut watcher = Watcher {
@@ -95,7 +95,7 @@ struct Sent {
 }
 
 struct Watcher {
-    _stream: OpenStream,
+    _stream: Slot,
     app: Arc<App>,
     progress: watch::Receiver<Progress>,
     invocation_id: String,

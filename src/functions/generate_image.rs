@@ -4,11 +4,10 @@
 //! The caller waits for the answer, reads server-sent events, or gets a job. All three are the same
 //! kind of generation and watch its progress in the same way.
 
-use std::error::Error as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -17,6 +16,7 @@ use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use super::accept::{self, Accept};
+use super::body::{self, NotRead};
 use super::prefer::Asynchronous;
 use super::{answers, events, rate_limit};
 use crate::app::App;
@@ -33,8 +33,6 @@ use crate::spending::{Day, QuotaStatus};
 const READ_WITHIN: Duration = Duration::from_secs(2);
 /// The default number of partial images in an event stream.
 const PARTIAL_IMAGES: u8 = 2;
-/// The time for a request's body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// In KiB. The longest prompt, 32,000 characters, fits even if each is written as two JSON escapes.
 const MAX_BODY_KIB: usize = 400;
 
@@ -116,7 +114,7 @@ async fn respond_async(
     {
         // A request that waits holds its connection like an event stream, so it counts as one. Beyond the
         // limit it is answered at once.
-        let slot = asynchronous.wait.and_then(|_| app.streams.open(caller));
+        let slot = asynchronous.wait.and_then(|_| app.streams.take(caller));
         let wait = asynchronous.wait.filter(|_| slot.is_some()).unwrap_or_default().saturating_sub(began.elapsed());
         let ended = progress.wait_for(|progress| progress.ended.is_some());
         tokio::select! {
@@ -163,24 +161,26 @@ fn quota_status_of(progress: &Progress) -> Option<QuotaStatus> {
 
 /// Reads the body. A body that is announced as too large is not read: reading would make the server answer
 /// `Expect: 100-continue` with an invitation to send it.
-async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+async fn read_body(app: &App, headers: &HeaderMap, caller: &Caller, body: Body) -> Result<Bytes, Problem> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > MAX_BODY_KIB * 1024) {
         return Err(Problem::too_large(MAX_BODY_KIB));
     }
-    let bytes = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY_KIB * 1024)).await;
-    let late = |_| Problem::invalid_request("The request's body did not arrive in time. Please send it again.");
-    bytes.map_err(late)?.map_err(|error| {
-        if error.source().is_some_and(|source| source.is::<http_body_util::LengthLimitError>()) {
-            Problem::too_large(MAX_BODY_KIB)
-        } else {
+    let read = body::read(body, MAX_BODY_KIB * 1024, || app.slow_bodies.take(caller)).await;
+    read.map_err(|not_read| match not_read {
+        NotRead::TooLarge => Problem::too_large(MAX_BODY_KIB),
+        NotRead::Late => Problem::invalid_request("The request's body did not arrive in time. Please send it again."),
+        NotRead::Broken => {
             Problem::invalid_request("The request's body is incomplete or malformed. Please send it again.")
+        }
+        NotRead::NoSlot => {
+            Problem::busy("Too many requests with slow or long bodies are arriving. Please try again in a moment.")
         }
     })
 }
 
 async fn read(app: &App, headers: &HeaderMap, caller: &Caller, watched: bool, body: Body) -> Result<Request, Problem> {
-    let bytes = read_body(headers, body).await?;
+    let bytes = read_body(app, headers, caller, body).await?;
     let request = parse(&bytes)?;
     let Some(Value::String(prompt)) = request.get("prompt") else {
         return Err(Problem::invalid_request(

@@ -4,12 +4,12 @@
 
 use std::sync::Arc;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 
-use super::answers;
+use super::{answers, body};
 use crate::app::App;
 use crate::error::Problem;
 use crate::generation::{Message, NotDelivered};
@@ -38,7 +38,7 @@ pub(super) async fn give_up(State(app): State<Arc<App>>, body: Body) -> Response
 
 /// Parses a message. A malformed message is dropped, because another delivery cannot repair it.
 async fn message(body: Body) -> Option<Message> {
-    let bytes = to_bytes(body, MAX_ENVELOPE).await.unwrap_or_default();
+    let bytes = body::read(body, MAX_ENVELOPE, || Some(())).await.unwrap_or_default();
     let envelope: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let mut message = envelope["Data"]["job"].clone();
     // The host's documentation says that the message is encoded once; its source encodes it twice.
