@@ -2,12 +2,14 @@
 //!
 //! API reference: <https://platform.openai.com/docs/api-reference>.
 
+mod answer;
 mod body;
 mod client;
 mod download;
 mod error;
 mod family;
 mod images;
+mod memory;
 mod models;
 mod moderation;
 mod remembered;

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::body::read_error;
 use super::error::Error;
+use super::memory::Memory;
 use super::remembered::RememberedFailure;
 use crate::config::{OpenAiAuth, OpenAiConfig};
 use crate::lock::locked;
@@ -22,6 +23,8 @@ pub struct OpenAi {
     pub(super) remembered: Arc<Mutex<RememberedFailure>>,
     /// True once the text model has rejected the reasoning field; later requests leave the field out.
     pub(super) rejects_reasoning: Arc<AtomicBool>,
+    /// The memory for answers with images.
+    pub(super) memory: Memory,
     /// When a streamed request last failed late, before its first event.
     pub(super) stream_failed_at: Arc<Mutex<Option<Instant>>>,
 }
@@ -33,6 +36,7 @@ impl OpenAi {
             http,
             remembered: Arc::default(),
             rejects_reasoning: Arc::default(),
+            memory: Memory::default(),
             stream_failed_at: Arc::default(),
         }
     }

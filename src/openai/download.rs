@@ -18,6 +18,7 @@ use url::Host;
 use super::body::{MAX_IMAGE_BYTES, read_body};
 use super::client::OpenAi;
 use super::error::Error;
+use super::memory::Memory;
 use crate::config::is_loopback;
 
 /// Redirects to follow for one image; providers use one or two.
@@ -51,7 +52,7 @@ impl OpenAi {
         let mut url = Url::parse(url).map_err(|_| Error::BadAnswer("the image's URL is malformed"))?;
         for _ in 0..=MAX_REDIRECTS {
             check(&url, provider_is_local)?;
-            let response = match get(&client, &url).await? {
+            let response = match get(&client, &url, &self.memory).await? {
                 Found::Image(bytes) => return Ok(bytes),
                 Found::Other(response) => response,
             };
@@ -72,10 +73,10 @@ enum Found {
 }
 
 /// Sends GET and retries a failure that may pass: 5xx, 429, a broken connection, a timeout.
-async fn get(client: &Client, url: &Url) -> Result<Found, Error> {
+async fn get(client: &Client, url: &Url, memory: &Memory) -> Result<Found, Error> {
     let mut pauses = PAUSES_MS.into_iter();
     loop {
-        let found = get_once(client, url).await;
+        let found = get_once(client, url, memory).await;
         let may_pass = match &found {
             Ok(Found::Image(_)) => false,
             Ok(Found::Other(response)) => response.status().is_server_error() || response.status() == 429,
@@ -88,13 +89,17 @@ async fn get(client: &Client, url: &Url) -> Result<Found, Error> {
     }
 }
 
-async fn get_once(client: &Client, url: &Url) -> Result<Found, Error> {
+async fn get_once(client: &Client, url: &Url, memory: &Memory) -> Result<Found, Error> {
     let response = client.get(url.clone()).send().await.map_err(|error| {
         let mut causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
         if causes.any(|cause| cause.is::<NoPublicAddress>()) { PRIVATE_ADDRESS } else { Error::from_reading(error) }
     })?;
     match response.status() {
-        status if status.is_success() => read_body(response, MAX_IMAGE_BYTES).await.map(Found::Image),
+        status if status.is_success() => {
+            let mut room = memory.room();
+            let image = read_body(response, MAX_IMAGE_BYTES, Some(&mut room)).await?;
+            Ok(Found::Image(room.hold(image)))
+        }
         _ => Ok(Found::Other(response)),
     }
 }
@@ -219,7 +224,7 @@ mod tests {
             .dns_resolver(Arc::new(PublicResolver { allow_loopback: false }))
             .build()
             .expect("a client");
-        let found = get(&client, &"https://localhost/x.png".parse().expect("a URL")).await;
+        let found = get(&client, &"https://localhost/x.png".parse().expect("a URL"), &Memory::default()).await;
         assert!(
             matches!(found, Err(Error::BadAnswer(why)) if why.contains("private")),
             "a private address is not retried"

@@ -196,8 +196,8 @@ impl Error {
         Some(answer.and_then(|answer| answer.retry_after).unwrap_or_else(|| backoff(tries)))
     }
 
-    /// The error of an answer that came after `elapsed`: a server error or a timeout (408) of a gateway counts
-    /// as a lost answer if an image may have been drawn by then.
+    /// The error of an answer that came after `elapsed`: a server error, a rate limit (429) or a timeout (408) of a
+    /// gateway counts as a lost answer if an image may have been drawn by then.
     pub(super) fn after(self, elapsed: Duration) -> Self {
         match self {
             Self::Failed(answer)
@@ -208,13 +208,16 @@ impl Error {
             {
                 Self::FailedLate(answer)
             }
+            // A gateway may pass on its own 429 after the provider has drawn and billed an image.
+            Self::RateLimited(answer) if elapsed >= FASTEST_IMAGE => Self::FailedLate(answer),
             error => error,
         }
     }
 
-    /// Whether the error was the answer itself, and not an event in a stream.
+    /// Whether the error was a server's failure to answer, and neither an event in a stream nor a rate limit.
     pub(super) fn is_before_the_stream(&self) -> bool {
-        matches!(self, Self::FailedLate(answer) if !answer.status.is_success())
+        matches!(self, Self::FailedLate(answer)
+            if !answer.status.is_success() && answer.status != StatusCode::TOO_MANY_REQUESTS)
     }
 
     /// Reads an error event of a stream. The status of its response was a success.
@@ -521,11 +524,13 @@ mod tests {
     fn a_late_failure_of_a_server_counts_as_a_lost_answer() {
         let failed =
             |status| Error::from_answer(StatusCode::from_u16(status).expect("a status"), &HeaderMap::new(), b"");
-        for status in [408, 500, 502, 503] {
+        for status in [408, 429, 500, 502, 503] {
             assert!(matches!(failed(status).after(FASTEST_IMAGE), Error::FailedLate(_)), "{status}");
-            assert!(matches!(failed(status).after(FASTEST_IMAGE / 2), Error::Failed(_)), "{status}");
+            let early = failed(status).after(FASTEST_IMAGE / 2);
+            assert!(matches!(early, Error::Failed(_) | Error::RateLimited(_)), "{status}");
         }
-        assert!(matches!(failed(429).after(FASTEST_IMAGE * 9), Error::RateLimited(_)));
+        // A rate limit says nothing about streams.
+        assert!(!failed(429).after(FASTEST_IMAGE).is_before_the_stream());
         assert_eq!(failed(500).after(FASTEST_IMAGE).pause(0), None, "it is not repeated");
     }
 }

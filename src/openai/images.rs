@@ -3,17 +3,15 @@
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
-use bytes::Bytes;
 use reqwest::Response;
 use reqwest::header::CONTENT_TYPE;
-use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 
+use super::answer::{Event, Generated, Item, Source};
 use super::body::{MAX_ANSWER_BYTES, read_body};
 use super::client::OpenAi;
 use super::error::Error;
 use super::family::{Body, Family, ImageOptions, InvalidOption};
+use super::memory::Memory;
 use super::stream;
 use crate::image::Image;
 use crate::lock::locked;
@@ -60,60 +58,8 @@ pub struct Drawn {
     pub usage: Option<Usage>,
 }
 
-#[derive(Deserialize)]
-struct Answer<'a> {
-    #[serde(borrow, default)]
-    data: Vec<Item<'a>>,
-    // A field of an unexpected type is ignored, so that it cannot make the paid image unreadable.
-    #[serde(default, deserialize_with = "text")]
-    size: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    quality: Option<String>,
-    usage: Option<Value>,
-}
-
-#[derive(Deserialize)]
-struct Item<'a> {
-    #[serde(borrow)]
-    b64_json: Option<Base64<'a>>,
-    url: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    revised_prompt: Option<String>,
-}
-
-/// One event of a streamed answer.
-#[derive(Deserialize)]
-struct Event<'a> {
-    #[serde(borrow)]
-    r#type: Option<Cow<'a, str>>,
-    error: Option<Value>,
-    partial_image_index: Option<Value>,
-    #[serde(borrow)]
-    b64_json: Option<Base64<'a>>,
-    #[serde(default, deserialize_with = "text")]
-    revised_prompt: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    size: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    quality: Option<String>,
-    usage: Option<Value>,
-}
-
 /// Receives the partial images, each with its index.
 pub(crate) type Show<'a> = dyn Fn(u64, Image) + Send + Sync + 'a;
-
-/// A base64 text, borrowed from the answer: it has megabytes. Serde would copy the text if the field were an
-/// `Option<Cow<str>>`.
-#[derive(Deserialize)]
-struct Base64<'a>(#[serde(borrow)] Cow<'a, str>);
-
-/// Reads a string; a value of another type becomes `None`.
-fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    Ok(match Value::deserialize(deserializer)? {
-        Value::String(text) => Some(text),
-        _ => None,
-    })
-}
 
 impl ImageRequest {
     /// The specification of each body. The provider bills for one of them.
@@ -294,18 +240,20 @@ impl OpenAi {
         let content_type = response.headers().get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
         // A server that does not know `stream` may answer with plain JSON.
         if content_type.starts_with(b"text/event-stream") {
-            read_stream(response, show).await
+            read_stream(response, &self.memory, show).await
         } else {
-            Generated::read(&read_body(response, MAX_ANSWER_BYTES).await?)
+            let mut room = self.memory.room();
+            let body = read_body(response, MAX_ANSWER_BYTES, Some(&mut room)).await?;
+            Generated::read(&body, room)
         }
     }
 }
 
 /// Reads a streamed answer: shows the partial images and returns the final image.
-async fn read_stream(response: Response, show: &Show<'_>) -> Result<Generated, Error> {
-    let mut events = stream::events(response);
+async fn read_stream(response: Response, memory: &Memory, show: &Show<'_>) -> Result<Generated, Error> {
+    let mut events = stream::events(response, memory);
     let (mut has_begun, mut shown) = (false, 0);
-    while let Some(data) = events.next().await? {
+    while let Some((data, room)) = events.next().await? {
         let event: Event = match serde_json::from_slice(&data) {
             Ok(event) => event,
             // Some servers end a stream with `[DONE]`, which is not JSON.
@@ -322,15 +270,15 @@ async fn read_stream(response: Response, show: &Show<'_>) -> Result<Generated, E
         }
         if kind.ends_with(".completed") {
             let item = Item { b64_json: event.b64_json, url: None, revised_prompt: event.revised_prompt };
-            return Generated::of(item, event.size, event.quality, event.usage.as_ref());
+            return Generated::of(item, event.size, event.quality, event.usage.as_ref(), room);
         }
         let is_partial = kind.ends_with(".partial_image");
         has_begun |= is_partial;
         if is_partial
             && shown < MAX_PARTIAL_IMAGES
             && let Some(text) = event.b64_json
-            && let Ok(bytes) = BASE64_STANDARD.decode(text.0.as_bytes())
-            && let Ok(image) = Image::recognise(bytes.into())
+            && let Ok(bytes) = text.decode()
+            && let Ok(image) = Image::recognise(room.hold(bytes))
         {
             show(event.partial_image_index.and_then(|index| index.as_u64()).unwrap_or(shown), image);
             shown += 1;
@@ -338,51 +286,4 @@ async fn read_stream(response: Response, show: &Show<'_>) -> Result<Generated, E
     }
     // The stream ended early, and the image may have been drawn.
     Err(Error::LostAnswer(None))
-}
-
-/// Reads `usage`. Without details, all input tokens count as text.
-fn tokens(json: &Value) -> Option<Usage> {
-    let details = &json["input_tokens_details"];
-    let image_input = details["image_tokens"].as_u64().unwrap_or_default();
-    let text_input =
-        details["text_tokens"].as_u64().or_else(|| json["input_tokens"].as_u64()?.checked_sub(image_input));
-    Some(Usage { text_input: text_input?, image_input, output: json["output_tokens"].as_u64()? })
-}
-
-/// The data of an answer that is used, as owned values.
-struct Generated {
-    source: Source,
-    revised_prompt: Option<String>,
-    size: Option<String>,
-    quality: Option<String>,
-    usage: Option<Usage>,
-}
-
-enum Source {
-    Bytes(Bytes),
-    Url(String),
-}
-
-impl Generated {
-    fn read(body: &[u8]) -> Result<Self, Error> {
-        let answer: Answer =
-            serde_json::from_slice(body).map_err(|_| Error::BadAnswer("the JSON has an unknown structure"))?;
-        let item = answer.data.into_iter().next().ok_or(Error::BadAnswer("it contains no image"))?;
-        Self::of(item, answer.size, answer.quality, answer.usage.as_ref())
-    }
-
-    fn of(item: Item<'_>, size: Option<String>, quality: Option<String>, usage: Option<&Value>) -> Result<Self, Error> {
-        let text = item.b64_json.filter(|text| !text.0.is_empty());
-        let source = match (text, item.url) {
-            (Some(text), _) => {
-                let bytes = BASE64_STANDARD
-                    .decode(text.0.as_bytes())
-                    .map_err(|_| Error::BadAnswer("the image is not base64"))?;
-                Source::Bytes(bytes.into())
-            }
-            (None, Some(url)) => Source::Url(url),
-            (None, None) => return Err(Error::BadAnswer("it contains no image")),
-        };
-        Ok(Self { source, revised_prompt: item.revised_prompt, size, quality, usage: usage.and_then(tokens) })
-    }
 }

@@ -68,7 +68,7 @@ impl OpenAi {
                 _ => ModelState::Unknown,
             };
         }
-        let body = read_body(response, MAX_ERROR_BYTES).await.unwrap_or_default();
+        let body = read_body(response, MAX_ERROR_BYTES, None).await.unwrap_or_default();
         match serde_json::from_slice::<Answer>(&body) {
             Ok(answer) if answer.id == id => {
                 ModelState::Available { shutdown: answer.shutdown_date.as_str().and_then(date) }
@@ -86,7 +86,7 @@ impl OpenAi {
         if !response.status().is_success() {
             return false;
         }
-        let body = read_body(response, MAX_LIST_BYTES).await.unwrap_or_default();
+        let body = read_body(response, MAX_LIST_BYTES, None).await.unwrap_or_default();
         let models = serde_json::from_slice::<List>(&body).map(|list| list.data).unwrap_or_default();
         !models.is_empty() && models.iter().all(|model| model.id != id)
     }

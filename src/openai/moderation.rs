@@ -41,7 +41,7 @@ impl OpenAi {
     pub async fn moderate(&self, prompt: &Prompt) -> Result<Option<Vec<String>>, Error> {
         let body = Body { model: MODEL, input: prompt.as_str() };
         let response = self.post("moderations", &body, TIMEOUT).await?;
-        let answer: Answer = serde_json::from_slice(&read_body(response, MAX_ERROR_BYTES).await?)
+        let answer: Answer = serde_json::from_slice(&read_body(response, MAX_ERROR_BYTES, None).await?)
             .map_err(|_| Error::BadAnswer("the JSON has an unknown structure"))?;
         if answer.results.is_empty() {
             return Err(Error::BadAnswer("it contains no moderation result"));

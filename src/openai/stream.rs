@@ -8,11 +8,14 @@ use reqwest::Response;
 
 use super::body::MAX_ANSWER_BYTES;
 use super::error::Error;
+use super::memory::{Memory, Room};
 
 /// Splits a stream of bytes into the data of its events.
 pub(super) struct Events<S> {
     chunks: S,
     buffer: BytesMut,
+    /// The room of the buffer.
+    room: Room,
     /// No event ends before this index of the buffer.
     searched: usize,
     /// The result to return after the last event, once the stream has ended.
@@ -20,14 +23,23 @@ pub(super) struct Events<S> {
 }
 
 /// The events of a successful response.
-pub(super) fn events(response: Response) -> Events<impl futures_util::Stream<Item = reqwest::Result<Bytes>> + Unpin> {
-    Events { chunks: Box::pin(response.bytes_stream()), buffer: BytesMut::new(), searched: 0, end: None }
+pub(super) fn events(
+    response: Response,
+    memory: &Memory,
+) -> Events<impl futures_util::Stream<Item = reqwest::Result<Bytes>> + Unpin> {
+    Events {
+        chunks: Box::pin(response.bytes_stream()),
+        buffer: BytesMut::new(),
+        room: memory.room(),
+        searched: 0,
+        end: None,
+    }
 }
 
 impl<S: futures_util::Stream<Item = reqwest::Result<Bytes>> + Unpin> Events<S> {
-    /// Returns the data of the next event; `None` at the end. The last event is returned even if its blank
+    /// Returns the data of the next event, with the room that it takes; `None` at the end. The last event is returned even if its blank
     /// line is missing or the stream broke, because it may hold a paid image.
-    pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>, Error> {
+    pub(super) async fn next(&mut self) -> Result<Option<(Vec<u8>, Room)>, Error> {
         loop {
             if let Some(end) = self.end.take() {
                 self.end = Some(Ok(()));
@@ -42,8 +54,9 @@ impl<S: futures_util::Stream<Item = reqwest::Result<Bytes>> + Unpin> Events<S> {
                     self.buffer = BytesMut::new();
                 }
                 // Comments and events without data are skipped.
+                let room = self.room.take();
                 if !data.is_empty() {
-                    return Ok(Some(data));
+                    return Ok(Some((data, room)));
                 }
             }
             self.searched = self.buffer.len().saturating_sub(3);
@@ -53,7 +66,7 @@ impl<S: futures_util::Stream<Item = reqwest::Result<Bytes>> + Unpin> Events<S> {
                     self.end = Some(end.map_or(Ok(()), |end| end.map(|_| ()).map_err(Error::from_reading)));
                     let data = data(&std::mem::take(&mut self.buffer));
                     if !data.is_empty() {
-                        return Ok(Some(data));
+                        return Ok(Some((data, self.room.take())));
                     }
                     continue;
                 }
@@ -61,6 +74,7 @@ impl<S: futures_util::Stream<Item = reqwest::Result<Bytes>> + Unpin> Events<S> {
             if self.buffer.len() + chunk.len() > MAX_ANSWER_BYTES {
                 return Err(Error::BadAnswer("an event of the stream is too large"));
             }
+            self.room.grow_to(self.buffer.len() + chunk.len()).await;
             self.buffer.extend_from_slice(&chunk);
         }
     }
@@ -104,9 +118,10 @@ mod tests {
                 let chunks: Vec<_> =
                     text.as_bytes().chunks(size).map(|part| Ok(Bytes::copy_from_slice(part))).collect();
                 let chunks = futures_util::stream::iter(chunks);
-                let mut events = Events { chunks, buffer: BytesMut::new(), searched: 0, end: None };
+                let room = Memory::default().room();
+                let mut events = Events { chunks, buffer: BytesMut::new(), room, searched: 0, end: None };
                 let mut found = Vec::new();
-                while let Some(data) = events.next().await.expect("the stream does not break") {
+                while let Some((data, _)) = events.next().await.expect("the stream does not break") {
                     found.push(String::from_utf8(data).expect("text"));
                 }
                 assert_eq!(found, ["{\"one\":\n1}", "two", "cut off"], "in pieces of {size}");

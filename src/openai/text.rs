@@ -59,7 +59,7 @@ impl OpenAi {
             }
             result => result?,
         };
-        let body = read_body(response, MAX_ANSWER_BYTES).await?;
+        let body = read_body(response, MAX_ANSWER_BYTES, None).await?;
         let text = match api {
             TextApi::Auto | TextApi::Responses => {
                 serde_json::from_slice::<ResponsesAnswer>(&body).map(ResponsesAnswer::text)

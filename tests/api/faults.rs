@@ -55,6 +55,13 @@ async fn provider_refuses_connections() {
     }
 }
 
+/// A gateway's own 429 may come after the provider has drawn.
+#[tokio::test]
+async fn provider_answers_429_when_it_may_have_drawn() {
+    let late = error(429, "requests", "rate_limit_exceeded").after(Duration::from_secs(4));
+    row(setup(), vec![late], lost(502, "provider_answer_lost", 0)).await;
+}
+
 #[tokio::test]
 async fn provider_answers_429_then_200() {
     row(setup(), vec![error(429, "requests", "rate_limit_exceeded")], stored(2)).await;
