@@ -41,6 +41,8 @@ impl std::fmt::Debug for Pending {
 pub(crate) struct GaveUp {
     /// Whether a transaction with the step may still be written, or already was.
     pub(crate) may_be_written: bool,
+    /// Whether the table rejects the step itself: another try fails, too.
+    pub(crate) is_rejected: bool,
     /// The last error.
     #[source]
     pub(crate) cause: azure::Error,

@@ -129,7 +129,7 @@ impl<S: Store> Committer<S> {
             Patience::Endless => None,
         };
         self.submit(Pending { run, since, deadline, conflicts: 0, may_be_written: false, done });
-        let writer_gone = GaveUp { may_be_written: true, cause: azure::Error::Unreachable };
+        let writer_gone = GaveUp { may_be_written: true, is_rejected: false, cause: azure::Error::Unreachable };
         written.await.unwrap_or(Err(writer_gone.clone()))?;
         locked(&result).take().ok_or(writer_gone)
     }
@@ -276,7 +276,7 @@ impl<S: Store> Inner<S> {
                 }
                 for (pending, _) in batch.steps {
                     let Pending { done, may_be_written, .. } = pending;
-                    let _ = done.send(Err(GaveUp { may_be_written, cause: cause.clone() }));
+                    let _ = done.send(Err(GaveUp { may_be_written, is_rejected: true, cause: cause.clone() }));
                 }
                 Round::Done
             }
@@ -342,7 +342,7 @@ fn give_up_on_malformed(row: &RowKey, steps: &mut VecDeque<Pending>, rows: &Hash
         (step.run)(&mut view);
         if view.missing.contains(row) {
             let Pending { done, may_be_written, .. } = step;
-            let _ = done.send(Err(GaveUp { may_be_written, cause: azure::Error::Malformed }));
+            let _ = done.send(Err(GaveUp { may_be_written, is_rejected: false, cause: azure::Error::Malformed }));
         } else {
             steps.push_back(step);
         }
@@ -361,7 +361,7 @@ fn give_up_overdue(steps: &mut VecDeque<Pending>, cause: &azure::Error, is_stopp
         std::mem::take(steps).into_iter().partition(is_overdue);
     *steps = rest;
     for Pending { done, may_be_written, .. } in overdue {
-        let _ = done.send(Err(GaveUp { may_be_written, cause: cause.clone() }));
+        let _ = done.send(Err(GaveUp { may_be_written, is_rejected: false, cause: cause.clone() }));
     }
 }
 

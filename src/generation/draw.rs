@@ -18,7 +18,7 @@ use super::outcome::Outcome;
 use super::progress::{Phase, Progress, Reporter};
 use super::record::{Attempt, Generation, Order, State};
 use super::records::RECORDED_WITHIN;
-use super::recover::log_loss;
+use super::recover::{log_loss, log_rejection};
 use super::spool::{SpooledEnd, SpooledImage};
 use crate::config::PromptEnhancement;
 use crate::gallery::{Details, Gallery};
@@ -160,7 +160,11 @@ impl Generations {
                 end.await
             }
         };
-        if let Err(error) = &ended {
+        if let Err(error) = &ended
+            && error.is_rejected
+        {
+            log_rejection(id, error);
+        } else if let Err(error) = &ended {
             tracing::error!(
                 event = "outcome_not_recorded",
                 cause = chain(error),

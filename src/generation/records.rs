@@ -228,8 +228,8 @@ impl<S: Store> Records<S> {
     /// Applies an event to a record.
     ///
     /// # Errors
-    /// [`GaveUp`]; with endless patience only if the process stops, a row is malformed or the writer
-    /// panics.
+    /// [`GaveUp`]; with endless patience only if the process stops, a row is malformed, the table rejects the
+    /// step or the writer panics.
     pub(crate) async fn advance(
         &self,
         address: &Address,

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::batch::GaveUp;
 use super::commit::Patience;
 use super::generations::Generations;
 use super::outcome::Outcome;
@@ -113,6 +114,10 @@ impl Generations {
         let found = Event::Found(Outcome::Stored { stored, cost: details.cost.clone() });
         match self.records.advance(&entry.address, found, WRITTEN_WITHIN).await {
             Ok(_) => Some(()),
+            Err(error) if error.is_rejected => {
+                log_rejection(id, &error);
+                Some(())
+            }
             Err(error) => {
                 tracing::warn!(
                     event = "recovered_image_not_recorded",
@@ -145,10 +150,15 @@ impl Generations {
             }
         };
         let event = Event::End(end.attempt, end.outcome);
-        if let Err(error) = self.records.advance(&end.address, event, WRITTEN_WITHIN).await {
+        let recorded = self.records.advance(&end.address, event, WRITTEN_WITHIN).await;
+        if let Err(error) = &recorded
+            && error.is_rejected
+        {
+            log_rejection(id, error);
+        } else if let Err(error) = &recorded {
             tracing::warn!(
                 event = "spooled_outcome_not_recorded",
-                cause = chain(&error),
+                cause = chain(error),
                 image.id = id,
                 "an outcome in the spool could not be recorded; recovery tries again"
             );
@@ -228,6 +238,17 @@ fn is_left(id: &str, removed: Result<(), spool::Error>) -> bool {
         );
     }
     removed.is_err()
+}
+
+/// Logs an outcome that is not tried again, because the table rejects it. The sweep ends the generation later, with
+/// the image in the gallery or as lost.
+pub(super) fn log_rejection(image_id: &str, rejection: &GaveUp) {
+    tracing::error!(
+        event = "outcome_rejected",
+        cause = chain(rejection),
+        image.id = image_id,
+        "the state table rejects the outcome of a generation; it is not tried again, and the sweep ends the generation"
+    );
 }
 
 /// Logs a lost image, once for each image, because only the transition to lost calls this.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use devkit::stand_ins::faults::{Faults, Line};
 use devkit::stand_ins::openai::{Endpoint, Hold, Reply};
 
-use crate::harness::{Setup, Visionary, azurite, eventually};
+use crate::harness::{Setup, Visionary, azurite, eventually, with_faults_before};
 use crate::matrix::{Counts, accounted_as, logged_403, setup, tried_again, with_lines};
 use crate::ways::{End, Outcome, Way, request_at_once};
 
@@ -162,4 +162,27 @@ async fn the_answer_to_a_successful_upload_is_lost() {
     }
 
     are_undamaged(&visionary).await;
+}
+
+/// A rejected outcome would be rejected again: the image must not be uploaded for ever.
+#[tokio::test]
+async fn an_outcome_that_the_table_rejects_is_logged_once_and_the_sweep_ends_the_generation() {
+    let (table, storage) = with_faults_before(azurite().table_port()).await;
+    let visionary = Setup::default().set("AzureWebJobsStorage", storage).start().await;
+    let hold = visionary.hold_next_image();
+    let image = visionary.post("a fox").spawn();
+    hold.reached(1).await;
+
+    table.set(Line::Answers(413, "RequestBodyTooLarge"));
+    hold.release();
+    assert_eq!(image.await.expect("an answer").status, 200);
+    let rejections = || visionary.host.logs().iter().filter(|line| line.text.contains("outcome_rejected")).count();
+    eventually("the rejection is logged", async || rejections(), |count| *count > 0).await;
+    eventually("the spool is empty", async || visionary.spool(), Vec::is_empty).await;
+    table.set(Line::Whole);
+
+    assert_eq!(visionary.accounted().await["images"], 1);
+    assert_eq!(rejections(), 1);
+    let recovered = visionary.host.logs().iter().any(|line| line.text.contains("spooled_image_uploaded"));
+    assert!(!recovered, "the image was uploaded again");
 }

@@ -13,6 +13,7 @@ mod faults_storage;
 mod gallery;
 mod generate_image;
 mod harness;
+mod hostile;
 mod idempotency;
 mod images;
 mod jobs;
