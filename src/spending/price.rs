@@ -18,6 +18,11 @@ const BY_TOKENS: [(&str, f64, f64, f64); 7] = [
     ("gpt-6-luna", 0.1, 0.0, 0.5),
 ];
 
+/// The price of a text model that is not in the table, in US dollars for a million tokens. It is an assumption of
+/// November 2026: 20 times the price of the default text model. The rates of image models do not fit texts: at $40
+/// for a million output tokens, a few hundred texts would spend the day's budget.
+const UNKNOWN_TEXT: TokenPrice = TokenPrice { text_input: 2.0, image_input: 0.0, image_output: 10.0 };
+
 /// The prices of dall-e-3, which compatible servers still charge: quality, US dollars for an image of
 /// 1024x1024, US dollars for an image of any other size.
 const DALL_E: [(&str, f64, f64); 2] = [("standard", 0.04, 0.08), ("hd", 0.08, 0.12)];
@@ -131,14 +136,17 @@ impl Prices {
     }
 
     /// The cost of a text that the text model wrote from `input_bytes` of input. Without a plausible token count
-    /// it is the most that the text can cost.
+    /// it is the most that the text can cost. A model without a price counts at [`UNKNOWN_TEXT`].
     pub(crate) fn text_cost(&self, model: &str, input_bytes: usize, usage: Option<Usage>) -> Cost {
         let found = self.find(model);
         if let Some(Price::Image(ImagePrice { image })) = found {
             return Cost { micro_usd: micro_usd(image), priced: true, usage };
         }
-        let price = if let Some(Price::Tokens(price)) = found { price } else { self.dearest };
-        let usage = usage.filter(|usage| usage.text_input.max(usage.output) < MAX_TOKENS);
+        let price = if let Some(Price::Tokens(price)) = found { price } else { UNKNOWN_TEXT };
+        // A call always has tokens of both kinds, so zero is not a real count.
+        let is_count =
+            |usage: &Usage| usage.text_input.min(usage.output) > 0 && usage.text_input.max(usage.output) < MAX_TOKENS;
+        let usage = usage.filter(is_count);
         // A token has at least one byte, so the number of bytes is an upper bound.
         let (input, output) = match usage {
             Some(usage) => (usage.text_input, usage.output),
@@ -257,6 +265,28 @@ mod tests {
             let odd = Some(Usage { text_input, image_input: 0, output });
             assert_eq!(prices("{}").actual_cost(spec("gpt-image-2", square, None), odd, 7).micro_usd, 7, "{output}");
         }
+    }
+
+    /// 700 input tokens, the most for 600 bytes, and 600 output tokens.
+    #[test]
+    fn a_text_without_a_plausible_count_costs_the_most_and_an_unknown_text_model_less_than_an_image_model() {
+        let count = |text_input, output| Some(Usage { text_input, image_input: 0, output });
+        for (model, usage, cost) in [
+            ("gpt-6-luna", count(200, 100), 70),
+            ("gpt-6-luna-2026-09-01", count(200, 100), 70),
+            ("words-9", count(200, 100), 1_400),
+            ("gpt-6-luna", None, 370),
+            ("words-9", None, 7_400),
+            ("gpt-6-luna", count(0, 0), 370),
+            ("gpt-6-luna", count(200, 0), 370),
+            ("gpt-6-luna", count(0, 100), 370),
+            ("gpt-6-luna", count(200, u64::MAX), 370),
+        ] {
+            let text = prices("{}").text_cost(model, 600, usage);
+            assert_eq!((text.micro_usd, text.priced), (cost, model != "words-9"), "{model} {usage:?}");
+        }
+        let own = prices(r#"{"words-9": {"textInput": 1, "output": 4}}"#);
+        assert_eq!(own.text_cost("words-9", 600, count(200, 100)).micro_usd, 600);
     }
 
     #[test]
