@@ -26,9 +26,9 @@ pub enum Error {
     /// A gateway in front of the provider timed out. An image may have been drawn and billed.
     #[error("a gateway in front of the provider timed out")]
     GatewayTimeout(#[source] Answer),
-    /// The provider failed after a time in which it may have drawn an image. A gateway does this, for example,
-    /// when it cannot pass on an image that the provider has drawn. The image may have been billed.
-    #[error("the provider failed late, when an image may have been drawn")]
+    /// The provider failed after a time in which it may have drawn an image or written a text. A gateway does this,
+    /// for example, when it cannot pass on an image that the provider has drawn. The image may have been billed.
+    #[error("the provider failed late, when an image or a text may have been billed")]
     FailedLate(#[source] Answer),
     /// The provider's content policy does not allow the prompt.
     #[error("the provider refused the prompt")]
@@ -118,6 +118,8 @@ struct ErrorObject {
 /// The shortest time in which a provider can draw an image. A server error that comes sooner means that
 /// nothing was drawn.
 pub(super) const FASTEST_IMAGE: Duration = Duration::from_secs(3);
+/// The shortest time in which a provider can write a text.
+pub(super) const FASTEST_TEXT: Duration = Duration::from_millis(500);
 
 /// Codes with which providers refuse a prompt.
 const REFUSALS: [&str; 5] = [
@@ -197,11 +199,11 @@ impl Error {
     }
 
     /// The error of an answer that came after `elapsed`: a server error, a rate limit (429) or a timeout (408) of a
-    /// gateway counts as a lost answer if an image may have been drawn by then.
-    pub(super) fn after(self, elapsed: Duration) -> Self {
+    /// gateway counts as a lost answer if an image or a text, which takes `fastest` at least, may be complete by then.
+    pub(super) fn after(self, elapsed: Duration, fastest: Duration) -> Self {
         match self {
             Self::Failed(answer)
-                if elapsed >= FASTEST_IMAGE
+                if elapsed >= fastest
                     && (answer.status.is_server_error()
                         || answer.status == StatusCode::REQUEST_TIMEOUT
                         || answer.status.is_success()) =>
@@ -209,7 +211,7 @@ impl Error {
                 Self::FailedLate(answer)
             }
             // A gateway may pass on its own 429 after the provider has drawn and billed an image.
-            Self::RateLimited(answer) if elapsed >= FASTEST_IMAGE => Self::FailedLate(answer),
+            Self::RateLimited(answer) if elapsed >= fastest => Self::FailedLate(answer),
             error => error,
         }
     }
@@ -525,12 +527,12 @@ mod tests {
         let failed =
             |status| Error::from_answer(StatusCode::from_u16(status).expect("a status"), &HeaderMap::new(), b"");
         for status in [408, 429, 500, 502, 503] {
-            assert!(matches!(failed(status).after(FASTEST_IMAGE), Error::FailedLate(_)), "{status}");
-            let early = failed(status).after(FASTEST_IMAGE / 2);
+            assert!(matches!(failed(status).after(FASTEST_IMAGE, FASTEST_IMAGE), Error::FailedLate(_)), "{status}");
+            let early = failed(status).after(FASTEST_IMAGE / 2, FASTEST_IMAGE);
             assert!(matches!(early, Error::Failed(_) | Error::RateLimited(_)), "{status}");
         }
         // A rate limit says nothing about streams.
-        assert!(!failed(429).after(FASTEST_IMAGE).is_before_the_stream());
-        assert_eq!(failed(500).after(FASTEST_IMAGE).pause(0), None, "it is not repeated");
+        assert!(!failed(429).after(FASTEST_IMAGE, FASTEST_IMAGE).is_before_the_stream());
+        assert_eq!(failed(500).after(FASTEST_IMAGE, FASTEST_IMAGE).pause(0), None, "it is not repeated");
     }
 }

@@ -9,7 +9,7 @@ use reqwest::header::CONTENT_TYPE;
 use super::answer::{Event, Generated, Item, Source};
 use super::body::{MAX_ANSWER_BYTES, read_body};
 use super::client::OpenAi;
-use super::error::Error;
+use super::error::{Error, FASTEST_IMAGE};
 use super::family::{Body, Family, ImageOptions, InvalidOption};
 use super::memory::Memory;
 use super::stream;
@@ -185,7 +185,7 @@ impl OpenAi {
         }
         loop {
             let began = Instant::now();
-            let drawn = self.draw_once(&body, show).await.map_err(|error| error.after(began.elapsed()));
+            let drawn = self.draw_once(&body, show).await.map_err(|error| error.after(began.elapsed(), FASTEST_IMAGE));
             let error = match drawn {
                 Ok(image) => {
                     if body.streams() {

@@ -1,14 +1,15 @@
 //! Short texts from the text model: `POST /responses`, `/chat/completions` or `/completions`.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use reqwest::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::body::read_body;
 use super::client::OpenAi;
-use super::error::Error;
+use super::error::{Error, FASTEST_TEXT};
 use crate::config::TextApi;
 use crate::spending::{MAX_TEXT_TOKENS, Usage};
 
@@ -51,11 +52,11 @@ impl OpenAi {
         };
         let reasons = can_reason(model) && !self.rejects_reasoning.load(Ordering::Relaxed);
         let (path, first) = body(reasons);
-        let response = match self.post(path, &first, timeout).await {
+        let response = match self.post_for_text(path, &first, timeout).await {
             // The name of a deployment does not show whether its model can reason.
             Err(Error::ReasoningRefused(_)) if reasons => {
                 self.rejects_reasoning.store(true, Ordering::Relaxed);
-                self.post(path, &body(false).1, timeout).await?
+                self.post_for_text(path, &body(false).1, timeout).await?
             }
             result => result?,
         };
@@ -71,6 +72,12 @@ impl OpenAi {
         let usage = serde_json::from_slice::<Billed>(&body).ok().and_then(|billed| billed.usage);
         let usage = usage.map(|usage| Usage { text_input: usage.input, image_input: 0, output: usage.output });
         Ok(Written { text: text.filter(|text| !text.trim().is_empty()), usage })
+    }
+
+    /// Sends one request. A server error that comes late is [`Error::FailedLate`]: the text may be billed.
+    async fn post_for_text(&self, path: &str, body: &Value, timeout: Duration) -> Result<Response, Error> {
+        let began = Instant::now();
+        self.post(path, body, timeout).await.map_err(|error| error.after(began.elapsed(), FASTEST_TEXT))
     }
 }
 
