@@ -13,7 +13,7 @@ use super::records::Records;
 use super::rows::TextRow;
 use super::store::Store;
 use crate::logs::chain;
-use crate::spending::{Day, DayTotals, Refusal};
+use crate::spending::{Day, DayTotals, usd};
 
 /// The texts of this time are recorded together.
 const COLLECTED_FOR: Duration = Duration::from_secs(1);
@@ -30,6 +30,10 @@ impl Generations {
             tokio::time::sleep(COLLECTED_FOR).await;
             let mut pause = FIRST_PAUSE;
             while let Err(error) = self.record_texts().await {
+                // What is not recorded cannot be held against the budget.
+                if self.records.limits().daily_budget > 0 {
+                    self.text_model.spending.pause();
+                }
                 tracing::warn!(
                     event = "texts_not_recorded",
                     cause = chain(&error),
@@ -39,10 +43,11 @@ impl Generations {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
+            self.text_model.spending.resume();
         }
     }
 
-    /// Records the texts that are not recorded, and stops further ones if the budget of the day is spent.
+    /// Records the texts that are not recorded, and stops further ones if the day's budget for texts is spent.
     ///
     /// # Errors
     /// The table cannot be written.
@@ -53,9 +58,12 @@ impl Generations {
             let sums = self.records.record_texts(day, texts).await?;
             spending.recorded(day, totals, Day::of(self.now()));
             self.note_added();
-            let limits = self.records.limits();
-            if limits.check_budget(&sums, limits.usual_cost) == Err(Refusal::BudgetSpent) {
-                spending.stop(day);
+            if !self.records.limits().allow_texts(&sums) && spending.stop(day) {
+                tracing::warn!(
+                    event = "texts_stopped",
+                    usd = usd(sums.spent_on_texts()),
+                    "no text is paid until midnight UTC: texts have spent a tenth of DAILY_BUDGET_USD, or all of it is spent"
+                );
             }
         }
         Ok(())

@@ -10,6 +10,9 @@ use super::totals::{BudgetAlert, CallerTotals, DayTotals};
 /// The wait for the client while generations under way reserve the rest of the budget.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 
+/// The part of the budget that texts may spend: the app is there for images.
+const TEXTS_DIVISOR: u64 = 10;
+
 /// The limits of a day.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Limits {
@@ -127,6 +130,14 @@ impl Limits {
         }
     }
 
+    /// Whether another text may be paid: texts have spent less than a tenth of the budget, and an image with default
+    /// options can still be paid.
+    pub(crate) fn allow_texts(&self, day: &DayTotals) -> bool {
+        self.daily_budget == 0
+            || day.spent_on_texts() < self.daily_budget / TEXTS_DIVISOR
+                && self.check_budget(day, self.usual_cost) != Err(Refusal::BudgetSpent)
+    }
+
     /// The alert about a day's budget that is due and was not logged before.
     pub(crate) fn alert(&self, day: &DayTotals, answer: Result<(), Refusal>) -> Option<BudgetAlert> {
         let now = match answer {
@@ -181,6 +192,7 @@ pub(crate) fn usd(micro: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::totals::ModelTotals;
     use super::*;
 
     #[test]
@@ -199,6 +211,21 @@ mod tests {
         ] {
             assert_eq!(answer(spent, reserved, most), wanted, "{spent} {reserved} {most}");
         }
+    }
+
+    #[test]
+    fn texts_are_paid_until_they_have_spent_a_tenth_of_the_budget_or_all_of_it_is_spent() {
+        let limits = Limits { daily_budget: 1_000, usual_cost: 200, ..Limits::default() };
+        let day = |of_texts: u64, of_images: u64| {
+            let texts = ModelTotals { texts: 1, spent: of_texts, ..ModelTotals::default() };
+            let images = ModelTotals { images: 1, spent: of_images, ..ModelTotals::default() };
+            let models = [("text", texts), ("image", images)].map(|(model, totals)| (model.to_owned(), totals));
+            DayTotals { spent: of_texts + of_images, models: models.into(), ..DayTotals::default() }
+        };
+        assert!(limits.allow_texts(&day(99, 700)));
+        assert!(!limits.allow_texts(&day(100, 0)));
+        assert!(!limits.allow_texts(&day(1, 800)));
+        assert!(Limits::default().allow_texts(&day(1_000, 1_000)), "there is no budget");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Notify;
 
@@ -13,8 +14,10 @@ use crate::lock::locked;
 #[derive(Debug, Default)]
 pub(crate) struct TextSpending {
     days: Mutex<BTreeMap<Day, DayTexts>>,
-    /// The day whose budget is spent.
+    /// The day whose budget for texts is spent.
     stopped: Mutex<Option<Day>>,
+    /// Whether the last sums could not be recorded.
+    paused: AtomicBool,
     /// Notified when a sum grows.
     pub(crate) added: Notify,
 }
@@ -50,13 +53,27 @@ impl TextSpending {
         days.retain(|day, texts| *day >= today || texts.totals != texts.recorded);
     }
 
-    /// Notes that the budget of a day is spent: no further text is paid on it.
-    pub(crate) fn stop(&self, day: Day) {
-        *locked(&self.stopped) = Some(day);
+    /// Notes that the budget for texts of a day is spent: no further text is paid on it. Returns whether this is
+    /// new.
+    pub(crate) fn stop(&self, day: Day) -> bool {
+        let mut stopped = locked(&self.stopped);
+        let is_new = *stopped < Some(day);
+        *stopped = (*stopped).max(Some(day));
+        is_new
     }
 
-    /// Whether the budget of a day is known to be spent.
+    /// Notes that the sums cannot be recorded: no further text is paid until [`Self::resume`].
+    pub(crate) fn pause(&self) {
+        self.paused.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that the sums could be recorded.
+    pub(crate) fn resume(&self) {
+        self.paused.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether no text may be paid on a day: its budget for texts is spent, or the sums cannot be recorded.
     pub(crate) fn is_stopped(&self, day: Day) -> bool {
-        *locked(&self.stopped) == Some(day)
+        self.paused.load(Ordering::Relaxed) || *locked(&self.stopped) == Some(day)
     }
 }

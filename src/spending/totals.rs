@@ -103,6 +103,12 @@ impl DayTotals {
         self.change_model(new, |sum, part| sum.saturating_add(part));
     }
 
+    /// The cost of the day's texts, in millionths of a US dollar: the sums of all models that wrote one.
+    pub(crate) fn spent_on_texts(&self) -> u64 {
+        let texts = self.models.values().filter(|model| model.texts > 0);
+        texts.fold(0, |sum, model| sum.saturating_add(model.spent))
+    }
+
     fn change_model(&mut self, part: &Contribution, change: fn(u64, u64) -> u64) {
         if part.totals == ModelTotals::default() {
             return;
