@@ -4,6 +4,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use tokio_util::task::TaskTracker;
+
 use crate::azure;
 use crate::caller::{Callers, Slots};
 use crate::config::{Config, PromptEnhancement};
@@ -107,13 +109,16 @@ impl App {
         let http = azure::Http::new(http);
         let gallery = Gallery::new(config, http.clone());
         let digests = Digests::new(&config.storage);
-        let text_model = Arc::new(TextModel::new(openai.clone(), &config.limits, Arc::clone(&clock)));
+        let tasks = TaskTracker::new();
+        let text_model = TextModel::new(openai.clone(), &config.limits, Arc::clone(&clock), tasks.clone());
+        let text_model = Arc::new(text_model);
         let services = Services {
             openai: openai.clone(),
             gallery: gallery.clone(),
             digests: digests.clone(),
             text_model: Arc::clone(&text_model),
             http,
+            tasks,
         };
         let generations = Generations::new(config, Arc::clone(&clock), services)?;
         Ok(Self {

@@ -196,13 +196,8 @@ impl Generations {
     pub(super) async fn enhance(&self, work: &Work<'_>) -> Result<EnhancedPrompt, Error> {
         self.spool.check_room().await?;
         let limit = work.image_request.prompt_limit();
-        let mut options = work.enhance_options;
-        let is_rewrite = options.enhancement == PromptEnhancement::Rewrite;
-        let permit = is_rewrite.then(|| self.text_model.acquire(&work.order.caller)).flatten();
-        if is_rewrite && permit.is_none() {
-            options.enhancement = PromptEnhancement::Style;
-        }
-        Ok(enhance::enhance(&self.text_model, &work.order.prompt, options, limit, self.moderation).await)
+        let Order { caller, prompt, .. } = work.order;
+        Ok(enhance::enhance(&self.text_model, caller, prompt, work.enhance_options, limit, self.moderation).await)
     }
 
     /// Draws and stores an image, and turns a panic into [`Error::Panicked`], so that each generation ends.

@@ -72,6 +72,8 @@ pub(crate) struct Services {
     pub(crate) digests: Digests,
     pub(crate) text_model: Arc<TextModel>,
     pub(crate) http: azure::Http,
+    /// Tasks that go on after the caller has disconnected.
+    pub(crate) tasks: TaskTracker,
 }
 
 impl Generations {
@@ -80,8 +82,8 @@ impl Generations {
     /// # Errors
     /// [`spool::Error::Io`] if the spool folder cannot be created.
     pub(crate) fn new(config: &Config, clock: Clock, services: Services) -> Result<Self, spool::Error> {
-        let Services { openai, gallery, digests, text_model, http } = services;
-        let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
+        let Services { openai, gallery, digests, text_model, http, tasks } = services;
+        let stopping = CancellationToken::new();
         let prices = Prices::new(&config.limits);
         let added = enhance::added_bytes(config.enhancement);
         let default_request =

@@ -1,12 +1,14 @@
 //! Enhances a prompt: the text model rewrites it with composition, light, lens and medium, or the keywords of
 //! a style preset are appended. The request or the setting `PROMPT_ENHANCEMENT` chooses.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::text_model::TextModel;
 use super::{styles, text_cleanup};
+use crate::caller::Caller;
 use crate::config::PromptEnhancement;
 use crate::logs::chain;
 use crate::prompt::Prompt;
@@ -55,9 +57,11 @@ pub(crate) struct EnhancedPrompt {
 }
 
 /// Enhances a prompt within `limit` characters. Does not fail: if the rewritten prompt is missing, late,
-/// unusable or (with `moderated`) flagged, the style's keywords are appended to the typed prompt instead.
+/// unusable or (with `moderated`) flagged, or the caller may have no text now, the style's keywords are appended
+/// to the typed prompt instead.
 pub(crate) async fn enhance(
-    text_model: &TextModel,
+    text_model: &Arc<TextModel>,
+    caller: &Caller,
     prompt: &Prompt,
     enhance_options: EnhanceOptions,
     limit: usize,
@@ -70,7 +74,7 @@ pub(crate) async fn enhance(
         }
         PromptEnhancement::Style => {}
         PromptEnhancement::Rewrite => {
-            if let Some(rewritten) = rewrite(text_model, typed, enhance_options.style, limit).await
+            if let Some(rewritten) = rewrite(text_model, caller, typed, enhance_options.style, limit).await
                 && (!moderated || is_harmless(text_model, &rewritten).await)
             {
                 return EnhancedPrompt { prompt: rewritten, enhancement: PromptEnhancement::Rewrite };
@@ -100,13 +104,20 @@ async fn is_harmless(text_model: &TextModel, rewritten: &str) -> bool {
     !flagged
 }
 
-async fn rewrite(text_model: &TextModel, typed: &str, style: Option<&Style>, limit: usize) -> Option<String> {
+async fn rewrite(
+    text_model: &Arc<TextModel>,
+    caller: &Caller,
+    typed: &str,
+    style: Option<&Style>,
+    limit: usize,
+) -> Option<String> {
     if typed.chars().count() > LONGEST_REWRITTEN {
         return None;
     }
+    let permit = text_model.acquire(caller)?;
     // JSON escapes the typed prompt, so it cannot break out of its field.
     let input = json!({"prompt": typed, "style": style.map(|style| style.keywords)}).to_string();
-    let answer = tokio::time::timeout(TIME_LIMIT, text_model.write(INSTRUCTION, &input, TIME_LIMIT)).await;
+    let answer = tokio::time::timeout(TIME_LIMIT, text_model.write(permit, INSTRUCTION, input, TIME_LIMIT)).await;
     let answer = match answer {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tracing::Instrument as _;
 
 use super::text_cleanup;
@@ -147,8 +147,8 @@ impl Suggestions {
                 (None, None) => self.pooled(caller).await,
                 // Not pooled: the topic of one caller must not shape the suggestions of another.
                 (style, about) => {
-                    let _permit = inner.text_model.acquire(caller)?;
-                    inner.ask(1, style.as_deref(), about.as_deref()).await.into_iter().next()
+                    let permit = inner.text_model.acquire(caller)?;
+                    inner.ask(permit, 1, style.as_deref(), about.as_deref()).await.into_iter().next()
                 }
             }
         };
@@ -171,16 +171,13 @@ impl Suggestions {
             (pool.pop_front(), pool.len())
         };
         if text.is_some() {
-            if left < LOW && self.may_fill(caller) {
-                self.fill();
+            if left < LOW {
+                self.fill(caller);
             }
             return text;
         }
         loop {
-            if !self.may_fill(caller) {
-                return None;
-            }
-            let filled = self.fill().wait_for(Option::is_some).await.is_ok_and(|useful| *useful == Some(true));
+            let filled = self.fill(caller)?.wait_for(Option::is_some).await.is_ok_and(|useful| *useful == Some(true));
             let text = locked(&self.0.pool).pop_front();
             // Concurrent requests may have emptied the pool again.
             if text.is_some() || !filled {
@@ -189,46 +186,44 @@ impl Suggestions {
         }
     }
 
-    /// Whether a call that fills the pool runs, or the caller may cause one.
-    fn may_fill(&self, caller: &Caller) -> bool {
-        let is_filling = {
-            let filling = locked(&self.0.filling);
-            filling.borrow().is_none() && filling.has_changed().is_ok()
-        };
-        is_filling || self.0.text_model.acquire(caller).is_some()
-    }
-
-    /// Starts a call that fills the pool in the background, unless one runs. The call outlives the request
-    /// that started it, because its suggestions serve later requests.
-    fn fill(&self) -> watch::Receiver<Option<bool>> {
+    /// Starts a call that fills the pool in the background, unless one runs; `None` if the caller may not cause
+    /// one. The call outlives the request that started it, because its suggestions serve later requests.
+    fn fill(&self, caller: &Caller) -> Option<watch::Receiver<Option<bool>>> {
         let inner = &self.0;
         let mut filling = locked(&inner.filling);
         // `has_changed` fails if the sender is gone: the task died without a result.
         if filling.borrow().is_none() && filling.has_changed().is_ok() {
-            return filling.clone();
+            return Some(filling.clone());
         }
+        let permit = inner.text_model.acquire(caller)?;
         let (filled, receiver) = watch::channel(None);
         let asked = Arc::clone(inner);
         let fill = async move {
-            let texts = asked.ask(PER_CALL, None, None).await;
+            let texts = asked.ask(permit, PER_CALL, None, None).await;
             let useful = !texts.is_empty();
             locked(&asked.pool).extend(texts);
             filled.send_replace(Some(useful));
         };
         tokio::spawn(fill.in_current_span());
         *filling = receiver.clone();
-        receiver
+        Some(receiver)
     }
 }
 
 impl Inner {
     /// Asks the model for suggestions on themes that were not used recently. Returns the usable ones, at most
     /// `count`.
-    async fn ask(&self, count: usize, style: Option<&str>, about: Option<&str>) -> Vec<String> {
+    async fn ask(
+        &self,
+        permit: OwnedSemaphorePermit,
+        count: usize,
+        style: Option<&str>,
+        about: Option<&str>,
+    ) -> Vec<String> {
         let themes: Vec<&str> = (0..count).filter_map(|_| THEMES.get(self.themes.pick()).copied()).collect();
         // JSON escapes the topic, so it cannot break out of its field.
         let input = json!({"themes": themes, "style": style, "about": about}).to_string();
-        match self.text_model.write(INSTRUCTION, &input, CALL_TIMEOUT).await {
+        match self.text_model.write(permit, INSTRUCTION, input, CALL_TIMEOUT).await {
             Ok(answer) => {
                 let mut texts = parse(&answer);
                 texts.truncate(count);

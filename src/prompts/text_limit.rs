@@ -1,10 +1,10 @@
 //! Limits the calls of the text model that callers can cause: each call costs money.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::caller::Caller;
@@ -21,19 +21,19 @@ const MAX_CALLERS: usize = 10_000;
 /// The limit of one process.
 #[derive(Debug)]
 pub(crate) struct TextLimit {
-    calls: Semaphore,
+    calls: Arc<Semaphore>,
     /// The beginning of each caller's minute, and the calls since then.
     callers: Mutex<HashMap<Caller, (Instant, u32)>>,
 }
 
 impl TextLimit {
     pub(crate) fn new() -> Self {
-        Self { calls: Semaphore::new(AT_A_TIME), callers: Mutex::default() }
+        Self { calls: Arc::new(Semaphore::new(AT_A_TIME)), callers: Mutex::default() }
     }
 
     /// Allows one call, which lasts until the permit is dropped; `None` if a limit is reached.
-    pub(crate) fn acquire(&self, caller: &Caller) -> Option<SemaphorePermit<'_>> {
-        let permit = self.calls.try_acquire().ok()?;
+    pub(crate) fn acquire(&self, caller: &Caller) -> Option<OwnedSemaphorePermit> {
+        let permit = Arc::clone(&self.calls).try_acquire_owned().ok()?;
         let now = Instant::now();
         let mut callers = locked(&self.callers);
         if callers.len() >= MAX_CALLERS {

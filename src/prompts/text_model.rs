@@ -1,8 +1,11 @@
 //! The text model, with a limit on its calls and an account of what they cost.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::SemaphorePermit;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use super::text_limit::TextLimit;
 use crate::caller::Caller;
@@ -18,12 +21,14 @@ pub(crate) struct TextModel {
     limit: TextLimit,
     prices: Prices,
     clock: Clock,
+    /// The calls under way. The server waits for them before it exits.
+    tasks: TaskTracker,
 }
 
 impl TextModel {
-    pub(crate) fn new(openai: OpenAi, limits: &LimitsConfig, clock: Clock) -> Self {
+    pub(crate) fn new(openai: OpenAi, limits: &LimitsConfig, clock: Clock, tasks: TaskTracker) -> Self {
         let prices = Prices::new(limits);
-        Self { openai, spending: TextSpending::default(), limit: TextLimit::new(), prices, clock }
+        Self { openai, spending: TextSpending::default(), limit: TextLimit::new(), prices, clock, tasks }
     }
 
     /// The model's name.
@@ -33,47 +38,44 @@ impl TextModel {
 
     /// Allows a caller one call, which lasts until the permit is dropped; `None` if a limit is reached or the
     /// day's budget is spent.
-    pub(crate) fn acquire(&self, caller: &Caller) -> Option<SemaphorePermit<'_>> {
+    pub(super) fn acquire(&self, caller: &Caller) -> Option<OwnedSemaphorePermit> {
         if self.spending.is_stopped(self.today()) {
             return None;
         }
         self.limit.acquire(caller)
     }
 
-    /// Writes a short text from an instruction and an input, and counts its cost. A call whose answer is lost,
-    /// or that is dropped before its answer, counts at the most that it can cost: the provider may bill it.
+    /// Writes a short text from an instruction and an input, and counts its cost. The provider bills a call from
+    /// its beginning on, so the call keeps its permit and goes on if the caller disconnects: its true cost counts.
+    /// A call whose answer is lost counts at the most that it can cost.
     ///
     /// # Errors
     /// See [`Error`]. An unfinished, refused or empty text is [`Error::BadAnswer`].
-    pub(super) async fn write(&self, instruction: &str, input: &str, timeout: Duration) -> Result<String, Error> {
-        let bytes = instruction.len() + input.len();
-        let cost = |usage| self.prices.text_cost(self.name(), bytes, usage);
-        let mut bill = Bill { text_model: self, cost: Some(cost(None)) };
+    pub(super) async fn write(
+        self: &Arc<Self>,
+        permit: OwnedSemaphorePermit,
+        instruction: &'static str,
+        input: String,
+        timeout: Duration,
+    ) -> Result<String, Error> {
+        let writing = Arc::clone(self);
+        let write = async move {
+            let _permit = permit;
+            writing.write_and_count(instruction, &input, timeout).await
+        };
+        self.tasks.spawn(write.in_current_span()).await.unwrap_or(Err(Error::BadAnswer("its reader panicked")))
+    }
+
+    async fn write_and_count(&self, instruction: &str, input: &str, timeout: Duration) -> Result<String, Error> {
         let written = self.openai.write(instruction, input, timeout).await;
-        match &written {
-            Ok(written) => bill.cost = Some(cost(written.usage)),
-            Err(error) if may_be_billed(error) => {}
-            Err(_) => bill.cost = None,
+        let usage = written.as_ref().ok().and_then(|written| written.usage);
+        if written.as_ref().err().is_none_or(may_be_billed) {
+            self.count(self.prices.text_cost(self.name(), instruction.len() + input.len(), usage));
         }
-        drop(bill);
         written?.text.ok_or(Error::BadAnswer("it contains no finished text"))
     }
 
-    fn today(&self) -> Day {
-        Day::of((self.clock)())
-    }
-}
-
-/// Counts the cost of a call when it ends.
-struct Bill<'a> {
-    text_model: &'a TextModel,
-    /// `None` if nothing is billed.
-    cost: Option<Cost>,
-}
-
-impl Drop for Bill<'_> {
-    fn drop(&mut self) {
-        let Some(cost) = self.cost.take() else { return };
+    fn count(&self, cost: Cost) {
         let text = ModelTotals {
             texts: 1,
             unpriced: u64::from(!cost.priced),
@@ -81,7 +83,11 @@ impl Drop for Bill<'_> {
             spent: cost.micro_usd,
             ..ModelTotals::default()
         };
-        self.text_model.spending.add(self.text_model.today(), text);
+        self.spending.add(self.today(), text);
+    }
+
+    fn today(&self) -> Day {
+        Day::of((self.clock)())
     }
 }
 

@@ -3,12 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use devkit::stand_ins::faults::Line;
+use devkit::stand_ins::host::LogLine;
 use devkit::stand_ins::openai::{Endpoint, Hold, Reply};
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Setup, Visionary, WIRES, eventually, eventually_within, says};
+use crate::harness::{
+    Answer, Setup, Visionary, WIRES, azurite, eventually, eventually_within, says, with_faults_before,
+};
 
 /// Checks a suggestion of this source: `model` or `built-in`.
 fn assert_usable(answer: &Answer, source: &str) {
@@ -70,21 +74,102 @@ async fn what_the_text_model_writes_counts_in_the_usage_and_in_the_budget() {
     assert_eq!(visionary.openai.requests(Endpoint::Responses).len(), before, "no text is paid");
 }
 
-/// The provider bills a text that nobody waits for any more.
+/// The provider bills a text that nobody waits for any more. A caller that leaves makes no room for another call.
 #[tokio::test]
-async fn a_text_whose_caller_left_counts_at_the_most_that_it_can_cost() {
-    let visionary = Setup::default().set("SUGGESTION_TIMEOUT_MS", "200").start().await;
+async fn a_text_whose_caller_left_is_finished_and_counts_at_what_the_provider_reports() {
+    let setup = Setup::default().set("QUOTA_USER_HEADER", "x-user").set("SUGGESTION_TIMEOUT_MS", "100");
+    let visionary = setup.start().await;
+    let ask = |user: usize| {
+        let request = visionary.request(Method::GET, "/api/getChatGPTSuggestion?about=a%20fox");
+        request.as_user(&user.to_string()).send()
+    };
     let hold = Hold::new();
-    visionary.openai.script_always(Endpoint::Responses, says("A fox in the snow under a winter moon").held_by(&hold));
+    visionary.openai.script_always(Endpoint::Responses, Reply::normal().held_by(&hold));
+    for user in 1..=4 {
+        assert_usable(&ask(user).await, "built-in");
+        hold.reached(user).await;
+    }
 
-    let answer = visionary.get("/api/getChatGPTSuggestion?about=a%20fox").await;
+    assert_usable(&ask(5).await, "built-in");
 
-    assert_usable(&answer, "built-in");
-    let look = async || visionary.today().await;
-    let day = eventually("the text is in the usage", look, |day| day["texts"] == 1).await;
-    let usd = day["usd"].as_f64().unwrap();
-    assert!((0.0003..0.001).contains(&usd), "600 output tokens and at most the bytes of the input: {day}");
+    assert_eq!(visionary.openai.requests(Endpoint::Responses).len(), 4, "the four calls go on");
     hold.release();
+    let look = async || visionary.today().await;
+    let day = eventually("the texts are in the usage", look, |day| day["texts"] == 4).await;
+    let texts = &day["models"][0];
+    assert_eq!(texts["tokens"], json!({"textInput": 800, "imageInput": 0, "output": 400}));
+}
+
+/// One process writes the first text, the other one the second. A text costs $0.03 here, a tenth of the budget is $0.05.
+#[tokio::test]
+async fn texts_of_all_processes_spend_a_tenth_of_the_budget_and_images_go_on() {
+    let visionary = Setup { handlers: 2, ..Setup::default() }
+        .set("DAILY_BUDGET_USD", "0.5")
+        .set("IMAGE_PRICES", r#"{"gpt-6-luna": {"textInput": 0, "output": 300}}"#)
+        .start()
+        .await;
+    let handlers = [visionary.handler(0), visionary.handler(1)];
+    let about = |index: usize| handlers[index].get("/api/getChatGPTSuggestion?about=a%20fox");
+    let stopped = |line: &LogLine| line.text.contains("texts_stopped");
+    assert_usable(&about(0).await, "model");
+    let look = async || visionary.today().await;
+    eventually("the text is in the usage", look, |day| day["texts"] == 1).await;
+    assert_usable(&about(1).await, "model");
+    visionary.host.wait_for_log(stopped).await;
+
+    assert_usable(&about(1).await, "built-in");
+    // This process reads the sums of all processes when it records its next text.
+    assert_usable(&about(0).await, "model");
+    visionary.host.wait_for_logs(2, stopped).await;
+    assert_usable(&about(0).await, "built-in");
+    assert_usable(&about(0).await, "built-in");
+    assert_eq!(visionary.openai.requests(Endpoint::Responses).len(), 3);
+    let body = json!({"prompt": "a fox", "enhance": "rewrite"});
+    let drawn = visionary.post_json(&body).accept_json().send().await;
+    assert_eq!((drawn.status, &drawn.json()["enhancement"]), (200, &json!("style")), "{}", drawn.body);
+    assert_eq!(visionary.openai.requests(Endpoint::Responses).len(), 3, "no rewriting is paid");
+}
+
+/// What cannot be recorded cannot be held against the budget.
+#[tokio::test]
+async fn no_text_is_paid_while_the_table_is_away_and_there_is_a_budget() {
+    let (table, through) = with_faults_before(azurite().table_port()).await;
+    let visionary = Setup::default().set("AzureWebJobsStorage", through).start().await;
+    table.set(Line::Cut);
+    assert_usable(&visionary.get("/api/getChatGPTSuggestion?about=a%20fox").await, "model");
+    visionary.host.wait_for_log(|line| line.text.contains("texts_not_recorded")).await;
+
+    for _ in 0..3 {
+        assert_usable(&visionary.get("/api/getChatGPTSuggestion?about=a%20fox").await, "built-in");
+    }
+    assert_eq!(visionary.openai.requests(Endpoint::Responses).len(), 1);
+
+    table.set(Line::Whole);
+    let look = async || visionary.get("/api/getChatGPTSuggestion?about=a%20fox").await;
+    let is_from_model = |answer: &Answer| answer.header("x-suggestion-source") == "model";
+    eventually("texts are paid again", look, is_from_model).await;
+    assert_eq!(visionary.today().await["texts"], 1, "the first text is recorded");
+}
+
+/// Each of these calls may be billed: the connection breaks, the answer has no real count, a gateway fails late.
+#[tokio::test]
+async fn a_text_without_an_answer_or_a_count_counts_at_the_most_that_it_can_cost() {
+    let visionary = Visionary::start().await;
+    let no_count = Reply::normal().patch(|answer| answer["usage"] = json!({"input_tokens": 0, "output_tokens": 0}));
+    let late = Reply::error(500, "server_error", "server_error", "no").after(Duration::from_millis(600));
+    let cut = Reply::normal().cut_before_answer();
+    for (reply, source) in [(cut, "built-in"), (no_count, "model"), (late, "built-in")] {
+        visionary.openai.script(Endpoint::Responses, reply);
+        assert_usable(&visionary.get("/api/getChatGPTSuggestion?about=a%20fox").await, source);
+    }
+    visionary.openai.script(Endpoint::Responses, Reply::error(500, "server_error", "server_error", "no"));
+    assert_usable(&visionary.get("/api/getChatGPTSuggestion?about=a%20fox").await, "built-in");
+
+    let look = async || visionary.today().await;
+    let day = eventually("three texts are in the usage", look, |day| day["texts"] == 3).await;
+
+    let usd = day["usd"].as_f64().unwrap() / 3.0;
+    assert!((0.0003..0.001).contains(&usd), "600 output tokens and at most the bytes of the input: {day}");
 }
 
 /// The JSON input of each request to the text model.
