@@ -25,6 +25,9 @@ use crate::spending::{Day, QuotaStatus, Refusal};
 /// The longest time that an answer waits for a withdrawal.
 const WITHDRAWN_WITHIN: Duration = Duration::from_secs(5);
 
+/// A job that waits longer for other jobs of its caller to be accepted is refused.
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
+
 /// The request of a caller for one image.
 #[derive(Debug)]
 pub(crate) struct Request {
@@ -96,6 +99,8 @@ impl Generations {
 
     async fn accept_job_once(self: Arc<Self>, request: Request) -> Result<Accepted<Progress>, Error> {
         let _request_permit = self.admission.acquire_request_permit()?;
+        // The permit comes before the look at the limits, so that a later job sees what the earlier ones took.
+        let _job_permit = self.admission.acquire_job_permit(&request.caller, LONGEST_WAIT).await?;
         let plan = self.plan(request, Via::Queue)?;
         if let Some(address) = self.look(&plan).await? {
             return Ok(Accepted::Before(address));

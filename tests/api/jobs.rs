@@ -7,6 +7,7 @@ use devkit::queue::Queue;
 use devkit::stand_ins::faults::{Faults, Line};
 use devkit::stand_ins::host::LogLine;
 use devkit::stand_ins::openai::{self, Endpoint, Hold, Reply};
+use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
@@ -702,4 +703,30 @@ async fn jobs_that_a_caller_makes_and_cancels_are_limited() {
     hold.release();
     assert_eq!(status(&visionary, &first, "done").await["status"], "done");
     assert_eq!(visionary.generate("a fox").await.status, 200, "an image that is waited for is no job");
+}
+
+/// Each job puts its message into the queue before a limit can refuse it. The host does not listen to the queue here.
+#[tokio::test]
+async fn jobs_beyond_a_limit_that_come_at_once_leave_few_messages() {
+    const AT_ONCE: usize = 60;
+    let (queue, through) = with_faults_before(azurite().ports()[1]).await;
+    let visionary = Setup::default().set("AzureWebJobsStorage", through).set("DAILY_IMAGE_QUOTA", "4").start().await;
+    // The first job creates the queue.
+    assert_eq!(delete(&visionary, &accept(&visionary, "a fox").await).await.status, 200);
+
+    for round in 1..=2 {
+        let before = queue.requests();
+        let jobs = (0..AT_ONCE).map(|_| visionary.post("a fox").prefer("respond-async").spawn());
+        let answers: Vec<Answer> = join_all(jobs).await.into_iter().map(Result::unwrap).collect();
+
+        let (accepted, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 202);
+        assert_eq!(accepted.len(), 4);
+        assert!(refused.iter().all(|answer| answer.status_and_code() == (429, "quota_exceeded")), "{refused:?}");
+        // Of eight jobs at a time at least one is within the limit or shows the others that it is reached.
+        let messages = queue.requests() - before;
+        assert!(messages <= 4 + 2 * 8, "{messages} messages for four jobs in round {round}");
+        for answer in accepted {
+            assert_eq!(delete(&visionary, answer.header("location")).await.status, 200);
+        }
+    }
 }
