@@ -58,7 +58,9 @@ impl Callers {
     }
 
     pub(crate) fn identify(&self, headers: &HeaderMap) -> Caller {
-        let value = |name: &HeaderName| headers.get(name).map(|value| value.as_bytes()).filter(|id| !id.is_empty());
+        // A proxy that appends its header leaves the client's own one before it.
+        let last = |name: &HeaderName| headers.get_all(name).iter().next_back().map(|value| value.as_bytes());
+        let value = |name: &HeaderName| last(name).filter(|id| !id.is_empty());
         let signed_in = value(&PRINCIPAL_ID).filter(|_| self.authentication);
         let named = self.user_header.as_ref().and_then(value);
         let digest = match (signed_in, named) {
@@ -158,5 +160,10 @@ mod tests {
         assert_eq!(caller("2001:db8:1:2:3:4:5:6"), caller("2001:db8:1:2:ffff::1"));
         assert_ne!(caller("2001:db8:1:2::1"), caller("2001:db8:1:3::1"));
         assert_ne!(caller("anna"), caller("bob"));
+        let mut appended = HeaderMap::new();
+        for value in ["bob", "anna"] {
+            appended.append("x-azure-clientip", value.parse().expect("a header value"));
+        }
+        assert_eq!(callers.identify(&appended), caller("anna"), "the last value counts");
     }
 }
