@@ -1,5 +1,5 @@
 //! Admission of this process: with N = `MAX_CONCURRENT_GENERATIONS`, at most N generations draw and 4 N
-//! requests wait for a draw permit. Each wait has a time limit.
+//! requests wait for a draw permit, and jobs of one caller are accepted eight at a time. Each wait has a time limit.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

@@ -162,8 +162,6 @@ async fn a_text_without_an_answer_or_a_count_counts_at_the_most_that_it_can_cost
         visionary.openai.script(Endpoint::Responses, reply);
         assert_usable(&visionary.get("/api/getChatGPTSuggestion?about=a%20fox").await, source);
     }
-    visionary.openai.script(Endpoint::Responses, Reply::error(500, "server_error", "server_error", "no"));
-    assert_usable(&visionary.get("/api/getChatGPTSuggestion?about=a%20fox").await, "built-in");
 
     let look = async || visionary.today().await;
     let day = eventually("three texts are in the usage", look, |day| day["texts"] == 3).await;
