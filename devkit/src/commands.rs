@@ -1,5 +1,6 @@
 //! The cargo aliases of `.cargo/config.toml`, one module for each, and the handler that two of them start.
 
+pub(crate) mod attack;
 pub(crate) mod chaos;
 pub(crate) mod dev;
 pub(crate) mod figures;

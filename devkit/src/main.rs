@@ -1,17 +1,18 @@
-//! The developer commands: `cargo dev`, `cargo package-app`, `cargo figures` and `cargo chaos`.
+//! The developer commands, which are aliases in `.cargo/config.toml`.
 
 mod commands;
 
 use std::process::ExitCode;
 
-use commands::{chaos, dev, figures, package};
+use commands::{attack, chaos, dev, figures, package};
 
 const USAGE: &str = "\
 cargo dev            run the whole app on http://127.0.0.1:7071; needs no key and no account; --port PORT, --delay
                      SECONDS, --keep (images and state for the next run), --real (your provider instead of a stand-in)
 cargo package-app    build the zip that is deployed to Azure
 cargo figures        measure speed, size and memory; --beside HANDLER also measures another build
-cargo chaos          kill the app while it draws, overload it, and report what was lost";
+cargo chaos          kill the app while it draws, overload it, and report what was lost
+cargo attack         attack the app with the memory of a small instance, and report what was reached";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -23,6 +24,8 @@ async fn main() -> ExitCode {
         ["figures"] => figures::run(None).await,
         ["figures", "--beside", handler] => figures::run(Some(handler)).await,
         ["chaos"] => chaos::run().await,
+        ["attack"] => attack::run(None).await,
+        ["attack", "--only", name] => attack::run(Some(name)).await,
         _ => Err(anyhow::anyhow!("usage:\n{USAGE}")),
     };
     match result {

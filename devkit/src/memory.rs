@@ -1,4 +1,4 @@
-//! Memory and CPU time of a process, from Linux's `/proc` (see `proc(5)`).
+//! Memory, CPU time and open files of a process, from Linux's `/proc` (see `proc(5)`).
 
 use std::time::Duration;
 
@@ -41,4 +41,12 @@ pub fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
     let ticks: u64 = ticks.sum::<Result<u64, _>>()?;
     // Linux has 100 clock ticks per second (`getconf CLK_TCK`).
     Ok(Duration::from_millis(ticks * 10))
+}
+
+/// The number of files that a process has open, with its sockets.
+///
+/// # Errors
+/// Fails if there is no such process.
+pub fn open_files(pid: u32) -> anyhow::Result<usize> {
+    Ok(std::fs::read_dir(format!("/proc/{pid}/fd"))?.count())
 }

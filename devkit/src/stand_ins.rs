@@ -7,4 +7,5 @@ pub mod artist;
 pub mod azurite;
 pub mod faults;
 pub mod host;
+pub mod listing;
 pub mod openai;

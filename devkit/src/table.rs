@@ -1,5 +1,5 @@
-//! A client of the Table service, and the audit of the state table: it reads all rows and compares the sums in
-//! them with the sum of the records.
+//! A client of the Table service, and the state table from outside: [`audit`] reads all rows and compares the sums in
+//! them with the sum of the records; [`add_expired`] fills it with rows that the app deletes.
 //!
 //! The row format is that of `docs/compatibility.md`. The module shares no code with the handler, so that
 //! a bug of the handler is not repeated here.
@@ -11,9 +11,11 @@ use anyhow::{Context as _, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use reqwest::{Method, StatusCode, Url};
 use ring::hmac;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 const TABLE: &str = "visionary";
+/// The beginning of the row keys of [`add_expired`].
+const EXPIRED: &str = "generation-2020-01-01-";
 
 /// The result of an audit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +83,36 @@ pub async fn audit(connection_string: &str, container: &str) -> anyhow::Result<A
         audit.agrees &= totals["used"].as_u64().unwrap_or_default() == used;
     }
     Ok(audit)
+}
+
+/// Adds generations that expired long ago, with a text of `bytes` bytes each. Creates the table if it is missing.
+///
+/// # Errors
+/// Fails if the table does not take the rows.
+pub async fn add_expired(connection_string: &str, container: &str, count: usize, bytes: usize) -> anyhow::Result<()> {
+    let tables = Tables::of(connection_string)?;
+    tables.create_table(TABLE).await?;
+    let text = "x".repeat(bytes);
+    let row = |number: usize| {
+        let key = format!("{EXPIRED}{number:064x}");
+        json!({"PartitionKey": container, "RowKey": key, "Order00": text, "Status": "ended"})
+    };
+    // One transaction at a time, which has at most 4 MiB.
+    let at_once = (3_500_000 / (bytes + 1_000)).clamp(1, ROWS_AT_ONCE);
+    for first in (0..count).step_by(at_once) {
+        let rows: Vec<Value> = (first..count.min(first + at_once)).map(row).collect();
+        tables.insert(TABLE, &rows).await?;
+    }
+    Ok(())
+}
+
+/// Whether rows of [`add_expired`] are left.
+///
+/// # Errors
+/// Fails if the table cannot be read.
+pub async fn has_expired(connection_string: &str, container: &str) -> anyhow::Result<bool> {
+    let filter = format!("PartitionKey eq '{container}' and RowKey ge '{EXPIRED}' and RowKey lt '{EXPIRED}g'");
+    Tables::of(connection_string)?.has_rows(TABLE, &filter).await
 }
 
 /// Parses the JSON text that is split over the columns `{name}00`, `{name}01` and so on.
@@ -181,6 +213,28 @@ impl Tables {
                 ensure!(status == StatusCode::ACCEPTED && is_written, "Table Storage answered {status}: {text}");
             }
         }
+        Ok(())
+    }
+
+    /// Whether a filter selects a row.
+    ///
+    /// # Errors
+    /// Fails if the service answers with an error.
+    pub async fn has_rows(&self, table: &str, filter: &str) -> anyhow::Result<bool> {
+        let mut url = self.url(&format!("{table}()"))?;
+        url.query_pairs_mut().append_pair("$filter", filter).append_pair("$top", "1").append_pair("$select", "RowKey");
+        let page: Value = self.request(Method::GET, url).send().await?.error_for_status()?.json().await?;
+        Ok(!page["value"].as_array().context("the answer has no value")?.is_empty())
+    }
+
+    /// Creates a table. One that exists is left unchanged.
+    ///
+    /// # Errors
+    /// Fails if the service answers with an error.
+    pub async fn create_table(&self, table: &str) -> anyhow::Result<()> {
+        let create = self.request(Method::POST, self.url("Tables")?).json(&json!({"TableName": table}));
+        let created = create.send().await?.status();
+        ensure!(created.is_success() || created == StatusCode::CONFLICT, "the table cannot be created: {created}");
         Ok(())
     }
 

@@ -18,6 +18,7 @@ mod idempotency;
 mod images;
 mod jobs;
 mod matrix;
+mod memory;
 mod model_watch;
 mod pages;
 mod providers;

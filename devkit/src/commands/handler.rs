@@ -71,6 +71,10 @@ impl Handler {
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
     }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.process.try_wait().is_ok_and(|status| status.is_some())
+    }
 }
 
 impl Drop for Handler {

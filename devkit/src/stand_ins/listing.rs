@@ -1,0 +1,119 @@
+//! A large gallery: answers List Blobs for the whole container with invented blobs, and passes everything else
+//! to Azurite, which needs minutes to take so many blobs and seconds to list them.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+/// The blobs of a page, the most that Blob Storage returns
+/// (<https://learn.microsoft.com/rest/api/storageservices/list-blobs>).
+const PAGE: usize = 5_000;
+/// The most bytes of a request that is passed on.
+const MAX_BODY: usize = 64 * 1024 * 1024;
+
+/// A running stand-in. It ends when the value is dropped.
+#[derive(Debug)]
+pub struct Listing {
+    port: u16,
+    _stop: oneshot::Sender<()>,
+}
+
+struct Server {
+    upstream: u16,
+    http: reqwest::Client,
+    pages: Vec<Bytes>,
+}
+
+impl Listing {
+    /// Starts a stand-in with `blobs` blobs before Azurite's blob service on the port `upstream`.
+    ///
+    /// # Errors
+    /// Fails if no port can be bound.
+    pub async fn before(upstream: u16, blobs: usize) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.context("the listing cannot bind a port")?;
+        let port = listener.local_addr()?.port();
+        let last = blobs.div_ceil(PAGE).max(1);
+        let pages = (0..last).map(|number| page(number, blobs, number + 1 == last));
+        let server = Server { upstream, http: reqwest::Client::new(), pages: pages.collect() };
+        let router = Router::new().fallback(answer).with_state(Arc::new(server));
+        let (stop, stopped) = oneshot::channel::<()>();
+        tokio::spawn(async move {
+            tokio::select! { _ = axum::serve(listener, router) => {}, _ = stopped => {} }
+        });
+        Ok(Self { port, _stop: stop })
+    }
+
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+/// A page in the format of Blob Storage. The names and the properties have the length that real ones have.
+fn page(number: usize, blobs: usize, is_last: bool) -> Bytes {
+    let mut text =
+        r#"<?xml version="1.0" encoding="utf-8"?><EnumerationResults ContainerName="images"><Blobs>"#.to_owned();
+    for blob in number * PAGE..blobs.min((number + 1) * PAGE) {
+        text += &format!(
+            "<Blob><Name>a red fox in the snow, number {blob:06}_{}.png</Name><Properties>\
+             <Creation-Time>Tue, 14 Nov 2023 22:13:20 GMT</Creation-Time>\
+             <Last-Modified>Tue, 14 Nov 2023 22:13:20 GMT</Last-Modified><Etag>0x8DBE56A1B2C3D4E</Etag>\
+             <Content-Length>1500000</Content-Length><Content-Type>image/png</Content-Type>\
+             <BlobType>BlockBlob</BlobType><AccessTier>Hot</AccessTier><LeaseStatus>unlocked</LeaseStatus>\
+             <LeaseState>available</LeaseState><ServerEncrypted>true</ServerEncrypted></Properties></Blob>",
+            1_700_000_000_000 + blob
+        );
+    }
+    let marker = if is_last { String::new() } else { format!("page-{}", number + 1) };
+    text += &format!("</Blobs><NextMarker>{marker}</NextMarker></EnumerationResults>");
+    text.into()
+}
+
+async fn answer(State(server): State<Arc<Server>>, request: Request) -> Response {
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let parameter = |name: &str| {
+        let mut all = url::form_urlencoded::parse(query.as_bytes());
+        all.find(|(known, _)| known == name).map(|(_, value)| value.into_owned())
+    };
+    if parameter("comp").as_deref() != Some("list") || parameter("prefix").is_some() {
+        return pass_on(&server, request).await.unwrap_or_else(|_| StatusCode::BAD_GATEWAY.into_response());
+    }
+    if parameter("sig").is_none() && !request.headers().contains_key(header::AUTHORIZATION) {
+        return StatusCode::FORBIDDEN.into_response();
+    }
+    let number = parameter("marker").map_or(Some(0), |marker| marker.strip_prefix("page-")?.parse().ok());
+    let page = number.and_then(|number: usize| server.pages.get(number));
+    let is_container = parameter("restype").as_deref() == Some("container");
+    match page.filter(|_| is_container && request.headers().contains_key("x-ms-version")) {
+        Some(page) => ([(header::CONTENT_TYPE, "application/xml")], page.clone()).into_response(),
+        None => StatusCode::BAD_REQUEST.into_response(),
+    }
+}
+
+async fn pass_on(server: &Server, request: Request) -> anyhow::Result<Response> {
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path_and_query().context("a request has no path")?;
+    let upstream = server.http.request(parts.method, format!("http://127.0.0.1:{}{path}", server.upstream));
+    let body = to_bytes(body, MAX_BODY).await?;
+    let answer = upstream.headers(end_to_end(&parts.headers)).body(body).send().await?;
+    let (status, headers) = (answer.status(), end_to_end(answer.headers()));
+    let mut response = Response::new(Body::from(answer.bytes().await?));
+    (*response.status_mut(), *response.headers_mut()) = (status, headers);
+    Ok(response)
+}
+
+/// The headers without those that belong to one connection or follow from the body.
+fn end_to_end(headers: &HeaderMap) -> HeaderMap {
+    let mut headers = headers.clone();
+    for name in [header::HOST, header::CONNECTION, header::TRANSFER_ENCODING, header::CONTENT_LENGTH] {
+        headers.remove(name);
+    }
+    headers
+}
