@@ -43,7 +43,7 @@ use crate::error::Problem;
 pub struct Function {
     /// The folder's name.
     pub name: &'static str,
-    /// The route below `/api/`, as in `function.json`; by default the host takes the folder's name.
+    /// The route in `function.json`. `host.json` sets no prefix, so it is the whole path without its first slash.
     pub route: &'static str,
     /// The methods in `function.json`.
     pub methods: &'static [&'static str],
@@ -54,56 +54,56 @@ pub struct Function {
 
 /// All HTTP functions. A test compares this table with the folders.
 pub const FUNCTIONS: [Function; 14] = [
-    Function::open("generateImage", &["post"], || post(generate_image::handle)),
+    Function::open("generateImage", "api/generateImage", &["post"], || post(generate_image::handle)),
     // The constraint admits only the length of an id: a wider route would match other functions' paths.
-    Function {
-        route: "generateImage/jobs/{id:length(75)}",
-        ..Function::open("generateImageJob", &["delete", "get"], || get(jobs::look).delete(jobs::cancel))
-    },
-    Function::open("getImages", &["get"], || get(get_images::handle)),
-    Function {
-        route: "images/{id:length(46)}",
-        ..Function::open("image", &["delete", "get"], || get(images::look).delete(images::delete))
-    },
-    Function {
-        route: "images/{id:length(46)}/restore",
-        ..Function::open("imageRestore", &["post"], || post(images::restore))
-    },
+    Function::open("generateImageJob", "api/generateImage/jobs/{id:length(75)}", &["delete", "get"], || {
+        get(jobs::look).delete(jobs::cancel)
+    }),
+    Function::open("getImages", "api/getImages", &["get"], || get(get_images::handle)),
+    Function::open("image", "api/images/{id:length(46)}", &["delete", "get"], || {
+        get(images::look).delete(images::delete)
+    }),
+    Function::open("imageRestore", "api/images/{id:length(46)}/restore", &["post"], || post(images::restore)),
     // The operator may delete the image of anybody.
     Function {
-        route: "manage/images/{id:length(46)}",
         auth_level: "function",
-        ..Function::open("manageImage", &["delete"], || delete(images::delete_as_operator))
+        ..Function::open("manageImage", "api/manage/images/{id:length(46)}", &["delete"], || {
+            delete(images::delete_as_operator)
+        })
     },
     Function {
-        route: "manage/images/{id:length(46)}/restore",
         auth_level: "function",
-        ..Function::open("manageImageRestore", &["post"], || post(images::restore_as_operator))
+        ..Function::open("manageImageRestore", "api/manage/images/{id:length(46)}/restore", &["post"], || {
+            post(images::restore_as_operator)
+        })
     },
-    Function::open("getChatGPTSuggestion", &["get"], || get(get_chat_gpt_suggestion::handle)),
+    Function::open("getChatGPTSuggestion", "api/getChatGPTSuggestion", &["get"], || {
+        get(get_chat_gpt_suggestion::handle)
+    }),
     // The token allows writes, so it needs a key.
-    Function::with_key("generateSASToken", || get(generate_sas_token::handle)),
-    Function::open("styles", &["get"], || get(styles::handle)),
-    Function::open("health", &["get"], || get(health::handle)),
+    Function::with_key("generateSASToken", "api/generateSASToken", || get(generate_sas_token::handle)),
+    Function::open("styles", "api/styles", &["get"], || get(styles::handle)),
+    Function::open("health", "api/health", &["get"], || get(health::handle)),
     // Only the operator may see the models and their shutdown dates.
-    Function::with_key("status", || get(health::status)),
-    Function::open("quota", &["get"], || get(quota::handle)),
+    Function::with_key("status", "api/status", || get(health::status)),
+    Function::open("quota", "api/quota", &["get"], || get(quota::handle)),
     // Only the operator may see what the app spends.
-    Function::with_key("usage", || get(usage::handle)),
+    Function::with_key("usage", "api/usage", || get(usage::handle)),
 ];
 
 impl Function {
     const fn open(
         name: &'static str,
+        route: &'static str,
         methods: &'static [&'static str],
         handler: fn() -> MethodRouter<Arc<App>>,
     ) -> Self {
-        Self { name, route: name, methods, auth_level: "anonymous", handler }
+        Self { name, route, methods, auth_level: "anonymous", handler }
     }
 
     /// A function that needs a key and takes GET only.
-    const fn with_key(name: &'static str, handler: fn() -> MethodRouter<Arc<App>>) -> Self {
-        Self { auth_level: "function", ..Self::open(name, &["get"], handler) }
+    const fn with_key(name: &'static str, route: &'static str, handler: fn() -> MethodRouter<Arc<App>>) -> Self {
+        Self { auth_level: "function", ..Self::open(name, route, &["get"], handler) }
     }
 
     /// The methods' handlers. HEAD, which axum passes to the handler of GET, reaches no function with a key.
@@ -121,7 +121,7 @@ impl Function {
             Some((parameter, _)) => format!("{parameter}}}"),
             None => segment.to_ascii_lowercase(),
         });
-        format!("/api/{}", segments.collect::<Vec<_>>().join("/"))
+        format!("/{}", segments.collect::<Vec<_>>().join("/"))
     }
 
     /// Whether a normalized path is the function's.

@@ -285,7 +285,7 @@ fn each_function_folder_agrees_with_the_route_table() {
             trigger["methods"].as_array().unwrap().iter().map(|method| method.as_str().unwrap()).collect();
         methods.sort_unstable();
         assert_eq!(methods, function.methods, "{}", function.name);
-        assert_eq!(trigger["route"].as_str().unwrap_or(function.name), function.route, "{}", function.name);
+        assert_eq!(trigger["route"], function.route, "{}", function.name);
     }
     for (name, queue) in QUEUE_FUNCTIONS {
         let text = fs::read_to_string(root().join(name).join("function.json")).unwrap();

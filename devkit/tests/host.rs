@@ -21,16 +21,7 @@ impl App {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let app = Self(std::env::temp_dir().join(format!("visionary-host-{}-{number}", std::process::id())));
-        app.write(
-            "host.json",
-            &json!({
-                "version": "2.0",
-                "customHandler": {
-                    "description": {"defaultExecutablePath": "handler"},
-                    "enableProxyingHttpRequest": true, "enableForwardingHttpRequest": true,
-                },
-            }),
-        );
+        app.set_prefix("api");
         app.function("Echo", &json!({"authLevel": "anonymous", "methods": ["get", "post"]}));
         app.function("Locked", &json!({}));
         app.function("Routed", &json!({"authLevel": "anonymous", "route": "things/{id}/{*rest}"}));
@@ -41,6 +32,17 @@ impl App {
         let path = self.0.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, json.to_string()).unwrap();
+    }
+
+    /// Writes `host.json` with this route prefix.
+    fn set_prefix(&self, prefix: &str) {
+        let custom_handler = json!({
+            "description": {"defaultExecutablePath": "handler"},
+            "enableProxyingHttpRequest": true, "enableForwardingHttpRequest": true,
+        });
+        let http = json!({"routePrefix": prefix});
+        let host = json!({"version": "2.0", "extensions": {"http": http}, "customHandler": custom_handler});
+        self.write("host.json", &host);
     }
 
     fn function(&self, name: &str, more: &Value) {
@@ -106,6 +108,67 @@ async fn routes_match_in_any_case_and_the_handler_gets_the_path_as_the_client_se
             assert_eq!(status(&host, method, path).await, 404, "{path} {wire:?}");
         }
     }
+}
+
+/// The function that answers, in an app without a route prefix.
+#[tokio::test]
+async fn without_a_prefix_functions_match_in_the_order_of_their_names_and_the_host_keeps_its_own_paths() {
+    let app = App::new();
+    app.set_prefix("");
+    app.function("Things", &json!({"authLevel": "anonymous", "methods": ["get"], "route": "api/things"}));
+    app.function("Zoo", &json!({"authLevel": "anonymous", "methods": ["get", "head"], "route": "{page?}"}));
+    app.function("Unrouted", &json!({"authLevel": "anonymous", "methods": ["get"], "route": ""}));
+    app.function("all", &json!({"authLevel": "function", "methods": ["get"], "route": "all/{page}"}));
+    let keys = vec!["key".to_owned()];
+    for wire in WIRES {
+        let options = Options { keys: keys.clone(), ..app.options(wire) };
+        let host = FunctionsHost::start(options).await.expect("the host starts");
+        assert_eq!(host.functions(), ["all", "Echo", "Locked", "Routed", "Things", "Unrouted", "Zoo"]);
+        assert_eq!(host.paths(), ["/all/{page}", "/Echo", "/Locked", "/things/{id}", "/api/things", "/Unrouted", "/"]);
+        for path in ["/", "/page", "/page.js", "/api", "/api/things", "/unrouted", "/page/"] {
+            assert_eq!(echo(request(&host, Method::GET, path)).await["uri"], path, "{wire:?}");
+        }
+        assert_eq!(request(&host, Method::HEAD, "/").send().await.unwrap().status(), 200);
+        for path in ["/all/page", "/locked"] {
+            assert_eq!(status(&host, Method::GET, path).await, 401, "an earlier function has this path: {path}");
+        }
+        for (method, path) in [
+            (Method::GET, "/admin"),
+            (Method::GET, "/Admin/host/status"),
+            (Method::GET, "/runtime"),
+            (Method::GET, "/runtime/webhooks"),
+            (Method::GET, "/page/more"),
+            (Method::POST, "/page"),
+        ] {
+            assert_eq!(status(&host, method, path).await, 404, "{path} {wire:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_hosts_own_page_is_at_the_root_only_when_no_function_answers() {
+    let app = App::new();
+    for (disabled, wanted) in [("", 200), ("true", 204)] {
+        let settings = vec![("AzureWebJobsDisableHomepage".to_owned(), disabled.to_owned())];
+        let options = Options { settings, ..app.options(Wire::Proxying) };
+        let host = FunctionsHost::start(options).await.expect("the host starts");
+        for method in [Method::GET, Method::HEAD, Method::POST] {
+            assert_eq!(request(&host, method, "/").send().await.unwrap().status(), wanted);
+        }
+    }
+    app.set_prefix("");
+    app.function("Zoo", &json!({"authLevel": "anonymous", "methods": ["get"], "route": "{page?}"}));
+    let host = app.start(Wire::Proxying).await;
+    assert_eq!(echo(request(&host, Method::GET, "/")).await["uri"], "/");
+    assert!(request(&host, Method::POST, "/").send().await.unwrap().text().await.unwrap().contains("up and running"));
+}
+
+#[tokio::test]
+async fn a_route_of_the_hosts_own_is_an_error() {
+    let app = App::new();
+    app.function("Things", &json!({"authLevel": "anonymous", "route": "Administration"}));
+    let failed = FunctionsHost::start(app.options(Wire::Proxying)).await;
+    assert!(format!("{:#}", failed.unwrap_err()).contains("Things: the route conflicts"));
 }
 
 #[tokio::test]

@@ -86,12 +86,12 @@ pub(crate) async fn run(arguments: &[&str]) -> anyhow::Result<()> {
         ..Options::new(root, Wire::Proxying)
     })
     .await?;
-    let mut functions = host.functions();
-    functions.sort_unstable();
+    let mut paths = host.paths();
+    paths.sort_unstable();
     let provider = if arguments.real { "the provider of your settings" } else { "a stand-in for OpenAI" };
     println!("\nVisionary runs on {} with Azurite as storage and {provider}. Press Ctrl-C to stop.", host.url());
-    for function in functions {
-        println!("  {}/api/{function}", host.url());
+    for path in paths {
+        println!("  {}{path}", host.url());
     }
     match kept {
         Some(folder) => println!("The images and the state are kept in {}.\n", folder.display()),

@@ -118,6 +118,7 @@ pub struct FunctionsHost {
 struct Shared {
     manifest: Manifest,
     wire: Wire,
+    has_homepage: bool,
     cors: Vec<String>,
     keys: Vec<String>,
     handlers: Arc<Handlers>,
@@ -162,6 +163,9 @@ impl FunctionsHost {
         }
         let shared = Arc::new(Shared {
             manifest,
+            has_homepage: !settings
+                .get("AzureWebJobsDisableHomepage")
+                .is_some_and(|value| value.eq_ignore_ascii_case("true")),
             wire: options.wire,
             cors: options.cors,
             keys: options.keys,
@@ -193,9 +197,14 @@ impl FunctionsHost {
         self.handlers.get(index)?.state.borrow().pid
     }
 
-    /// The names of the functions with an HTTP trigger.
+    /// The names of the functions with an HTTP trigger, in the order in which they are matched.
     pub fn functions(&self) -> Vec<&str> {
         self.shared.manifest.functions.iter().map(Function::name).collect()
+    }
+
+    /// The paths of the functions with an HTTP trigger.
+    pub fn paths(&self) -> Vec<String> {
+        self.shared.manifest.functions.iter().map(Function::path).collect()
     }
 
     /// Kills a handler with SIGKILL, as the platform may do at any time. The host does not restart it.
@@ -302,11 +311,8 @@ async fn answer(
 impl Shared {
     async fn invoke(&self, request: Request, client: SocketAddr) -> Response {
         let path = request.uri().path();
-        if path == "/" && request.method() == Method::GET {
-            return "The Functions host is up and running.".into_response();
-        }
         let Some(function) = self.manifest.find(request.method().as_str(), path) else {
-            return StatusCode::NOT_FOUND.into_response();
+            return if path == "/" { self.homepage() } else { StatusCode::NOT_FOUND.into_response() };
         };
         if function.needs_key && !self.keys.is_empty() && !self.has_key(request.uri().query(), request.headers()) {
             return StatusCode::UNAUTHORIZED.into_response();
@@ -319,6 +325,15 @@ impl Shared {
         match self.wire {
             Wire::Proxying => proxy::proxy(request, client, port, &id).await,
             Wire::Forwarding => proxy::forward(request, client, port, &id).await,
+        }
+    }
+
+    /// The host's own answer at `/`, where no function has answered (`HomepageMiddleware`).
+    fn homepage(&self) -> Response {
+        if self.has_homepage {
+            axum::response::Html("<!DOCTYPE html><title>Your app is up and running</title>").into_response()
+        } else {
+            StatusCode::NO_CONTENT.into_response()
         }
     }
 

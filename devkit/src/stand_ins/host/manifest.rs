@@ -10,11 +10,14 @@ use serde_json::Value;
 use super::Wire;
 use super::trigger::{Limits, Trigger};
 
+/// The first words of paths that the host answers itself.
+const RESERVED: [&str; 2] = ["admin", "runtime"];
+
 /// The parts of an app's `host.json` and `function.json` files that the stand-in uses.
 #[derive(Debug)]
 pub(super) struct Manifest {
     pub(super) executable: String,
-    route_prefix: String,
+    /// In the order in which they are matched.
     pub(super) functions: Vec<Function>,
     pub(super) triggers: Vec<Trigger>,
     pub(super) queues: Limits,
@@ -24,6 +27,7 @@ pub(super) struct Manifest {
 #[derive(Debug)]
 pub(super) struct Function {
     name: String,
+    /// The prefix of `host.json` and the function's own route.
     route: Vec<Segment>,
     methods: Vec<String>,
     pub(super) needs_key: bool,
@@ -32,8 +36,11 @@ pub(super) struct Function {
 #[derive(Debug)]
 enum Segment {
     Literal(String),
-    /// With the length that its constraint asks for.
-    Parameter(Option<usize>),
+    /// A parameter, with the length that its constraint asks for.
+    Parameter {
+        name: String,
+        length: Option<usize>,
+    },
     OptionalParameter,
     Rest,
 }
@@ -83,10 +90,12 @@ impl Manifest {
             let folder = entry?.path();
             if folder.join("function.json").is_file() {
                 let (name, bindings) = read_bindings(&folder).with_context(|| folder.display().to_string())?;
-                functions.extend(Function::of(&name, &bindings).with_context(|| name.clone())?);
+                functions.extend(Function::of(&name, prefix, &bindings).with_context(|| name.clone())?);
                 triggers.extend(trigger_of(&name, bindings).with_context(|| name.clone())?);
             }
         }
+        // The host matches functions in the order of their names, and the first one wins.
+        functions.sort_by_key(|function| function.name.to_ascii_lowercase());
         let bundle = host["extensionBundle"]["id"] == "Microsoft.Azure.Functions.ExtensionBundle";
         ensure!(bundle || triggers.is_empty(), "a queue trigger needs the extensionBundle in host.json");
         ensure!(!functions.is_empty(), "{} has no function with an HTTP trigger", root.display());
@@ -94,7 +103,6 @@ impl Manifest {
             executable: executable
                 .context("host.json has no customHandler.description.defaultExecutablePath")?
                 .to_owned(),
-            route_prefix: prefix.trim_matches('/').to_owned(),
             functions,
             triggers,
             queues: Limits::of(&host)?,
@@ -102,16 +110,13 @@ impl Manifest {
     }
 
     /// The function for a method and the client's path. Case does not matter, and one trailing slash is
-    /// allowed.
+    /// allowed. No function gets a path of the host's own.
     pub(super) fn find(&self, method: &str, path: &str) -> Option<&Function> {
         let path = path.strip_prefix('/')?;
         let path = path.strip_suffix('/').unwrap_or(path);
-        let mut segments: Vec<&str> = path.split('/').collect();
-        for part in self.route_prefix.split('/').filter(|part| !part.is_empty()) {
-            if !segments.first()?.eq_ignore_ascii_case(part) {
-                return None;
-            }
-            segments.remove(0);
+        let segments: Vec<&str> = if path.is_empty() { Vec::new() } else { path.split('/').collect() };
+        if segments.first().is_some_and(|first| RESERVED.iter().any(|word| first.eq_ignore_ascii_case(word))) {
+            return None;
         }
         let takes_method =
             |function: &&Function| function.methods.iter().any(|taken| taken.eq_ignore_ascii_case(method));
@@ -121,7 +126,7 @@ impl Manifest {
 
 impl Function {
     /// The function if it has an HTTP trigger.
-    fn of(name: &str, bindings: &[Binding]) -> anyhow::Result<Option<Self>> {
+    fn of(name: &str, prefix: &str, bindings: &[Binding]) -> anyhow::Result<Option<Self>> {
         let Some(trigger) = bindings.iter().find(|binding| binding.r#type == "httpTrigger") else { return Ok(None) };
         let outputs = bindings.iter().filter(|binding| binding.r#type == "http" && binding.direction == "out").count();
         if bindings.len() != 2 || outputs != 1 || trigger.direction != "in" {
@@ -131,9 +136,13 @@ impl Function {
             Some(methods) => methods.clone(),
             None => ["get", "post", "put", "delete", "patch", "head", "options"].map(str::to_owned).to_vec(),
         };
-        let route = trigger.route.as_deref().unwrap_or(name);
+        // An empty route counts as missing.
+        let route = trigger.route.as_deref().filter(|route| !route.is_empty()).unwrap_or(name).trim_matches('/');
+        let first = route.to_ascii_lowercase();
+        ensure!(!RESERVED.iter().any(|word| first.starts_with(word)), "the route conflicts with one of the host's own");
+        let parts = prefix.split('/').chain(route.split('/')).filter(|part| !part.is_empty());
         Ok(Some(Self {
-            route: route.trim_matches('/').split('/').map(Segment::parse).collect(),
+            route: parts.map(Segment::parse).collect(),
             methods,
             needs_key: match trigger.auth_level.as_deref() {
                 Some("anonymous") => false,
@@ -150,9 +159,9 @@ impl Function {
                 (Segment::Rest, _) => return true,
                 (Segment::OptionalParameter, []) => {}
                 (Segment::Literal(literal), [first, rest @ ..]) if literal.eq_ignore_ascii_case(first) => path = rest,
-                (Segment::OptionalParameter, [_, rest @ ..]) => path = rest,
-                (Segment::Parameter(length), [first, rest @ ..])
-                    if length.is_none_or(|length| first.len() == length) =>
+                (Segment::OptionalParameter, [first, rest @ ..]) if !first.is_empty() => path = rest,
+                (Segment::Parameter { length, .. }, [first, rest @ ..])
+                    if !first.is_empty() && length.is_none_or(|length| first.len() == length) =>
                 {
                     path = rest;
                 }
@@ -164,6 +173,16 @@ impl Function {
 
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The path as a reader types it: without constraints, and without what is optional.
+    pub(super) fn path(&self) -> String {
+        let parts = self.route.iter().filter_map(|segment| match segment {
+            Segment::Literal(literal) => Some(literal.clone()),
+            Segment::Parameter { name, .. } => Some(format!("{{{name}}}")),
+            Segment::OptionalParameter | Segment::Rest => None,
+        });
+        format!("/{}", parts.collect::<Vec<_>>().join("/"))
     }
 }
 
@@ -192,9 +211,10 @@ impl Segment {
         match text.strip_prefix('{').and_then(|text| text.strip_suffix('}')) {
             Some(name) if name.starts_with('*') => Self::Rest,
             Some(name) if name.ends_with('?') => Self::OptionalParameter,
-            Some(name) => {
-                let length = name.split_once(":length(").and_then(|(_, rest)| rest.strip_suffix(')')?.parse().ok());
-                Self::Parameter(length)
+            Some(parameter) => {
+                let (name, constraint) = parameter.split_once(':').unwrap_or((parameter, ""));
+                let length = constraint.strip_prefix("length(").and_then(|rest| rest.strip_suffix(')')?.parse().ok());
+                Self::Parameter { name: name.to_owned(), length }
             }
             None => Self::Literal(text.to_owned()),
         }
