@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::azure;
 use crate::caller::{Callers, Slots};
-use crate::config::{Config, PromptEnhancement};
+use crate::config::{Config, PromptEnhancement, WebConfig};
 use crate::digest::Digests;
 use crate::gallery::{Bodies, Coalesced, Document, Gallery, NoListing, Wanted};
 use crate::generation::{Generations, Services, SpoolError};
@@ -45,6 +45,8 @@ pub struct App {
     /// The bodies that arrive slowly, or that are long.
     pub(crate) slow_bodies: Arc<Slots>,
     pub(crate) callers: Callers,
+    /// The page.
+    pub(crate) web: WebConfig,
     /// The enhancement for requests without `enhance`.
     pub(crate) enhancement: PromptEnhancement,
     /// A synchronous request that takes longer is handed over: it becomes a job.
@@ -130,6 +132,7 @@ impl App {
             streams: Slots::new(MAX_STREAMS, MAX_STREAMS_OF_CALLER),
             slow_bodies: Slots::new(MAX_SLOW_BODIES, MAX_SLOW_BODIES_OF_CALLER),
             callers: Callers::new(config, digests),
+            web: config.web.clone(),
             enhancement: config.enhancement,
             sync_limit: config.sync_limit,
             models: Mutex::new(openai.models().map(KnownModel::new).collect()),

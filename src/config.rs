@@ -7,6 +7,7 @@ mod gallery;
 mod limits;
 mod sas;
 mod storage;
+mod web;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub use gallery::GalleryConfig;
 pub use limits::{ImagePrice, LimitsConfig, Price, TokenPrice};
 pub use sas::{SasConfig, SasPermissions};
 pub use storage::{ServiceConfig, StorageConfig};
+pub use web::WebConfig;
 
 pub(crate) use limits::micro_usd;
 
@@ -68,6 +70,8 @@ pub struct Config {
     pub sas: SasConfig,
     /// The gallery's index and listings.
     pub gallery: GalleryConfig,
+    /// The page.
+    pub web: WebConfig,
 }
 
 /// The settings of the provider.
@@ -249,6 +253,7 @@ impl Config {
                 vars.number("SYNC_LIMIT_SECONDS", "a whole number of seconds, 1 to 215", 1..=215)?.unwrap_or(215),
             ),
             openai: OpenAiConfig::from_vars(&vars)?,
+            web: WebConfig::from_vars(&vars, &storage.blob_endpoint)?,
             storage,
             sas: SasConfig::from_vars(&vars)?,
             gallery: GalleryConfig::from_vars(&vars)?,

@@ -6,6 +6,7 @@
 mod accept;
 mod answers;
 mod body;
+mod etag;
 mod events;
 mod generate_image;
 mod generate_sas_token;
@@ -20,6 +21,7 @@ mod quota;
 mod rate_limit;
 mod styles;
 mod usage;
+mod web;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -53,7 +55,7 @@ pub struct Function {
 }
 
 /// All HTTP functions. A test compares this table with the folders.
-pub const FUNCTIONS: [Function; 14] = [
+pub const FUNCTIONS: [Function; 15] = [
     Function::open("generateImage", "api/generateImage", &["post"], || post(generate_image::handle)),
     // The constraint admits only the length of an id: a wider route would match other functions' paths.
     Function::open("generateImageJob", "api/generateImage/jobs/{id:length(75)}", &["delete", "get"], || {
@@ -89,6 +91,9 @@ pub const FUNCTIONS: [Function; 14] = [
     Function::open("quota", "api/quota", &["get"], || get(quota::handle)),
     // Only the operator may see what the app spends.
     Function::with_key("usage", "api/usage", || get(usage::handle)),
+    // One segment: a route that takes more would match the paths of functions with a key. The host matches
+    // functions in the order of their names, so this one must come last.
+    Function::open("web", "{page?}", &["get", "head"], || get(web::handle)),
 ];
 
 impl Function {
@@ -115,20 +120,24 @@ impl Function {
         router.head(|| async { Problem::method_not_allowed() })
     }
 
-    /// The normalized path, without the constraint of its parameter.
-    fn path(&self) -> String {
-        let segments = self.route.split('/').map(|segment| match segment.split_once(':') {
-            Some((parameter, _)) => format!("{parameter}}}"),
+    /// The normalized paths, with a parameter's name only: one, or two if the last parameter may be missing.
+    fn paths(&self) -> Vec<String> {
+        let segment = |segment: &str| match segment.strip_prefix('{') {
+            Some(parameter) => format!("{{{}}}", parameter.chars().take_while(char::is_ascii_alphanumeric).collect::<String>()),
             None => segment.to_ascii_lowercase(),
-        });
-        format!("/{}", segments.collect::<Vec<_>>().join("/"))
+        };
+        let segments: Vec<String> = self.route.split('/').map(segment).collect();
+        let missing = self.route.ends_with("?}").then(|| segments[..segments.len() - 1].join("/"));
+        missing.into_iter().chain([segments.join("/")]).map(|path| format!("/{path}")).collect()
     }
 
     /// Whether a normalized path is the function's.
     fn has(&self, path: &str) -> bool {
-        let (own, path) = (self.path(), path.split('/'));
         let fits = |(own, given): (&str, &str)| own.starts_with('{') || own == given;
-        own.split('/').count() == path.clone().count() && own.split('/').zip(path).all(fits)
+        let is_path = |own: &String| {
+            own.split('/').count() == path.split('/').count() && own.split('/').zip(path.split('/')).all(fits)
+        };
+        self.paths().iter().any(is_path)
     }
 }
 
@@ -137,11 +146,13 @@ impl Function {
 pub const QUEUE_FUNCTIONS: [(&str, &str); 2] =
     [("processImage", process_image::QUEUE), ("processImagePoison", process_image::POISON_QUEUE)];
 
-/// All routes. The host requests `GET /` until the handler is ready, so that route uses no service.
+/// All routes. The host requests `GET /` until the handler answers it with any status, so `web` uses no service.
 pub fn router(app: Arc<App>) -> Router {
-    let mut router = Router::new().route("/", get(|| async { "Visionary is ready." }));
+    let mut router = Router::new();
     for function in &FUNCTIONS {
-        router = router.route(&function.path(), function.method_router());
+        for path in function.paths() {
+            router = router.route(&path, function.method_router());
+        }
     }
     router
         .route("/processimage", post(process_image::deliver))
@@ -187,6 +198,8 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
     let accept = accept::Accept::of(request.headers());
     let path = request.uri().path().to_owned();
     let name = function_name(&path);
+    // The host asks whether the process is ready. Such a request is no invocation.
+    let is_probe = path == "/" && !request.headers().contains_key(INVOCATION_ID);
     let span = tracing::info_span!("invocation", invocation.id = %id, function.name = name);
     let mut response = next.run(request).instrument(span.clone()).await;
     let _in_span = span.enter();
@@ -194,6 +207,7 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
     let status = response.status().as_u16();
     let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     match &problem {
+        _ if is_probe => {}
         Some(Problem { code, cause: Some(cause), .. }) if code.needs_operator() => {
             tracing::error!(
                 event = "request_failed",
@@ -223,7 +237,6 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
                 "the request was refused"
             );
         }
-        None if path == "/" => {}
         None => {
             tracing::info!(event = "request_answered", http.status = status, duration_ms, "the request was answered");
         }
@@ -241,12 +254,10 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
 
 /// The name of the function at a normalized path.
 fn function_name(path: &str) -> &'static str {
-    if let Some(function) = FUNCTIONS.iter().find(|function| function.has(path)) {
-        return function.name;
-    }
     let folder = path.strip_prefix('/').unwrap_or(path);
-    let of_queue = QUEUE_FUNCTIONS.iter().find(|(name, _)| name.eq_ignore_ascii_case(folder));
-    of_queue.map_or("none", |(name, _)| *name)
+    let of_queue = QUEUE_FUNCTIONS.iter().map(|(name, _)| *name).find(|name| name.eq_ignore_ascii_case(folder));
+    let of_http = || FUNCTIONS.iter().find(|function| function.has(path)).map(|function| function.name);
+    of_queue.or_else(of_http).unwrap_or("none")
 }
 
 /// Puts the problem into the response's extensions, from which `finish` writes the body.

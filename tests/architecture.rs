@@ -261,6 +261,17 @@ fn only_the_azure_folder_uses_the_storage_sdk() {
     );
 }
 
+/// The host matches functions in the order of their names, and `web` takes each path of one segment.
+#[test]
+fn the_page_comes_after_all_other_functions() {
+    let names = FUNCTIONS.iter().map(|function| function.name.to_ascii_lowercase());
+    assert_eq!(names.max().as_deref(), Some("web"));
+    for function in FUNCTIONS.iter().filter(|function| function.name != "web") {
+        assert!(function.route.starts_with("api/"), "{} is beside the page", function.name);
+        assert!(!function.route.contains("{*") && !function.route.contains("?}"), "{} is too wide", function.name);
+    }
+}
+
 #[test]
 fn each_function_folder_agrees_with_the_route_table() {
     let mut folders: Vec<String> = Vec::new();

@@ -196,8 +196,11 @@ fn the_settings_that_are_read_are_those_in_the_documents_and_in_the_example() {
     assert_eq!(documented, asked, "docs/settings.md");
 
     let example: Value = serde_json::from_str(&read("local.settings.json.example")).unwrap();
-    let of_the_host =
-        |name: &&String| *name == "FUNCTIONS_WORKER_RUNTIME" || name.starts_with("AzureFunctionsJobHost__");
+    let of_the_host = |name: &&String| {
+        *name == "FUNCTIONS_WORKER_RUNTIME"
+            || name.starts_with("AzureFunctionsJobHost__")
+            || *name == "AzureWebJobsDisableHomepage"
+    };
     let in_example: BTreeSet<String> =
         example["Values"].as_object().unwrap().keys().filter(|name| !of_the_host(name)).cloned().collect();
     assert_eq!(in_example, asked, "local.settings.json.example");
@@ -226,7 +229,7 @@ fn the_functions_are_those_in_the_documents() {
         .collect();
     let mut known = BTreeSet::new();
     for function in FUNCTIONS {
-        let route = function.route.trim_start_matches("api/").replace(":length(75)", "");
+        let route = function.route.trim_start_matches("api/").replace(":length(75)", "").replace("{page?}", "/");
         let (methods, auth_level) =
             documented.get(&route).cloned().unwrap_or_else(|| panic!("docs/api.md has no function {route}"));
         assert_eq!(methods, function.methods.iter().map(|method| (*method).to_owned()).collect(), "{route}");
@@ -265,6 +268,7 @@ fn the_headers_that_are_written_are_those_in_the_documents() {
         "preference-applied",
         "idempotency-key",
         "prefer",
+        "x-robots-tag",
     ] {
         assert!(sources.contains(&format!("\"{header}\"")), "no code has the header {header}");
         assert!(named.contains(header), "docs/api.md does not name the header {header}");

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use devkit::stand_ins::host::{FunctionsHost, Options, Wire};
 
-const FOLDERS: [&str; 16] = [
+const FOLDERS: [&str; 17] = [
     "generateImage",
     "generateImageJob",
     "generateSASToken",
@@ -26,6 +26,7 @@ const FOLDERS: [&str; 16] = [
     "status",
     "styles",
     "usage",
+    "web",
 ];
 
 fn package_app(target: &str) -> std::process::Output {

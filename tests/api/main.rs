@@ -32,3 +32,4 @@ mod suggestion;
 mod thumbnails;
 mod tokens;
 mod ways;
+mod web;

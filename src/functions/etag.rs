@@ -1,0 +1,20 @@
+//! Validators of answers that clients keep (RFC 9110, section 8.8.3).
+
+use axum::http::{HeaderMap, header};
+use ring::digest;
+
+/// A strong validator of a body.
+pub(super) fn of(body: &[u8]) -> String {
+    let digest = digest::digest(&digest::SHA256, body);
+    let hex: String = digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!("\"{hex}\"")
+}
+
+/// Whether `If-None-Match` names this validator, by the weak comparison.
+pub(super) fn is_named(headers: &HeaderMap, etag: &str) -> bool {
+    let values = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|tag| {
+        let tag = tag.trim();
+        tag == "*" || tag.trim_start_matches("W/") == etag
+    })
+}
