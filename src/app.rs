@@ -45,6 +45,8 @@ pub struct App {
     /// The bodies that arrive slowly, or that are long.
     pub(crate) slow_bodies: Arc<Slots>,
     pub(crate) callers: Callers,
+    /// Whether App Service authentication is on.
+    pub(crate) authentication: bool,
     /// The page.
     pub(crate) web: WebConfig,
     /// The enhancement for requests without `enhance`.
@@ -132,6 +134,7 @@ impl App {
             streams: Slots::new(MAX_STREAMS, MAX_STREAMS_OF_CALLER),
             slow_bodies: Slots::new(MAX_SLOW_BODIES, MAX_SLOW_BODIES_OF_CALLER),
             callers: Callers::new(config, digests),
+            authentication: config.authentication,
             web: config.web.clone(),
             enhancement: config.enhancement,
             sync_limit: config.sync_limit,

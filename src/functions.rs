@@ -15,6 +15,7 @@ mod get_images;
 mod health;
 mod images;
 mod jobs;
+mod options;
 mod prefer;
 mod process_image;
 mod quota;
@@ -55,7 +56,7 @@ pub struct Function {
 }
 
 /// All HTTP functions. A test compares this table with the folders.
-pub const FUNCTIONS: [Function; 15] = [
+pub const FUNCTIONS: [Function; 16] = [
     Function::open("generateImage", "api/generateImage", &["post"], || post(generate_image::handle)),
     // The constraint admits only the length of an id: a wider route would match other functions' paths.
     Function::open("generateImageJob", "api/generateImage/jobs/{id:length(75)}", &["delete", "get"], || {
@@ -91,6 +92,7 @@ pub const FUNCTIONS: [Function; 15] = [
     Function::open("quota", "api/quota", &["get"], || get(quota::handle)),
     // Only the operator may see what the app spends.
     Function::with_key("usage", "api/usage", || get(usage::handle)),
+    Function::open("options", "api/options", &["get"], || get(options::handle)),
     // One segment: a route that takes more would match the paths of functions with a key. The host matches
     // functions in the order of their names, so this one must come last.
     Function::open("web", "{page?}", &["get", "head"], || get(web::handle)),

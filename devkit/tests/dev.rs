@@ -295,6 +295,7 @@ fn the_commands_of_the_documents_run_as_they_are_written() {
     GET styles | 200 application/json | styles
     POST generateImage | 200 application/json | bytes contentType createdAt downloadUrl enhancement finalPrompt model name prompt quality revisedPrompt size url
     POST generateImage | 200 application/json | bytes contentType createdAt downloadUrl enhancement finalPrompt model name prompt quality revisedPrompt size url
+    GET options | 200 application/json | defaultEnhancement enhancements formats jobs maxPromptCharacters qualities signIn sizes styles variations
     GET quota | 200 application/json | limit remaining resetsAt used
     GET usage?days=7 | 200 application/json | days
     GET usage | 200 text/csv; charset=utf-8 | date,model,images,unpriced,refusals,fail

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use devkit::stand_ins::host::{FunctionsHost, Options, Wire};
 
-const FOLDERS: [&str; 17] = [
+const FOLDERS: [&str; 18] = [
     "generateImage",
     "generateImageJob",
     "generateSASToken",
@@ -20,6 +20,7 @@ const FOLDERS: [&str; 17] = [
     "imageRestore",
     "manageImage",
     "manageImageRestore",
+    "options",
     "processImage",
     "processImagePoison",
     "quota",

@@ -48,11 +48,10 @@ impl Ceiling {
         options: &ImageOptions,
         image_request: &ImageRequest,
     ) -> Result<(), InvalidOption> {
-        let fits = |request: &ImageRequest| image_cost(&self.prices, request) <= self.most;
-        if self.most == 0 || fits(image_request) {
+        if self.fits(image_request) {
             return Ok(());
         }
-        let may_be_drawn = |options: ImageOptions| openai.plan(prompt, &options).is_ok_and(|request| fits(&request));
+        let may_be_drawn = |options: ImageOptions| self.allows(openai, prompt, &options);
         let with_quality = |quality: &str| ImageOptions { quality: Some(quality.to_owned()), ..options.clone() };
         let with_size = |size: &str| ImageOptions { size: Some(size.to_owned()), ..options.clone() };
         let qualities: Vec<&str> = QUALITIES.into_iter().filter(|value| may_be_drawn(with_quality(value))).collect();
@@ -65,6 +64,15 @@ impl Ceiling {
             text.push_str(&format!(" Allowed sizes for this quality: {}.", sizes.join(", ")));
         }
         Err(InvalidOption::new(text))
+    }
+
+    /// Whether the configured model draws such an image, and it does not cost too much.
+    pub(super) fn allows(&self, openai: &OpenAi, prompt: &Prompt, options: &ImageOptions) -> bool {
+        openai.plan(prompt, options).is_ok_and(|image_request| self.fits(&image_request))
+    }
+
+    fn fits(&self, image_request: &ImageRequest) -> bool {
+        self.most == 0 || image_cost(&self.prices, image_request) <= self.most
     }
 }
 

@@ -77,6 +77,18 @@ pub(crate) const DALL_E_STYLES: [&str; 2] = ["vivid", "natural"];
 const BACKGROUNDS: [&str; 3] = ["auto", "opaque", "transparent"];
 const OUTPUT_FORMATS: [&str; 3] = ["png", "jpeg", "webp"];
 
+/// The values that a front end offers, by the names of this API. A model may take more.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Choices {
+    /// Width and height in pixels. The first one is the default.
+    pub(crate) sizes: &'static [(u32, u32)],
+    /// From the cheapest to the dearest.
+    pub(crate) qualities: &'static [&'static str],
+    pub(crate) default_quality: &'static str,
+    /// The first one is the default.
+    pub(crate) formats: &'static [&'static str],
+}
+
 impl Body {
     pub(super) fn with_prompt(&self, prompt: &str) -> Self {
         Self { prompt: prompt.to_owned(), ..self.clone() }
@@ -166,6 +178,25 @@ impl Family {
         match self {
             Self::DallE => 4_000,
             Self::GptImage1 | Self::GptImage2 | Self::GptImage25 => 32_000,
+        }
+    }
+
+    /// The values that a front end offers.
+    pub(super) fn choices(self) -> Choices {
+        const SIZES: [(u32, u32); 5] = [(1024, 1024), (1024, 1536), (1536, 1024), (1024, 1792), (1792, 1024)];
+        const QUALITIES: [&str; 5] = ["low", "medium", "high", "xhigh", "max"];
+        let gpt_image =
+            |sizes, qualities| Choices { sizes, qualities, default_quality: "medium", formats: &OUTPUT_FORMATS };
+        match self {
+            Self::DallE => Choices {
+                sizes: &[(1024, 1024), (1024, 1792), (1792, 1024)],
+                qualities: &["standard", "hd"],
+                default_quality: "standard",
+                formats: &OUTPUT_FORMATS[..1],
+            },
+            Self::GptImage1 => gpt_image(&SIZES[..3], &QUALITIES[..3]),
+            Self::GptImage2 => gpt_image(&SIZES, &QUALITIES[..3]),
+            Self::GptImage25 => gpt_image(&SIZES, &QUALITIES),
         }
     }
 

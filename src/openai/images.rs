@@ -10,7 +10,7 @@ use super::answer::{Event, Generated, Item, Source};
 use super::body::{MAX_ANSWER_BYTES, read_body};
 use super::client::OpenAi;
 use super::error::{Error, FASTEST_IMAGE};
-use super::family::{Body, Family, ImageOptions, InvalidOption};
+use super::family::{Body, Choices, Family, ImageOptions, InvalidOption};
 use super::memory::Memory;
 use super::stream;
 use crate::image::Image;
@@ -106,6 +106,11 @@ impl OpenAi {
         }
         let limit = bodies.iter().map(|body| family(&body.model).max_prompt_characters()).min();
         Ok(ImageRequest { bodies, limit: limit.unwrap_or_default() })
+    }
+
+    /// The values that a front end offers for the configured model.
+    pub(crate) fn choices(&self) -> Choices {
+        Family::of(&self.config.image_model, self.config.image_wire).choices()
     }
 
     /// Draws an image, and downloads it if the provider answers with a URL. This costs money.
