@@ -47,7 +47,7 @@ pub struct App {
     pub(crate) callers: Callers,
     /// Whether App Service authentication is on.
     pub(crate) authentication: bool,
-    /// The page.
+    /// The page, and pages on other sites.
     pub(crate) web: WebConfig,
     /// The enhancement for requests without `enhance`.
     pub(crate) enhancement: PromptEnhancement,

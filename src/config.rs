@@ -70,7 +70,7 @@ pub struct Config {
     pub sas: SasConfig,
     /// The gallery's index and listings.
     pub gallery: GalleryConfig,
-    /// The page.
+    /// The page, and pages on other sites.
     pub web: WebConfig,
 }
 

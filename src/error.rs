@@ -68,6 +68,12 @@ impl Problem {
         Self::new(Code::NotFound, "This path does not exist.")
     }
 
+    pub(crate) fn cross_site() -> Self {
+        let sentence = "This page is on another site, which may not act for signed-in users. The operator can add its \
+                        origin to ALLOWED_ORIGINS.";
+        Self::new(Code::CrossSiteRefused, sentence)
+    }
+
     pub(crate) fn method_not_allowed() -> Self {
         let sentence = "This path does not support this HTTP method.";
         Self::new(Code::MethodNotAllowed, sentence)

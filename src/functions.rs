@@ -6,6 +6,7 @@
 mod accept;
 mod answers;
 mod body;
+mod cross_site;
 mod etag;
 mod events;
 mod generate_image;
@@ -161,6 +162,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/processimagepoison", post(process_image::give_up))
         .fallback(|| async { Problem::not_found() })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), cross_site::check))
         .layer(CatchPanicLayer::custom(panicked))
         .with_state(app)
 }

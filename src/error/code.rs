@@ -11,6 +11,8 @@ pub enum Code {
     StoredLater,
     /// The request is not one that this function takes.
     InvalidRequest,
+    /// A page on another site sent the request for a signed-in user.
+    CrossSiteRefused,
     /// The token does not delete this image.
     DeleteTokenRefused,
     /// No function, job or image has this address.
@@ -69,9 +71,10 @@ pub enum Code {
 
 impl Code {
     /// Every code, by its status.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::StoredLater,
         Self::InvalidRequest,
+        Self::CrossSiteRefused,
         Self::DeleteTokenRefused,
         Self::NotFound,
         Self::MethodNotAllowed,
@@ -107,6 +110,7 @@ impl Code {
             Self::StoredLater => "stored_later",
             Self::InvalidRequest => "invalid_request",
             Self::DeleteTokenRefused => "delete_token_refused",
+            Self::CrossSiteRefused => "cross_site_refused",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::InProgress => "in_progress",
@@ -141,7 +145,7 @@ impl Code {
         match self {
             Self::StoredLater => StatusCode::ACCEPTED,
             Self::InvalidRequest => StatusCode::BAD_REQUEST,
-            Self::DeleteTokenRefused => StatusCode::FORBIDDEN,
+            Self::CrossSiteRefused | Self::DeleteTokenRefused => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::InProgress | Self::JobHasBegun | Self::JobCancelled | Self::NameTaken | Self::JobOutdated => {

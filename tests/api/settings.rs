@@ -20,7 +20,7 @@ fn read(changes: &[(&str, &str)]) -> Result<Config, String> {
 #[test]
 fn each_wrong_setting_is_named() {
     let key = "AccountKey=c2VjcmV0LXZhbHVl";
-    let cases: [(&[(&str, &str)], &str); 51] = [
+    let cases: [(&[(&str, &str)], &str); 55] = [
         (&[("OPENAI_API_KEY", "")], "OPENAI_API_KEY is missing"),
         (&[("OPENAI_API_KEY", "secret-value\u{7f}")], "OPENAI_API_KEY is malformed"),
         (
@@ -60,6 +60,10 @@ fn each_wrong_setting_is_named() {
         (&[("LISTING_LIMIT", "secret-value")], "LISTING_LIMIT is malformed"),
         (&[("RECONCILE_HOURS", "1.5")], "RECONCILE_HOURS is malformed"),
         (&[("WEB_PAGE", "secret-value")], "WEB_PAGE is malformed: expected on or off"),
+        (&[("ALLOWED_ORIGINS", "secret-value")], "ALLOWED_ORIGINS is malformed"),
+        (&[("ALLOWED_ORIGINS", "https://secret-value.example/")], "ALLOWED_ORIGINS is malformed"),
+        (&[("ALLOWED_ORIGINS", "https://secret-value.example:443")], "ALLOWED_ORIGINS is malformed"),
+        (&[("ALLOWED_ORIGINS", "https://a.example,*")], "ALLOWED_ORIGINS is malformed"),
         (&[("QUOTA_USER_HEADER", "secret value")], "QUOTA_USER_HEADER is malformed"),
         (&[("MODERATION", "secret-value")], "MODERATION is malformed"),
         (&[("AzureWebJobsStorage", "")], "AzureWebJobsStorage is missing"),

@@ -1,8 +1,9 @@
-//! The page and its files, through the host and at the handler.
+//! The page and its files, through the host and at the handler, and pages on other sites.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
 
+use devkit::stand_ins::host::Wire;
 use flate2::read::GzDecoder;
 use reqwest::Method;
 use visionary::functions::FUNCTIONS;
@@ -152,4 +153,43 @@ async fn without_the_page_the_root_is_404_and_the_process_is_ready_all_the_same(
     }
     assert_eq!(visionary.handler(0).get("/").await.status, 404);
     assert_eq!(visionary.get("/api/getImages").await.status, 200);
+}
+
+#[tokio::test]
+async fn with_sign_in_a_page_on_another_site_may_not_draw_unless_its_origin_is_allowed() {
+    let signed_in = Setup::wire(Wire::Forwarding)
+        .set("WEBSITE_AUTH_ENABLED", "True")
+        .set("ALLOWED_ORIGINS", "https://front.example, http://localhost:3000")
+        .start()
+        .await;
+    let open = Visionary::start().await;
+
+    for (site, origin, status) in [
+        ("cross-site", "https://evil.example", 403),
+        ("cross-site", "https://front.example.evil.example", 403),
+        ("cross-site", "null", 403),
+        ("cross-site", "", 403),
+        ("cross-site", "https://front.example", 200),
+        ("cross-site", "http://localhost:3000", 200),
+        ("same-site", "https://front.example", 200),
+        ("same-origin", "https://app.example", 200),
+        ("none", "", 200),
+        ("", "https://evil.example", 200),
+    ] {
+        let with_headers = |visionary: &Visionary| {
+            let headers = [("sec-fetch-site", site), ("origin", origin)];
+            let sent = headers.into_iter().filter(|(_, value)| !value.is_empty());
+            sent.fold(visionary.post("a fox"), |request, (name, value)| request.header(name, value))
+        };
+        let answer = with_headers(&signed_in).send().await;
+        let code = if status == 403 { "cross_site_refused" } else { "" };
+        assert_eq!(answer.status_and_code(), (status, code), "{site} {origin}: {}", answer.body);
+        assert_eq!(with_headers(&open).send().await.status, 200, "{site} {origin}, without sign-in");
+    }
+    let cross_site = |method, path: &str| signed_in.request(method, path).header("sec-fetch-site", "cross-site");
+    let job = format!("/api/generateImage/jobs/2026-11-21-{}", "0".repeat(64));
+    assert_eq!(cross_site(Method::DELETE, &job).send().await.status, 403);
+    assert_eq!(cross_site(Method::GET, "/api/getImages").send().await.status, 200, "reading changes nothing");
+    assert_eq!(cross_site(Method::GET, "/").send().await.status, 200, "a link to the page");
+    assert_eq!(signed_in.openai.images_drawn().len(), 6);
 }
