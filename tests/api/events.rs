@@ -288,6 +288,43 @@ async fn a_repeated_request_gets_the_first_image_as_an_event() {
     assert_eq!(visionary.openai.images_drawn().len(), 1);
 }
 
+/// A page that was reloaded, or lost its connection, has the address of the first event.
+#[tokio::test]
+async fn a_request_goes_on_at_its_address_in_each_process_and_nothing_is_paid_again() {
+    let visionary = Setup { handlers: 2, ..Setup::default() }.start().await;
+    let hold = visionary.hold_next_image();
+    let mut lost = visionary.handler(0).post("a fox").events().stream().await;
+    let address = lost.until("accepted").await["statusUrl"].as_str().unwrap().to_owned();
+    hold.reached(1).await;
+    drop(lost);
+
+    let mut streams = Vec::new();
+    for handler in [0, 1] {
+        let state = visionary.handler(handler).get(&address).await.json();
+        assert_eq!((&state["status"], state.get("result")), (&json!("drawing"), None), "{state}");
+        let mut events = visionary.handler(handler).request(Method::GET, &address).events().stream().await;
+        assert_eq!(events.until("accepted").await["statusUrl"], address);
+        streams.push(events);
+    }
+    hold.release();
+
+    let mut ends = Vec::new();
+    for mut events in streams {
+        ends.push(events.until("image").await["name"].clone());
+    }
+    for handler in [0, 1] {
+        let state = visionary.handler(handler).get(&address).await.json();
+        assert_eq!(state["status"], "done", "{state}");
+        ends.push(state["result"]["name"].clone());
+        let mut events = visionary.handler(handler).request(Method::GET, &address).events().stream().await;
+        ends.push(events.until("image").await["name"].clone());
+    }
+    let (name, _) = visionary.list().await.remove(0);
+    assert!(ends.iter().all(|end| *end == name), "{ends:?}");
+    assert_eq!(visionary.openai.requests(Endpoint::Images).len(), 1);
+    assert_eq!(visionary.accounted().await["models"][0]["images"], 1);
+}
+
 /// The test advances the clock of the runtime by 60 seconds.
 #[tokio::test]
 async fn while_the_provider_is_silent_the_stream_sends_comments() {
