@@ -126,7 +126,9 @@ impl Function {
     /// The normalized paths, with a parameter's name only: one, or two if the last parameter may be missing.
     fn paths(&self) -> Vec<String> {
         let segment = |segment: &str| match segment.strip_prefix('{') {
-            Some(parameter) => format!("{{{}}}", parameter.chars().take_while(char::is_ascii_alphanumeric).collect::<String>()),
+            Some(parameter) => {
+                format!("{{{}}}", parameter.chars().take_while(char::is_ascii_alphanumeric).collect::<String>())
+            }
             None => segment.to_ascii_lowercase(),
         };
         let segments: Vec<String> = self.route.split('/').map(segment).collect();

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 
-use super::accept;
+use super::{accept, etag};
 use crate::app::App;
 use crate::azure;
 use crate::error::Problem;
@@ -86,8 +86,7 @@ async fn list(app: &App, wanted: &Wanted) -> Result<Arc<Document>, NoListing> {
 
 /// The document, or 304 for a caller that has it.
 async fn answer(document: &Document, headers: &HeaderMap) -> Response {
-    let has_it = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    let has_it = has_it.into_iter().any(|tags| document.is_named_by(tags));
+    let has_it = etag::is_named(headers, &document.etag);
     let mut response = if has_it {
         StatusCode::NOT_MODIFIED.into_response()
     } else {

@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 
-use super::{answers, etag};
+use super::etag;
 use crate::app::App;
 use crate::config::PromptEnhancement;
 use crate::error::Problem;
@@ -63,13 +63,13 @@ struct Style {
 }
 
 pub(super) async fn handle(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
-    let body = serde_json::to_vec(&answer(&app, app.generations.offer()));
+    let body = serde_json::to_string(&answer(&app, app.generations.offer()));
     let body = body.map_err(|_| Problem::internal("the options could not be written as JSON"))?;
-    let etag = etag::of(&body);
+    let etag = etag::of(body.as_bytes());
     let mut response = if etag::is_named(&headers, &etag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        answers::json_bytes(body.into())
+        ([(header::CONTENT_TYPE, "application/json")], body).into_response()
     };
     response.headers_mut().insert(header::CACHE_CONTROL, CACHE_CONTROL);
     response.headers_mut().extend(HeaderValue::try_from(etag).map(|etag| (header::ETAG, etag)));

@@ -43,12 +43,6 @@ impl Document {
         };
         self.gzip.get_or_init(compress).await.clone()
     }
-
-    /// Whether an `If-None-Match` names this document, by the weak comparison.
-    pub(crate) fn is_named_by(&self, if_none_match: &str) -> bool {
-        let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
-        if_none_match.split(',').any(|tag| tag.trim() == "*" || opaque(tag) == opaque(&self.etag))
-    }
 }
 
 fn compressed(body: &[u8]) -> Option<Bytes> {
