@@ -1,0 +1,290 @@
+// The app's API. This module needs no DOM and no package: it runs in browsers and in Node 20.
+
+/**
+ * @typedef {{prompt: string, size?: string, quality?: string, style?: string, enhance?: string, partialImages?: number}} Body
+ * @typedef {{url: string, name: string, id?: string, createdAt?: string, width?: number, height?: number,
+ *   thumbnailUrl?: string, placeholder?: string, prompt?: string, downloadUrl?: string}} Listed
+ * @typedef {Listed & {finalPrompt?: string, revisedPrompt?: string | null, enhancement?: string, model?: string,
+ *   size?: string, quality?: string, deleteToken?: string}} Details
+ * @typedef {{sizes: {name: string, width: number, height: number, isDefault?: boolean}[],
+ *   qualities: {name: string, isDefault?: boolean}[], enhancements: string[], defaultEnhancement: string,
+ *   styles: {name: string, title?: string}[], variations: number[], jobs: boolean, signIn: boolean,
+ *   maxPromptCharacters: number}} Options
+ * @typedef {{limit: number | null, used: number | null, remaining: number | null, resetsAt: string | null}} Quota
+ * @typedef {{type: "accepted", statusUrl?: string, estimateSeconds?: number | null, quotaRemaining?: number | null, isJob?: boolean}
+ *   | {type: "progress", phase: string, elapsedSeconds: number}
+ *   | {type: "preview", image: string}
+ *   | {type: "image", image: Details}
+ *   | {type: "storedLater", name: string}
+ *   | {type: "waiting", code: string, seconds: number}} GenerationEvent
+ * @typedef {GenerationEvent | {type: "problem", problem: any} | {type: "poll", seconds: number}} RawEvent
+ * @typedef {(ms: number, signal?: AbortSignal) => Promise<void>} Sleep
+ */
+
+const EVENTS = "text/event-stream";
+const JSON_TYPE = "application/json";
+/** Ends a call that gives no answer. */
+const CALL_MS = 30_000;
+/** The app sends a comment every 10 s, so a stream that is silent for longer is lost. */
+const SILENCE_MS = 35_000;
+/** Refused attempts of one generation, each after the wait that the app asks for. */
+const ATTEMPTS = 40;
+
+/** An answer that is no success, or none: then the code is `connection`. */
+export class ApiError extends Error {
+  /**
+   * @param {string} code a code of the API, or `connection`
+   * @param {string} [detail]
+   * @param {{status?: number, retryAfter?: number, categories?: string[], invocationId?: string}} [more]
+   */
+  constructor(code, detail = "", more = {}) {
+    super(detail || code);
+    this.name = "ApiError";
+    this.code = code;
+    this.detail = detail;
+    this.status = more.status ?? 0;
+    this.retryAfter = more.retryAfter;
+    this.categories = more.categories ?? [];
+    this.invocationId = more.invocationId;
+  }
+}
+
+/** @type {Sleep} */
+const pause = (ms, signal) =>
+  new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, ms);
+    signal?.addEventListener("abort", () => (clearTimeout(timer), reject(signal.reason)), { once: true });
+  });
+
+/** @param {{base?: string, fetch?: typeof globalThis.fetch, sleep?: Sleep}} [settings] */
+export function createClient({ base = "", fetch = (...call) => globalThis.fetch(...call), sleep = pause } = {}) {
+  /**
+   * @param {string} path
+   * @param {RequestInit} [request]
+   */
+  async function send(path, request = {}) {
+    let response;
+    try {
+      response = await fetch(base + path, request);
+    } catch (error) {
+      if (request.signal?.aborted && request.signal.reason?.name !== "TimeoutError") throw error;
+      throw new ApiError("connection");
+    }
+    if (response.ok || response.status === 304) return response;
+    throw await failure(response);
+  }
+
+  /**
+   * @param {string} path
+   * @param {RequestInit} [request]
+   */
+  async function call(path, request = {}) {
+    const timeout = AbortSignal.timeout(CALL_MS);
+    const signal = request.signal ? AbortSignal.any([request.signal, timeout]) : timeout;
+    return send(path, { ...request, signal, headers: { Accept: JSON_TYPE, ...request.headers } });
+  }
+
+  /** @param {Response} response */
+  async function body(response) {
+    try {
+      return await response.json();
+    } catch {
+      throw new ApiError("connection");
+    }
+  }
+
+  /** @param {string} id */
+  const imagePath = (id) => `/api/images/${encodeURIComponent(id)}`;
+
+  return {
+    /** @returns {Promise<Options>} */
+    options: async () => body(await call("/api/options")),
+    /** @returns {Promise<Quota>} */
+    quota: async () => body(await call("/api/quota")),
+    /**
+     * An idea for a prompt.
+     * @param {string} [style]
+     */
+    suggestion: async (style) => {
+      const query = style ? `?style=${encodeURIComponent(style)}` : "";
+      return (await (await call(`/api/getChatGPTSuggestion${query}`, { headers: { Accept: "text/plain" } })).text()).trim();
+    },
+    /**
+     * A page of the gallery, newest first; `null` if it still has this ETag.
+     * @param {{page?: string, limit?: number, etag?: string}} [which] `page` is a `next` of this method
+     * @returns {Promise<{images: Listed[], next?: string, etag?: string} | null>}
+     */
+    list: async ({ page, limit = 60, etag } = {}) => {
+      const path = page?.startsWith("/api/getImages?") ? page : `/api/getImages?limit=${limit}`;
+      const response = await call(path, { headers: etag ? { "If-None-Match": etag } : {} });
+      if (response.status === 304) return null;
+      const { imageUrls, next } = await body(response);
+      return { images: imageUrls, next, etag: response.headers.get("ETag") ?? undefined };
+    },
+    /** @param {string} id @returns {Promise<Details>} */
+    details: async (id) => body(await call(imagePath(id))),
+    /** @param {string} id @param {string} token @returns {Promise<{id: string, restorableUntil: string}>} */
+    remove: async (id, token) => body(await call(imagePath(id), { method: "DELETE", headers: { "X-Delete-Token": token } })),
+    /** @param {string} id @param {string} token @returns {Promise<Details>} */
+    restore: async (id, token) =>
+      body(await call(`${imagePath(id)}/restore`, { method: "POST", headers: { "X-Delete-Token": token } })),
+    /** Cancels a job that has not begun. @param {string} statusUrl */
+    cancel: async (statusUrl) => void (await call(statusUrl, { method: "DELETE" })),
+    /**
+     * Who is signed in, if App Service authentication is on.
+     * @returns {Promise<string | undefined>}
+     */
+    account: async () => {
+      const [who] = await body(await call("/.auth/me"));
+      return who?.user_id;
+    },
+
+    /**
+     * Draws an image, or goes on with one. Ends after `image` or `storedLater`; throws an ApiError if
+     * there will be no image. A lost connection is taken up again: at `statusUrl` once that is known,
+     * before by the same request with the same key, so nothing is paid twice.
+     * @param {Body} what
+     * @param {{key: string, statusUrl?: string, way?: "events" | "job" | "polledJob", signal?: AbortSignal}} how
+     * @returns {AsyncGenerator<GenerationEvent>}
+     */
+    async *generate(what, { key, statusUrl, way = "events", signal }) {
+      for (let lost = 0, refused = 0; ; ) {
+        const accept = way === "polledJob" ? JSON_TYPE : EVENTS;
+        const isPost = !statusUrl;
+        try {
+          const response = await (statusUrl
+            ? send(statusUrl, { headers: { Accept: accept }, signal })
+            : send("/api/generateImage", {
+                method: "POST",
+                headers: {
+                  "Content-Type": JSON_TYPE,
+                  "Idempotency-Key": key,
+                  ...(way === "events" ? { Accept: EVENTS } : { Accept: JSON_TYPE, Prefer: "respond-async" }),
+                },
+                body: JSON.stringify(what),
+                signal,
+              }));
+          for await (const event of events(response)) {
+            lost = 0;
+            if (event.type === "problem") throw problem(event.problem);
+            if (event.type === "poll") {
+              // The answer to an accepted POST: the events are at `statusUrl`. Otherwise the app or its
+              // host does not stream.
+              if (!isPost || way === "polledJob") await sleep(event.seconds * 1000, signal);
+              continue;
+            }
+            if (event.type === "accepted") statusUrl = event.statusUrl ?? statusUrl;
+            yield event;
+            if (event.type === "image" || event.type === "storedLater") return;
+          }
+          // A stream ends after 9 minutes, and when its process stops.
+          if (isPost && !statusUrl) throw new ApiError("connection");
+          await sleep(200, signal);
+        } catch (error) {
+          if (!(error instanceof ApiError)) throw error;
+          // Azure's Flex plan answers a streamed POST of a signed-in caller with a 500 of its own.
+          if (isPost && way === "events" && error.status === 500 && error.code === "connection") {
+            way = "job";
+            continue;
+          }
+          const isLost = error.code === "connection" || (!isPost && error.status >= 500 && !error.code.startsWith("provider"));
+          const isEarly = error.code === "busy" || error.code === "in_progress";
+          if (!isLost && (!isEarly || ++refused > ATTEMPTS)) throw error;
+          const seconds = isLost ? Math.min(15, 2 ** lost++) : Math.min(60, error.retryAfter ?? 3);
+          yield { type: "waiting", code: error.code, seconds };
+          await sleep(seconds * 1000, signal);
+        }
+      }
+    },
+  };
+}
+/** @typedef {ReturnType<typeof createClient>} Client */
+
+/** @param {Response} response */
+async function failure(response) {
+  const document = await response.json().catch(() => ({}));
+  const retryAfter = Number(response.headers.get("Retry-After")) || undefined;
+  const code = response.headers.get("X-Error-Code") ?? document.code;
+  // A failure without a code is not the app's: its host or a proxy cannot reach it.
+  if (!code && response.status >= 500) return new ApiError("connection", "", { status: response.status, retryAfter });
+  return problem({ ...document, code: code ?? "unknown", status: response.status }, retryAfter);
+}
+
+/**
+ * @param {any} document a problem document
+ * @param {number} [retryAfter]
+ */
+function problem({ code, detail, status, categories, invocationId }, retryAfter) {
+  return new ApiError(code ?? "unknown", detail, { status, retryAfter, categories, invocationId });
+}
+
+/**
+ * The events of an answer: of a stream, or what a JSON answer says as events.
+ * @param {Response} response
+ * @returns {AsyncGenerator<RawEvent>}
+ */
+async function* events(response) {
+  if (response.headers.get("Content-Type")?.startsWith(EVENTS)) {
+    for await (const { name, data } of serverSentEvents(response)) {
+      if (name === "image") yield ended(data);
+      else if (name === "error") yield { type: "problem", problem: data };
+      else if (name === "accepted" || name === "progress" || name === "preview") yield { ...data, type: name };
+    }
+    return;
+  }
+  const answer = await response.json().catch(() => {
+    throw new ApiError("connection");
+  });
+  if (!answer.status) return yield ended(answer);
+  yield { type: "accepted", ...answer, isJob: true };
+  if (answer.result) yield ended(answer.result);
+  else if (answer.problem) yield { type: "problem", problem: answer.problem };
+  else if (answer.status === "cancelled") yield { type: "problem", problem: { code: "job_cancelled" } };
+  else {
+    yield { type: "progress", phase: answer.status, elapsedSeconds: answer.elapsedSeconds ?? 0 };
+    yield { type: "poll", seconds: Number(response.headers.get("Retry-After")) || 2 };
+  }
+}
+
+/** @param {any} image @returns {GenerationEvent} */
+function ended(image) {
+  return image.code === "stored_later" ? { type: "storedLater", name: image.name } : { type: "image", image };
+}
+
+/**
+ * Reads a stream of server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+ * @param {Response} response
+ */
+async function* serverSentEvents(response) {
+  if (!response.body) throw new ApiError("connection");
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let buffer = "";
+  try {
+    for (;;) {
+      /** @type {ReturnType<typeof setTimeout> | undefined} */
+      let timer;
+      const silence = new Promise((_, reject) => (timer = setTimeout(() => reject(new ApiError("connection")), SILENCE_MS)));
+      const { value, done } = await Promise.race([reader.read(), /** @type {Promise<never>} */ (silence)]).finally(() =>
+        clearTimeout(timer),
+      );
+      if (done) return;
+      const blocks = (buffer + value).replaceAll("\r\n", "\n").split("\n\n");
+      buffer = blocks.pop() ?? "";
+      for (const block of blocks) {
+        let name = "message";
+        const data = [];
+        for (const line of block.split("\n")) {
+          if (line.startsWith("event:")) name = line.slice(6).trim();
+          else if (line.startsWith("data:")) data.push(line.slice(5));
+        }
+        if (data.length) yield { name, data: JSON.parse(data.join("\n")) };
+      }
+    }
+  } catch (error) {
+    // A stream that breaks off is a TypeError in every browser, with another sentence in each.
+    if (error instanceof TypeError || error instanceof SyntaxError) throw new ApiError("connection");
+    throw error;
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}

@@ -1,0 +1,223 @@
+// One image as large as it fits, with its details. Its address is `#image=<id>`, so Back closes it.
+
+import { element, icon } from "./element.js";
+import { find, focusTile, heal, items, loadMore, showDeleted } from "./gallery.js";
+import { client } from "./generation.js";
+import { deleteToken } from "./memory.js";
+import { announce } from "./status.js";
+import { ago, exactTime, sentence, texts } from "./texts.js";
+import { address, caption, identity, ratio } from "./tile.js";
+
+/**
+ * @typedef {import("./tile.js").Item} Item
+ * @typedef {import("./api.js").Details} Details
+ */
+
+/** The app restores a deleted image for longer; the line with Undo stays as long as this. */
+const UNDO_MS = 10_000;
+/** A touch that moves so many pixels sideways is a swipe. */
+const SWIPE = 50;
+
+/** @type {HTMLDialogElement | undefined} */
+let dialog;
+/** @type {Item | undefined} */
+let shown;
+/** Whether this page has opened the lightbox, so that one step back closes it. */
+let isOurs = false;
+/** @type {{onuse: (body: import("./api.js").Body) => void, onvary: (body: import("./api.js").Body, ratio: number) => void}} */
+let hears;
+
+/** @param {typeof hears} listeners */
+export function startLightbox(listeners) {
+  hears = listeners;
+  addEventListener("hashchange", ({ oldURL }) => {
+    isOurs = !oldURL.includes("#image=");
+    follow();
+  });
+  follow();
+}
+
+async function follow() {
+  const id = /^#image=(.+)$/.exec(location.hash)?.[1];
+  if (!id) return hide();
+  try {
+    const known = find(decodeURIComponent(id));
+    open(known ?? (await client.details(decodeURIComponent(id))));
+  } catch (error) {
+    history.replaceState(null, "", location.pathname);
+    announce(sentence(/** @type {any} */ (error)));
+  }
+}
+
+function hide() {
+  if (!shown) return;
+  const id = identity(shown);
+  shown = undefined;
+  dialog?.close();
+  focusTile(id);
+}
+
+function close() {
+  if (isOurs) return history.back();
+  history.replaceState(null, "", location.pathname);
+  hide();
+}
+
+/** @param {Item} item */
+function open(item) {
+  dialog ??= build();
+  shown = item;
+  paint(item);
+  if (!dialog.open) dialog.showModal();
+}
+
+/** @param {1 | -1} step */
+async function turn(step) {
+  if (!shown) return;
+  let all = items();
+  const at = all.indexOf(shown) + step;
+  if (at >= all.length && (await loadMore())) all = items();
+  const other = all[at];
+  if (!other) return;
+  history.replaceState(null, "", address(other));
+  open(other);
+}
+
+const figure = element("figure", { className: "stage" });
+const aside = element("aside", { className: "details" });
+
+function build() {
+  const shut = element("button", { type: "button", className: "round close", "aria-label": texts.close, title: texts.close, onclick: close }, icon("M5 5l10 10M15 5L5 15"));
+  const back = element("button", { type: "button", className: "round previous", "aria-label": texts.previous, title: texts.previous, onclick: () => turn(-1) }, icon("M12 4l-6 6 6 6"));
+  const on = element("button", { type: "button", className: "round next", "aria-label": texts.next, title: texts.next, onclick: () => turn(1) }, icon("M8 4l6 6-6 6"));
+  const made = element("dialog", { className: "lightbox", "aria-label": texts.image }, figure, back, on, aside, shut);
+  made.addEventListener("cancel", (event) => (event.preventDefault(), close()));
+  // A second Esc closes a dialog without asking.
+  made.addEventListener("close", () => shown && close());
+  made.addEventListener("keydown", (event) => {
+    const step = event.key === "ArrowLeft" ? -1 : event.key === "ArrowRight" ? 1 : 0;
+    if (step && !event.altKey && !event.ctrlKey && !event.metaKey) turn(step);
+  });
+  let from = { x: 0, y: 0 };
+  figure.addEventListener("touchstart", ({ changedTouches: [touch] }) => (from = { x: touch.clientX, y: touch.clientY }), { passive: true });
+  figure.addEventListener("touchend", ({ changedTouches: [touch] }) => {
+    const x = touch.clientX - from.x;
+    if (Math.abs(x) > SWIPE && Math.abs(x) > 2 * Math.abs(touch.clientY - from.y)) turn(x < 0 ? 1 : -1);
+  });
+  figure.addEventListener("click", (event) => event.target === figure && close());
+  document.body.append(made);
+  return made;
+}
+
+/** Shows an image, and its details when they are loaded. @param {Item} item */
+async function paint(item) {
+  const all = items();
+  const at = all.indexOf(item);
+  dialog?.querySelector(".previous")?.toggleAttribute("disabled", at < 1);
+  dialog?.querySelector(".next")?.toggleAttribute("disabled", at < 0 || (at === all.length - 1 && all.length < 2));
+  const image = element("img", { alt: caption(item), width: item.width, height: item.height });
+  const frame = element("div", { className: "frame" }, image);
+  frame.style.setProperty("--ratio", String(ratio(item)));
+  // The thumbnail is in the browser's cache, so there is something to see at once.
+  if (item.thumbnailUrl) frame.prepend(element("img", { alt: "", src: item.thumbnailUrl, className: "under" }));
+  let isHealed = false;
+  image.addEventListener("load", () => image.classList.add("loaded"));
+  image.addEventListener("error", async () => {
+    if (!isHealed && (await heal(item).then(() => true, () => false))) {
+      image.src = item.url;
+    } else frame.append(element("p", { className: "broken" }, texts.imageFailed));
+    isHealed = true;
+  });
+  image.src = item.url;
+  figure.replaceChildren(frame);
+  describe(item);
+  if (!item.id) return;
+  try {
+    const details = await client.details(item.id);
+    if (shown === item) describe({ ...item, ...details });
+  } catch {
+    if (shown === item) aside.append(element("p", { className: "hint" }, texts.moreDetailsFailed));
+  }
+}
+
+/** @param {Details} image */
+function describe(image) {
+  const prompt = caption(image);
+  /** @param {string} name @param {Node | string | null | undefined} value */
+  const row = (name, value) => (value ? [element("dt", {}, name), element("dd", { dir: "auto" }, value)] : []);
+  const drawn = image.createdAt ? new Date(image.createdAt) : undefined;
+  const when = drawn && element("time", { dateTime: image.createdAt, title: exactTime(drawn), tabIndex: 0, "aria-label": exactTime(drawn) }, ago(drawn));
+  const size = image.size ?? (image.width ? `${image.width}x${image.height}` : undefined);
+  const quality = image.quality && (/** @type {Record<string, string>} */ (texts.qualities)[image.quality] ?? image.quality);
+  const isSentAsTyped = !image.finalPrompt || image.finalPrompt === image.prompt;
+  const isStyled = Boolean(image.enhancement && image.enhancement !== "off" && image.finalPrompt);
+  const body = { prompt, size: image.size, quality: image.quality, enhance: "off", style: "" };
+  // The keywords of a style are in the final prompt only.
+  const varied = { ...body, prompt: isStyled ? (image.finalPrompt ?? prompt) : prompt, style: undefined };
+  const copy = element("button", { type: "button", className: "plain" }, texts.copyPrompt);
+  copy.addEventListener("click", async () => {
+    const done = await navigator.clipboard.writeText(prompt).then(() => true, () => false);
+    copy.textContent = done ? texts.copied : texts.notCopied;
+    announce(copy.textContent);
+    setTimeout(() => (copy.textContent = texts.copyPrompt), 2000);
+  });
+  const token = image.id && deleteToken(image.id);
+  const remove = token && element("button", { type: "button", className: "plain danger", onclick: (/** @type {MouseEvent} */ event) => erase(event, token) }, texts.remove);
+  const focused = aside.contains(document.activeElement) ? document.activeElement?.textContent : undefined;
+  aside.replaceChildren(
+    element("h2", { className: "unseen" }, texts.image),
+    element("p", { className: "prompt", dir: "auto" }, prompt),
+    element("dl", {},
+      ...row(texts.sentAs, isSentAsTyped ? undefined : image.finalPrompt),
+      ...row(texts.revisedAs, image.revisedPrompt && image.revisedPrompt !== image.finalPrompt ? image.revisedPrompt : undefined),
+      ...row(texts.model, image.model),
+      ...row(texts.size, [size?.replace("x", " × "), quality].filter(Boolean).join(" · ")),
+      ...row(texts.when, when),
+    ),
+    element("div", { className: "actions" },
+      element("button", { type: "button", className: "plain", onclick: () => leave(() => hears.onuse(body)) }, texts.useAgain),
+      element("button", { type: "button", className: "plain", onclick: () => leave(() => hears.onvary(varied, ratio(image))) }, texts.vary),
+      copy,
+      image.downloadUrl && element("a", { className: "plain", href: image.downloadUrl, download: "" }, texts.download),
+      remove,
+    ),
+  );
+  if (focused) for (const one of aside.querySelectorAll("button, a")) if (one.textContent === focused) /** @type {HTMLElement} */ (one).focus();
+}
+
+/** Closes, then acts. @param {() => void} act */
+function leave(act) {
+  addEventListener("hashchange", act, { once: true });
+  if (isOurs) return history.back();
+  close();
+  act();
+}
+
+/** @param {MouseEvent} event @param {string} token */
+async function erase({ currentTarget }, token) {
+  const item = shown;
+  if (!item?.id) return;
+  const { id } = item;
+  const button = /** @type {HTMLButtonElement} */ (currentTarget);
+  button.disabled = true;
+  try {
+    await client.remove(id, token);
+    announce(texts.deleted);
+    leave(() =>
+      showDeleted(id, UNDO_MS, async () => {
+        try {
+          await client.restore(id, token);
+          announce(texts.restored);
+        } catch (error) {
+          announce(sentence(/** @type {any} */ (error)));
+          throw error;
+        }
+      }),
+    );
+  } catch (error) {
+    const words = sentence(/** @type {any} */ (error));
+    announce(words);
+    aside.append(element("p", { className: "hint danger" }, words));
+    button.disabled = false;
+  }
+}

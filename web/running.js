@@ -1,0 +1,129 @@
+// A generation as a tile: it has the image's box from the first moment on, and keeps it.
+
+import { element, icon } from "./element.js";
+import { announce, report } from "./status.js";
+import { say, sentence, texts } from "./texts.js";
+
+/** @typedef {import("./generation.js").Generation} Generation */
+
+/** Errors that another attempt may get past. */
+const AGAIN = ["provider_failed", "provider_rate_limited", "provider_timeout", "provider_answer_lost", "busy", "quota_unavailable",
+  "storage_unavailable", "internal", "connection", "unknown", "job_failed", "job_outdated", "not_found", "expired", "idempotency_key_reused"];
+const REFUSED = ["prompt_rejected", "invalid_request", "too_large"];
+/** How much the first, second and third preview are blurred, in pixels. */
+const BLUR = [6, 3, 1];
+
+/** @type {Map<Generation, () => void>} */
+const ticking = new Map();
+setInterval(() => ticking.forEach((tick) => tick()), 1000);
+
+/** A number that is the same for the same prompt. @param {string} text */
+function hash(text) {
+  let sum = 7;
+  for (const character of text) sum = (sum * 31 + (character.codePointAt(0) ?? 0)) % 360;
+  return sum;
+}
+
+/**
+ * @param {Generation} generation
+ * @param {{onaccepted: () => void, onimage: (tile: HTMLLIElement) => void, onstoredlater: (tile: HTMLLIElement, name: string) => void,
+ *   onagain: () => void, onedit: () => void, onquota: () => void, onend: () => void, onremove: (tile: HTMLLIElement) => void}} hears
+ */
+export function runningTile(generation, hears) {
+  const { prompt } = generation;
+  const short = prompt.length > 80 ? `${prompt.slice(0, 80)}…` : prompt;
+  const ring = element("span", { className: "ring", "aria-hidden": "true" });
+  const phase = element("span", { className: "phase" });
+  const time = element("span", { className: "time" });
+  const cancel = element("button", { type: "button", className: "plain", hidden: true, onclick: stop }, texts.cancel);
+  const progress = element("div", { className: "progress" }, ring, element("p", {}, phase, time), cancel);
+  const box = element("div", { className: "box", role: "group", "aria-label": prompt }, progress);
+  const tile = element("li", { className: "tile running" }, box, element("p", { className: "caption", dir: "auto", "aria-hidden": "true" }, short));
+  tile.style.setProperty("--ratio", String(generation.kept.ratio));
+  box.style.setProperty("--hue", String(hash(prompt)));
+  let previews = 0;
+
+  function tick() {
+    const { elapsed, estimate } = generation;
+    phase.textContent = generation.waits
+      ? (/** @type {Record<string, string>} */ (texts.waits)[generation.waits] ?? texts.waits.connection)
+      : (/** @type {Record<string, string>} */ (texts.phases)[generation.phase] ?? generation.phase);
+    const isWithin = estimate !== undefined && elapsed <= estimate;
+    time.textContent = isWithin ? say(texts.elapsedOf, { elapsed, estimate: Math.round(estimate) }) : say(texts.elapsed, { elapsed });
+    ring.classList.toggle("endless", !isWithin);
+    ring.style.setProperty("--part", String(isWithin ? elapsed / Math.max(1, estimate) : 0.25));
+    cancel.hidden = !generation.canCancel;
+  }
+
+  async function stop() {
+    cancel.disabled = true;
+    try {
+      await generation.cancel();
+    } catch (error) {
+      // It has begun in the meantime: the image comes.
+      cancel.disabled = false;
+      report(error);
+    }
+  }
+
+  /** @param {string} url */
+  function preview(url) {
+    const image = element("img", { className: "preview", alt: "", src: url });
+    image.style.setProperty("--blur", `${BLUR[Math.min(previews, BLUR.length - 1)]}px`);
+    image.addEventListener("animationend", () => box.querySelectorAll(".preview").forEach((older) => older !== box.querySelector(".preview:last-of-type") && older.remove()));
+    if (!previews++) announce(say(texts.saidPreview, { prompt: short }));
+    box.insertBefore(image, progress);
+  }
+
+  /** @param {string} words @param {...Node} buttons */
+  function end(words, ...buttons) {
+    ticking.delete(generation);
+    box.querySelectorAll(".preview").forEach((image) => image.remove());
+    const dismiss = element("button", { type: "button", className: "dismiss", "aria-label": texts.dismiss, title: texts.dismiss, onclick: () => hears.onremove(tile) }, icon("M5 5l10 10M15 5L5 15"));
+    const message = element("div", { className: "failed" }, element("p", {}, words), element("div", { className: "actions" }, ...buttons));
+    progress.replaceWith(message);
+    message.after(dismiss);
+  }
+
+  /** @param {import("./api.js").ApiError} error */
+  function fail(error) {
+    const words = sentence(error);
+    tile.classList.add("ended");
+    /** @param {string} text @param {() => void} act */
+    const button = (text, act) => element("button", { type: "button", className: "plain", onclick: act }, text);
+    const remove = () => hears.onremove(tile);
+    if (REFUSED.includes(error.code)) end(words, button(texts.editPrompt, () => (remove(), hears.onedit())));
+    else if (AGAIN.includes(error.code)) end(words, button(texts.tryAgain, () => (remove(), hears.onagain())));
+    else end(words, button(texts.seeQuota, hears.onquota), button(texts.editPrompt, () => (remove(), hears.onedit())));
+    announce(say(texts.saidFailed, { prompt: short, reason: words }));
+  }
+
+  generation.onchange = (what) => {
+    tick();
+    if (what === "accepted") {
+      hears.onaccepted();
+      const { estimate } = generation;
+      announce(say(estimate ? texts.saidAcceptedFor : texts.saidAccepted, { prompt: short, estimate: Math.round(estimate ?? 0) }));
+    } else if (what === "preview" && generation.preview) preview(generation.preview);
+    else if (what === "image") {
+      ticking.delete(generation);
+      announce(say(texts.saidReady, { prompt: short }));
+      hears.onimage(tile);
+    } else if (what === "storedLater") {
+      tile.classList.add("ended");
+      end(texts.storedLater);
+      announce(texts.storedLater);
+      hears.onstoredlater(tile, generation.storedAs ?? "");
+    } else if (what === "failed" && generation.error) fail(generation.error);
+    else if (what === "dropped") {
+      ticking.delete(generation);
+      announce(texts.cancelled);
+      hears.onremove(tile);
+    }
+    if (["image", "storedLater", "failed", "dropped"].includes(what)) hears.onend();
+  };
+  ticking.set(generation, tick);
+  tick();
+  generation.run();
+  return tile;
+}
