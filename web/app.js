@@ -7,7 +7,7 @@ import { client, start, unfinished, ways } from "./generation.js";
 import { startLightbox } from "./lightbox.js";
 import { keepDeleteToken, remember } from "./memory.js";
 import { loadQuota, quotaIsNow, watchQuota } from "./quota.js";
-import { runningTile } from "./running.js";
+import { hue, runningTile } from "./running.js";
 import { notify, report, withdraw } from "./status.js";
 import { language, LANGUAGES, texts, translate } from "./texts.js";
 
@@ -74,9 +74,11 @@ async function showEmpty() {
   for (let asked = 0; asked < 6 && ideas.size < 3; asked++) ideas.add(await client.suggestion().catch(() => ""));
   ideas.delete("");
   if (byId("gallery").querySelector(".tile, .empty")) return;
-  const cards = [...ideas].map((idea) =>
-    element("li", {}, element("button", { type: "button", className: "card idea", dir: "auto", onclick: () => write({ prompt: idea }) }, idea)),
-  );
+  const cards = [...ideas].map((idea) => {
+    const card = element("button", { type: "button", className: "idea", onclick: () => write({ prompt: idea }) }, element("span", { dir: "auto" }, idea));
+    card.style.setProperty("--hue", hue(idea));
+    return element("li", {}, card);
+  });
   byId("gallery").prepend(
     element("div", { className: "empty" }, element("h2", {}, texts.emptyTitle), element("p", {}, texts.emptyText), element("ul", {}, ...cards)),
   );

@@ -143,8 +143,8 @@ async function paint(item) {
 /** @param {Details} image */
 function describe(image) {
   const prompt = caption(image);
-  /** @param {string} name @param {Node | string | null | undefined} value */
-  const row = (name, value) => (value ? [element("dt", {}, name), element("dd", { dir: "auto" }, value)] : []);
+  /** @param {string} name @param {Node | string | null | undefined} value @param {string} [className] */
+  const row = (name, value, className) => value && element("div", { className }, element("dt", {}, name), element("dd", { dir: "auto" }, value));
   const drawn = image.createdAt ? new Date(image.createdAt) : undefined;
   const when = drawn && element("time", { dateTime: image.createdAt, title: exactTime(drawn), tabIndex: 0, "aria-label": exactTime(drawn) }, ago(drawn));
   const size = image.size ?? (image.width ? `${image.width}x${image.height}` : undefined);
@@ -168,11 +168,11 @@ function describe(image) {
     element("h2", { className: "unseen" }, texts.image),
     element("p", { className: "prompt", dir: "auto" }, prompt),
     element("dl", {},
-      ...row(texts.sentAs, isSentAsTyped ? undefined : image.finalPrompt),
-      ...row(texts.revisedAs, image.revisedPrompt && image.revisedPrompt !== image.finalPrompt ? image.revisedPrompt : undefined),
-      ...row(texts.model, image.model),
-      ...row(texts.size, [size?.replace("x", " × "), quality].filter(Boolean).join(" · ")),
-      ...row(texts.when, when),
+      row(texts.sentAs, isSentAsTyped ? undefined : image.finalPrompt, "whole"),
+      row(texts.revisedAs, image.revisedPrompt !== image.finalPrompt ? image.revisedPrompt : undefined, "whole"),
+      row(texts.model, image.model),
+      row(texts.size, [size?.replace("x", " × "), quality].filter(Boolean).join(" · ")),
+      row(texts.when, when),
     ),
     element("div", { className: "actions" },
       element("button", { type: "button", className: "plain", onclick: () => leave(() => hears.onuse(body)) }, texts.useAgain),

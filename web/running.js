@@ -17,11 +17,11 @@ const BLUR = [6, 3, 1];
 const ticking = new Map();
 setInterval(() => ticking.forEach((tick) => tick()), 1000);
 
-/** A number that is the same for the same prompt. @param {string} text */
-function hash(text) {
+/** A hue that is the same for the same prompt. @param {string} text */
+export function hue(text) {
   let sum = 7;
   for (const character of text) sum = (sum * 31 + (character.codePointAt(0) ?? 0)) % 360;
-  return sum;
+  return String(sum);
 }
 
 /**
@@ -40,7 +40,7 @@ export function runningTile(generation, hears) {
   const box = element("div", { className: "box", role: "group", "aria-label": prompt }, progress);
   const tile = element("li", { className: "tile running" }, box, element("p", { className: "caption", dir: "auto", "aria-hidden": "true" }, short));
   tile.style.setProperty("--ratio", String(generation.kept.ratio));
-  box.style.setProperty("--hue", String(hash(prompt)));
+  box.style.setProperty("--hue", hue(prompt));
   let previews = 0;
 
   function tick() {

@@ -49,7 +49,7 @@ export default {
   imageFailed: "Dieses Bild lässt sich nicht laden.",
   tryAgain: "Noch einmal",
   untitled: "Bild ohne Titel",
-  offline: "Kein Netz. Was zu sehen ist, bleibt; es geht weiter, sobald das Netz wieder da ist.",
+  offline: "Kein Netz. Es geht weiter, sobald es wieder da ist.",
   storageDown: "Der Speicher der Galerie ist nicht erreichbar. Was zu sehen ist, bleibt.",
   unreachable: "Die App ist nicht erreichbar. Es wird von selbst wieder versucht.",
   providerDown: "Der Bilddienst ist gestört. Deine Beschreibung bleibt erhalten.",

@@ -36,7 +36,7 @@ export default {
   imageFailed: "This image cannot be loaded.",
   tryAgain: "Try again",
   untitled: "Untitled image",
-  offline: "No network. What is on the page stays; drawing goes on when the network is back.",
+  offline: "No network. Drawing goes on when it is back.",
   storageDown: "The gallery's storage cannot be reached. What is on the page stays.",
   unreachable: "The app cannot be reached. It is tried again by itself.",
   providerDown: "The image service has a fault. Your prompt is kept.",

@@ -96,7 +96,7 @@ export const STATES = {
   newer: {
     act: async (page, app) => {
       await drawn(page);
-      app.images.unshift({ ...app.images[0], id: "ffff1", createdAt: "2026-11-27T00:00:00.000Z" }, { ...app.images[1], id: "ffff2", createdAt: "2026-11-27T00:00:00.000Z" });
+      app.images.unshift({ ...app.images[0], id: "ffff1", createdAt: new Date().toISOString() }, { ...app.images[1], id: "ffff2", createdAt: new Date().toISOString() });
       await page.evaluate(() => (scrollTo(0, 500), document.dispatchEvent(new Event("visibilitychange"))));
       await page.locator("#newer").waitFor();
     },

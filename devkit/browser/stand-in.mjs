@@ -32,7 +32,7 @@ const SUGGESTIONS = [
   "Two herons made of folded maps, modern art, clean shapes, pale background, gentle sunlight",
 ];
 const STYLES = ["Cinematic", "Oil painting", "Watercolor", "Photo-realistic", "Abstract", "Modern", "Black and white", "Anime", "Pixel art", "Isometric", "Line art", "Low poly", "Fantasy"];
-const NOW = Date.parse("2026-11-26T10:00:00Z");
+const NOW = Date.now() - 60_000;
 
 /** @typedef {(generation: Generation) => Promise<void>} Script
  * @typedef {{id: string, key?: string, body: any, events: [string, any][], ended: boolean, listeners: Set<() => void>, emit: (name: string, data: any) => void, accepted: () => void, isJob: boolean, cancelled: boolean}} Generation */
