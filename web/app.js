@@ -60,7 +60,6 @@ function switches() {
   button.textContent = other.code.toUpperCase();
   button.lang = other.code;
   button.title = other.name;
-  button.setAttribute("aria-label", other.name);
   button.addEventListener("click", () => {
     remember("language", other.code);
     // What runs goes on after the reload.

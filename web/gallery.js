@@ -74,8 +74,8 @@ function fill(section) {
   section.isEmptied = false;
 }
 
-/** Appends a page. @param {Item[]} items */
-function append(items) {
+/** Appends a page. @param {Item[]} items @param {boolean} isLast */
+function append(items, isLast) {
   const batch = [...carried, ...items];
   carried = [];
   if (!batch.length) return;
@@ -89,7 +89,7 @@ function append(items) {
     sections.push(section);
     far.observe(list);
   }
-  if (next) {
+  if (!isLast) {
     // The last row is not full yet. Its tiles wait for the next page, so no gap stays in the middle.
     const tops = Array.from(list.children, (child) => /** @type {HTMLElement} */ (child).offsetTop);
     const full = tops.indexOf(tops[tops.length - 1]);
@@ -132,7 +132,7 @@ export async function loadMore() {
     failures = 0;
     report();
     // A page may be short or empty and still have a next one.
-    append(learn(answer.images, page));
+    append(learn(answer.images, page), !next);
     showEnd();
     return true;
   } catch (error) {
@@ -205,17 +205,18 @@ function relay() {
     list.classList.remove("full");
     if (isEmptied) list.style.setProperty("height", `${Math.round((list.offsetHeight * list.offsetWidth) / (root.clientWidth || 1))}px`);
   }
-  if (sections.length > RELAID_SECTIONS || sections.length < 2) return;
+  if (sections.length > RELAID_SECTIONS) return;
   const focused = /** @type {HTMLElement | null} */ (document.activeElement?.closest(".tile"))?.dataset.id;
+  const later = items();
   const [first, ...others] = sections;
-  const later = [...others.flatMap((section) => section.items), ...carried];
   for (const { list } of others) {
     far.unobserve(list);
     list.remove();
   }
-  sections = [first];
+  sections = [{ ...first, items: [] }];
+  first.list.replaceChildren(...[...running].reverse());
   carried = [];
-  while (later.length) append(later.splice(0, PAGE));
+  while (later.length) append(later.splice(0, PAGE), !later.length && !next);
   if (focused) focusTile(focused);
 }
 

@@ -61,6 +61,16 @@ export const fails = (code, more = {}) => async (generation) => {
   generation.emit("error", { status: 502, code, detail: `Detail of ${code}.`, invocationId: "0123456789abcdef", ...more });
 };
 
+/** @type {Map<string, string>} */
+const placeholders = new Map();
+/** @param {number} seed @param {number} width @param {number} height */
+function placeholder(seed, width, height) {
+  const key = `${seed} ${width} ${height}`;
+  const known = placeholders.get(key) ?? thumbHash(seed, width, height);
+  placeholders.set(key, known);
+  return known;
+}
+
 const later = (/** @type {number} */ ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const preview = (/** @type {Generation} */ { body }, /** @type {number} */ blur) => {
   const [width, height] = (body.size ?? "1024x1024").split("x").map(Number);
@@ -113,7 +123,7 @@ export async function startStandIn({ images = 60, port = 0, latency = 0 } = {}) 
     thumbnailUrl: `${app.blobs}/t/${image.id}?w=${app.window}`,
     thumbnailWidth: Math.round(image.width / 4),
     thumbnailHeight: Math.round(image.height / 4),
-    placeholder: thumbHash(image.seed, image.width, image.height),
+    placeholder: placeholder(image.seed % 50, image.width, image.height),
     name: image.name,
     id: image.id,
     createdAt: image.createdAt,
