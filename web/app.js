@@ -1,7 +1,7 @@
 // Puts the page together: the composer starts generations, these become tiles, tiles open the lightbox.
 
 import { closeUntil, finished, offer, offered, startComposer, suggest, write } from "./composer.js";
-import { byId, element } from "./element.js";
+import { button, byId, element } from "./element.js";
 import { addRunning, awaitListing, land, removeRunning, startGallery } from "./gallery.js";
 import { client, start, unfinished, ways } from "./generation.js";
 import { startLightbox } from "./lightbox.js";
@@ -56,11 +56,11 @@ function switches() {
   });
   const at = LANGUAGES.findIndex(({ code }) => code === language);
   const other = LANGUAGES[(at + 1) % LANGUAGES.length];
-  const button = byId("language");
-  button.textContent = other.code.toUpperCase();
-  button.lang = other.code;
-  button.title = other.name;
-  button.addEventListener("click", () => {
+  const choice = byId("language");
+  choice.textContent = other.code.toUpperCase();
+  choice.lang = other.code;
+  choice.title = other.name;
+  choice.addEventListener("click", () => {
     remember("language", other.code);
     // What runs goes on after the reload.
     location.reload();
@@ -74,7 +74,7 @@ async function showEmpty() {
   ideas.delete("");
   if (byId("gallery").querySelector(".tile, .empty")) return;
   const cards = [...ideas].map((idea) => {
-    const card = element("button", { type: "button", className: "idea", onclick: () => write({ prompt: idea }) }, element("span", { dir: "auto" }, idea));
+    const card = button(element("span", { dir: "auto" }, idea), () => write({ prompt: idea }), "idea");
     card.style.setProperty("--hue", hue(idea));
     return element("li", {}, card);
   });

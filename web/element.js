@@ -12,12 +12,26 @@ export function element(tag, values = {}, ...children) {
   for (const [name, value] of Object.entries(values)) {
     if (value === undefined || value === null || value === false) continue;
     if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (name in made && !name.includes("-")) /** @type {any} */ (made)[name] = value;
+    else if (name in made) /** @type {any} */ (made)[name] = value;
     else made.setAttribute(name, value === true ? "" : String(value));
   }
   for (const child of children) if (child) made.append(child);
   return made;
 }
+
+/**
+ * A button with a word, or with an icon and a name.
+ * @param {string | Node} face
+ * @param {(event: MouseEvent) => void} act
+ * @param {string} [className]
+ * @param {string} [name]
+ */
+export function button(face, act, className = "plain", name) {
+  return element("button", { type: "button", className, onclick: act, "aria-label": name, title: name }, face);
+}
+
+/** The path of the icon that closes. */
+export const CROSS = "M5 5l10 10M15 5L5 15";
 
 /**
  * An icon of one stroke. `path` is SVG path data on a grid of 20.

@@ -1,7 +1,7 @@
 // The gallery: one list for each page of the listing. CSS lays the tiles out in rows. A list that is far
 // from the screen is emptied and keeps its height, so thousands of images cost no more than some hundred.
 
-import { byId, element } from "./element.js";
+import { button, byId, element } from "./element.js";
 import { client } from "./generation.js";
 import { announce, report } from "./status.js";
 import { say, texts } from "./texts.js";
@@ -166,11 +166,9 @@ function showEnd() {
   root.querySelector(".empty")?.remove();
   const count = known.size;
   if (failures) {
-    const button = element("button", { type: "button", className: "plain", onclick: loadMore }, texts.tryAgain);
-    more.replaceChildren(element("p", {}, count ? texts.moreFailed : texts.listFailed), button);
+    more.replaceChildren(element("p", {}, count ? texts.moreFailed : texts.listFailed), button(texts.tryAgain, loadMore));
   } else if (next) {
-    const button = element("button", { type: "button", className: "plain", onclick: continueHere }, texts.more);
-    more.replaceChildren(button);
+    more.replaceChildren(button(texts.more, continueHere));
   } else {
     more.replaceChildren(...(count ? [element("p", {}, say(texts.shown, { count }))] : []));
     if (!count && !running.size) whenEmpty();
@@ -250,14 +248,13 @@ export function removeRunning(made) {
  * @param {string} [behind]
  */
 export async function land(made, item, behind) {
-  const isNew = learn([item]).length > 0;
-  running.delete(made);
-  if (!isNew) return removeRunning(made);
-  sections[0].items.unshift(item);
+  if (!learn([item]).length) return removeRunning(made);
   // Decoded first, so that the preview is not followed by an empty box.
   const ahead = new Image();
   ahead.src = item.thumbnailUrl ?? item.url;
   await ahead.decode().catch(() => {});
+  running.delete(made);
+  sections[0].items.unshift(item);
   const hadFocus = made.contains(document.activeElement);
   const landed = tile(item, { heal, isFirst: true, behind: behind ?? undefined });
   made.replaceWith(landed);
@@ -376,29 +373,27 @@ export function showDeleted(id, ms, undo) {
   section.items.splice(at, 1);
   known.delete(id);
   if (!made) return;
-  const gone = element("div", { className: "failed deleted" }, element("p", {}, texts.deleted));
-  const button = element("button", { type: "button", className: "plain" }, texts.undo);
-  gone.append(button);
+  const back = button(texts.undo, restore);
+  const gone = element("div", { className: "failed deleted" }, element("p", {}, texts.deleted), back);
   made.append(gone);
   made.classList.add("ended");
   made.querySelector("a")?.setAttribute("tabindex", "-1");
-  button.focus();
+  back.focus();
   const timer = setTimeout(() => removeRunning(made), ms);
-  button.addEventListener("click", async () => {
+  async function restore() {
     clearTimeout(timer);
-    button.disabled = true;
+    back.disabled = true;
     try {
       await undo();
     } catch {
-      removeRunning(made);
-      return;
+      return removeRunning(/** @type {HTMLLIElement} */ (made));
     }
-    known.set(id, item);
-    section.items.splice(Math.min(at, section.items.length), 0, item);
+    known.set(id, /** @type {Item} */ (item));
+    section?.items.splice(at, 0, /** @type {Item} */ (item));
     gone.remove();
-    made.classList.remove("ended");
-    const link = made.querySelector("a");
+    made?.classList.remove("ended");
+    const link = made?.querySelector("a");
     link?.removeAttribute("tabindex");
     link?.focus();
-  });
+  }
 }

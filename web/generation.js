@@ -7,7 +7,7 @@ import { report } from "./status.js";
 
 /**
  * @typedef {import("./api.js").Body} Body
- * @typedef {{key: string, body: Body, startedAt: number, ratio: number, statusUrl?: string}} Kept
+ * @typedef {{key: string, body: Body, startedAt: number, ratio: number, statusUrl?: string, isJob?: boolean}} Kept
  */
 
 /** HTTP/1.1 gives a page six connections, and streams must leave some for images and calls. */
@@ -31,8 +31,8 @@ const sleep = (ms, signal) =>
 export const client = createClient({ sleep });
 
 let streams = 0;
-/** What may be a stream as soon as another one has ended. @type {(() => void)[]} */
-const queue = [];
+/** What may be a stream as soon as another one has ended. @type {((go?: unknown) => void)[]} */
+let queue = [];
 /** Set from the options of the app. */
 export const ways = { hasJobs: true, signIn: false };
 
@@ -51,13 +51,12 @@ function newKey() {
 /** One image on its way. `onchange` hears of each event; the fields are the state after it. */
 export class Generation {
   phase = "sending";
-  /** A key of `texts.waits`. @type {string | undefined} */
+  /** The code of what it waits for, such as `busy`. @type {string | undefined} */
   waits;
   /** @type {number | undefined} */
   estimate;
   /** @type {string | undefined} */
   preview;
-  isJob = false;
   /** @type {(what: "progress" | "accepted" | "preview" | "image" | "storedLater" | "failed" | "dropped") => void} */
   onchange = () => {};
   /** @type {import("./api.js").Details | undefined} */
@@ -68,6 +67,7 @@ export class Generation {
   error;
   /** @type {number | undefined} */
   quotaRemaining;
+  #isSent = false;
   #ends = new AbortController();
 
   /** @param {Kept} kept */
@@ -85,7 +85,7 @@ export class Generation {
 
   /** Only a job that has not begun can be cancelled, and what the app has not accepted can be dropped. */
   get canCancel() {
-    return this.waits === "stream" || (this.isJob && this.phase === "queued");
+    return this.phase === "queued" && (this.kept.isJob || !this.#isSent);
   }
 
   async run() {
@@ -94,15 +94,19 @@ export class Generation {
     let isStream = streams < STREAMS;
     try {
       if (!isStream && !ways.hasJobs && !this.kept.statusUrl) {
-        this.waits = "stream";
+        this.phase = "queued";
         this.onchange("progress");
         await new Promise((resolve, reject) => {
-          queue.push(() => resolve(undefined));
-          this.#ends.signal.addEventListener("abort", () => reject(this.#ends.signal.reason));
+          queue.push(resolve);
+          this.#ends.signal.addEventListener("abort", () => {
+            queue = queue.filter((other) => other !== resolve);
+            reject(this.#ends.signal.reason);
+          });
         });
         isStream = true;
       }
       if (isStream) streams++;
+      this.#isSent = true;
       await this.#follow(isStream ? (ways.signIn ? "job" : "events") : "polledJob");
     } catch (error) {
       if (this.#ends.signal.aborted) return;
@@ -123,7 +127,7 @@ export class Generation {
       if (event.type === "waiting") report(new ApiError(event.code));
       else report();
       if (event.type === "accepted") {
-        this.isJob = event.isJob ?? this.isJob;
+        this.kept.isJob ||= event.isJob;
         this.estimate = event.estimateSeconds ?? undefined;
         this.quotaRemaining = event.quotaRemaining ?? undefined;
         this.kept.statusUrl = event.statusUrl;

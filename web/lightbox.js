@@ -1,6 +1,6 @@
 // One image as large as it fits, with its details. Its address is `#image=<id>`, so Back closes it.
 
-import { element, icon } from "./element.js";
+import { button, byId, CROSS, element, icon } from "./element.js";
 import { find, focusTile, heal, items, loadMore, showDeleted } from "./gallery.js";
 import { client } from "./generation.js";
 import { deleteToken } from "./memory.js";
@@ -45,7 +45,7 @@ async function follow() {
     open(known ?? (await client.details(decodeURIComponent(id))));
   } catch (error) {
     history.replaceState(null, "", location.pathname);
-    announce(sentence(/** @type {any} */ (error)));
+    announce(sentence(error));
   }
 }
 
@@ -54,6 +54,7 @@ function hide() {
   const id = identity(shown);
   shown = undefined;
   dialog?.close();
+  document.body.append(byId("status"));
   focusTile(id);
 }
 
@@ -68,7 +69,10 @@ function open(item) {
   dialog ??= build();
   shown = item;
   paint(item);
-  if (!dialog.open) dialog.showModal();
+  if (dialog.open) return announce(caption(item));
+  // What is outside of an open dialog is not spoken.
+  dialog.append(byId("status"));
+  dialog.showModal();
 }
 
 /** @param {1 | -1} step */
@@ -87,9 +91,9 @@ const figure = element("figure", { className: "stage" });
 const aside = element("aside", { className: "details" });
 
 function build() {
-  const shut = element("button", { type: "button", className: "round close", "aria-label": texts.close, title: texts.close, onclick: close }, icon("M5 5l10 10M15 5L5 15"));
-  const back = element("button", { type: "button", className: "round previous", "aria-label": texts.previous, title: texts.previous, onclick: () => turn(-1) }, icon("M12 4l-6 6 6 6"));
-  const on = element("button", { type: "button", className: "round next", "aria-label": texts.next, title: texts.next, onclick: () => turn(1) }, icon("M8 4l6 6-6 6"));
+  const shut = button(icon(CROSS), close, "round close", texts.close);
+  const back = button(icon("M12 4l-6 6 6 6"), () => turn(-1), "round previous", texts.previous);
+  const on = button(icon("M8 4l6 6-6 6"), () => turn(1), "round next", texts.next);
   const made = element("dialog", { className: "lightbox", "aria-label": texts.image }, figure, back, on, aside, shut);
   made.addEventListener("cancel", (event) => (event.preventDefault(), close()));
   // A second Esc closes a dialog without asking.
@@ -154,15 +158,14 @@ function describe(image) {
   const body = { prompt, size: image.size, quality: image.quality, enhance: "off", style: "" };
   // The keywords of a style are in the final prompt only.
   const varied = { ...body, prompt: isStyled ? (image.finalPrompt ?? prompt) : prompt, style: undefined };
-  const copy = element("button", { type: "button", className: "plain" }, texts.copyPrompt);
-  copy.addEventListener("click", async () => {
-    const done = await navigator.clipboard.writeText(prompt).then(() => true, () => false);
-    copy.textContent = done ? texts.copied : texts.notCopied;
-    announce(copy.textContent);
+  const copy = button(texts.copyPrompt, async () => {
+    const said = await navigator.clipboard.writeText(prompt).then(() => texts.copied, sentence);
+    copy.textContent = said;
+    announce(said);
     setTimeout(() => (copy.textContent = texts.copyPrompt), 2000);
   });
   const token = image.id && deleteToken(image.id);
-  const remove = token && element("button", { type: "button", className: "plain danger", onclick: (/** @type {MouseEvent} */ event) => erase(event, token) }, texts.remove);
+  const remove = token && button(texts.remove, (event) => erase(event, token), "plain danger");
   const focused = aside.contains(document.activeElement) ? document.activeElement?.textContent : undefined;
   aside.replaceChildren(
     element("h2", { className: "unseen" }, texts.image),
@@ -175,9 +178,10 @@ function describe(image) {
       row(texts.when, when),
     ),
     element("div", { className: "actions" },
-      element("button", { type: "button", className: "plain", onclick: () => leave(() => hears.onuse(body)) }, texts.useAgain),
-      element("button", { type: "button", className: "plain", onclick: () => leave(() => hears.onvary(varied, ratio(image))) }, texts.vary),
-      copy,
+      button(texts.useAgain, () => leave(() => hears.onuse(body))),
+      button(texts.vary, () => leave(() => hears.onvary(varied, ratio(image)))),
+      // Only secure contexts have a clipboard.
+      navigator.clipboard && copy,
       image.downloadUrl && element("a", { className: "plain", href: image.downloadUrl, download: "" }, texts.download),
       remove,
     ),
@@ -209,13 +213,13 @@ async function erase({ currentTarget }, token) {
           await client.restore(id, token);
           announce(texts.restored);
         } catch (error) {
-          announce(sentence(/** @type {any} */ (error)));
+          announce(sentence(error));
           throw error;
         }
       }),
     );
   } catch (error) {
-    const words = sentence(/** @type {any} */ (error));
+    const words = sentence(error);
     announce(words);
     aside.append(element("p", { className: "hint danger" }, words));
     button.disabled = false;

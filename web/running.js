@@ -1,6 +1,6 @@
 // A generation as a tile: it has the image's box from the first moment on, and keeps it.
 
-import { element, icon } from "./element.js";
+import { button, CROSS, element, icon } from "./element.js";
 import { announce, report } from "./status.js";
 import { say, sentence, texts } from "./texts.js";
 
@@ -10,6 +10,8 @@ import { say, sentence, texts } from "./texts.js";
 const AGAIN = ["provider_failed", "provider_rate_limited", "provider_timeout", "provider_answer_lost", "busy", "quota_unavailable",
   "storage_unavailable", "internal", "connection", "unknown", "job_failed", "job_outdated", "not_found", "expired", "idempotency_key_reused"];
 const REFUSED = ["prompt_rejected", "invalid_request", "too_large"];
+/** What a tile says. @type {Record<string, string>} */
+const WORDS = { ...texts.phases, ...texts.waits };
 /** How much the first, second and third preview are blurred, in pixels. */
 const BLUR = [6, 3, 1];
 
@@ -20,8 +22,9 @@ setInterval(() => ticking.forEach((tick) => tick()), 1000);
 /** A hue that is the same for the same prompt. @param {string} text */
 export function hue(text) {
   let sum = 7;
-  for (const character of text) sum = (sum * 31 + (character.codePointAt(0) ?? 0)) % 360;
-  return String(sum);
+  for (const character of text) sum = (sum * 31 + (character.codePointAt(0) ?? 0)) % 9973;
+  // The golden angle takes neighbours far apart.
+  return String(Math.round(sum * 137.5) % 360);
 }
 
 /**
@@ -35,7 +38,7 @@ export function runningTile(generation, hears) {
   const ring = element("span", { className: "ring", "aria-hidden": "true" });
   const phase = element("span", { className: "phase" });
   const time = element("span", { className: "time" });
-  const cancel = element("button", { type: "button", className: "plain", hidden: true, onclick: stop }, texts.cancel);
+  const cancel = button(texts.cancel, stop);
   const progress = element("div", { className: "progress" }, ring, element("p", {}, phase, time), cancel);
   const box = element("div", { className: "box", role: "group", "aria-label": prompt }, progress);
   const tile = element("li", { className: "tile running" }, box, element("p", { className: "caption", dir: "auto", "aria-hidden": "true" }, short));
@@ -45,9 +48,7 @@ export function runningTile(generation, hears) {
 
   function tick() {
     const { elapsed, estimate } = generation;
-    phase.textContent = generation.waits
-      ? (/** @type {Record<string, string>} */ (texts.waits)[generation.waits] ?? texts.waits.connection)
-      : (/** @type {Record<string, string>} */ (texts.phases)[generation.phase] ?? generation.phase);
+    phase.textContent = WORDS[generation.waits ?? ""] ?? WORDS[generation.phase] ?? generation.phase;
     const isWithin = estimate !== undefined && elapsed <= estimate;
     time.textContent = isWithin ? say(texts.elapsedOf, { elapsed, estimate: Math.round(estimate) }) : say(texts.elapsed, { elapsed });
     ring.classList.toggle("endless", !isWithin);
@@ -79,7 +80,7 @@ export function runningTile(generation, hears) {
   function end(words, ...buttons) {
     ticking.delete(generation);
     box.querySelectorAll(".preview").forEach((image) => image.remove());
-    const dismiss = element("button", { type: "button", className: "dismiss", "aria-label": texts.dismiss, title: texts.dismiss, onclick: () => hears.onremove(tile) }, icon("M5 5l10 10M15 5L5 15"));
+    const dismiss = button(icon(CROSS), () => hears.onremove(tile), "dismiss", texts.dismiss);
     const message = element("div", { className: "failed" }, element("p", {}, words), element("div", { className: "actions" }, ...buttons));
     progress.replaceWith(message);
     message.after(dismiss);
@@ -89,8 +90,6 @@ export function runningTile(generation, hears) {
   function fail(error) {
     const words = sentence(error);
     tile.classList.add("ended");
-    /** @param {string} text @param {() => void} act */
-    const button = (text, act) => element("button", { type: "button", className: "plain", onclick: act }, text);
     const remove = () => hears.onremove(tile);
     if (REFUSED.includes(error.code)) end(words, button(texts.editPrompt, () => (remove(), hears.onedit())));
     else if (AGAIN.includes(error.code)) end(words, button(texts.tryAgain, () => (remove(), hears.onagain())));
@@ -117,7 +116,7 @@ export function runningTile(generation, hears) {
     } else if (what === "failed" && generation.error) fail(generation.error);
     else if (what === "dropped") {
       ticking.delete(generation);
-      announce(texts.cancelled);
+      announce(texts.errors.job_cancelled);
       hears.onremove(tile);
     }
     if (["image", "storedLater", "failed", "dropped"].includes(what)) hears.onend();

@@ -1,5 +1,6 @@
 // The page's words in the user's language, and numbers and times by `Intl`.
 
+import { ApiError } from "./api.js";
 import english from "./texts.en.js";
 
 /**
@@ -59,11 +60,12 @@ export function translate() {
   for (const node of document.querySelectorAll("[data-placeholder]")) node.setAttribute("placeholder", known[node.getAttribute("data-placeholder") ?? ""]);
 }
 
-/** The sentence for a failure. @param {import("./api.js").ApiError} error */
-export function sentence({ code, detail, categories, invocationId, status, retryAfter }) {
+/** The sentence for a failure. @param {unknown} error */
+export function sentence(error) {
+  const { code, detail, categories, invocationId, status, retryAfter } = error instanceof ApiError ? error : new ApiError("unknown");
   const midnight = new Date(new Date().setUTCHours(24, 0, 0, 0));
   const time = timeOfDay(retryAfter ? new Date(Date.now() + retryAfter * 1000) : midnight);
-  const known = texts.errors[code];
+  const known = /** @type {Record<string, string | undefined>} */ (texts.errors)[code];
   const words = [say(known ?? (detail || texts.errors.unknown), { time })];
   // The app's sentence names what to change.
   if (code === "invalid_request" && detail) words.push(detail);

@@ -1,6 +1,6 @@
 // An image of the gallery as a tile.
 
-import { element } from "./element.js";
+import { button, element } from "./element.js";
 import { texts } from "./texts.js";
 import { dataUrl } from "./thumbhash.js";
 
@@ -47,7 +47,7 @@ export function tile(item, { heal, isFirst = false, behind = item.placeholder &&
       isHealed = true;
       if (await heal(item).then(() => true, () => false)) return load();
     }
-    const again = element("button", { type: "button", className: "plain", onclick: () => (failed.remove(), (isHealed = false), load()) }, texts.tryAgain);
+    const again = button(texts.tryAgain, () => (failed.remove(), (isHealed = false), load()));
     const failed = element("div", { className: "failed" }, element("p", {}, texts.imageFailed), again);
     made.append(failed);
   });

@@ -22,10 +22,10 @@ const axe = readFileSync(axePath, "utf8");
  * @param {{images?: number, before?: (app: any) => void, context?: import("playwright-core").BrowserContextOptions, mayFail?: RegExp}} settings
  * @param {(page: Page, app: Awaited<ReturnType<typeof startStandIn>>) => Promise<unknown>} act
  */
-async function onPage({ images = 60, before: prepare, context: wishes, mayFail = /^Failed to load resource/ }, act) {
+async function onPage({ images = 60, before: prepare, context: options, mayFail = /^Failed to load resource/ }, act) {
   const app = await startStandIn({ images });
   prepare?.(app);
-  const context = await browser.newContext({ viewport: { width: 1200, height: 900 }, locale: "en-GB", ...wishes });
+  const context = await browser.newContext({ viewport: { width: 1200, height: 900 }, locale: "en-GB", ...options });
   const page = await context.newPage();
   page.setDefaultTimeout(8000);
   /** @type {string[]} */

@@ -220,7 +220,7 @@ export async function startStandIn({ images = 60, port = 0, latency = 0 } = {}) 
       const name = path === "/" ? "index.html" : path.slice(1);
       if (!/^[a-z.]+$/.test(name)) return fault("no such file");
       try {
-        const body = readFileSync(new URL(name, WEB));
+        const body = stripped(name, readFileSync(new URL(name, WEB), "utf8"));
         return response.writeHead(200, {
           "Content-Type": TYPES[name.split(".").pop() ?? ""],
           "Cache-Control": "no-cache",
@@ -357,6 +357,16 @@ function options() {
     signIn: false,
     maxPromptCharacters: 4000,
   };
+}
+
+/**
+ * A file of `web/` as the binary has it: without comments and indentation.
+ * @param {string} name
+ * @param {string} text
+ */
+export function stripped(name, text) {
+  const lines = text.replace(name.endsWith(".html") ? /<!--[^]*?-->/g : /\/\*[^]*?\*\/ ?/g, "").split("\n");
+  return lines.map((line) => line.trim()).filter((line) => line && !line.startsWith("//")).join("\n");
 }
 
 /** The page's content security policy. @param {string} blobs */
