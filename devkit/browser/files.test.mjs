@@ -1,0 +1,109 @@
+// The files of the page, and its client of the API, which run in Node as well.
+
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { test } from "node:test";
+import { gzipSync } from "node:zlib";
+import { ApiError, createClient } from "../../web/api.js";
+import german from "../../web/texts.de.js";
+import english from "../../web/texts.en.js";
+import { decode } from "../../web/thumbhash.js";
+import { thumbHash } from "./scene.mjs";
+import { draws, fails, hangs, startStandIn, stripped } from "./stand-in.mjs";
+
+const WEB = new URL("../../web/", import.meta.url);
+const read = (/** @type {string} */ name) => readFileSync(new URL(name, WEB), "utf8");
+const names = readdirSync(WEB).filter((name) => /\.(html|css|js|svg)$/.test(name));
+
+test("all_files_of_the_page_weigh_less_than_30_kib_compressed", () => {
+  const sizes = names.map((name) => [name, gzipSync(stripped(name, read(name)), { level: 9 }).length]);
+  const sum = sizes.reduce((sum, [, size]) => sum + Number(size), 0);
+  console.log(`${sum} bytes in ${names.length} files`);
+  assert.ok(sum < 30 * 1024, `${sum} bytes: ${sizes.join(" ")}`);
+});
+
+test("a_file_has_no_text_that_would_be_taken_for_a_comment", () => {
+  for (const name of names.filter((name) => name.endsWith(".js"))) {
+    for (const [, text] of read(name).matchAll(/(["'`][^"'`\n]*\/\*[^"'`\n]*["'`])/g)) assert.fail(`${name}: ${text}`);
+  }
+});
+
+test("every_language_has_every_text_with_the_same_values", () => {
+  /** @param {any} texts @param {string} at @returns {[string, string][]} */
+  const flat = (texts, at = "") => Object.entries(texts).flatMap(([key, text]) => (typeof text === "string" ? [[`${at}${key}`, text]] : flat(text, `${at}${key}.`)));
+  const values = (/** @type {string} */ text) => (text.match(/\{\w+\}/g) ?? []).sort().join();
+  const known = new Map(flat(german));
+  for (const [key, text] of flat(english)) assert.equal(values(known.get(key) ?? `no ${key}`), values(text), key);
+});
+
+test("the_english_of_the_html_is_that_of_the_texts", () => {
+  for (const [, key, text] of read("index.html").matchAll(/data-text="(\w+)"[^>]*>([^<]*)</g)) assert.equal(text, /** @type {any} */ (english)[key]);
+});
+
+test("every_module_is_preloaded_and_every_text_is_used", () => {
+  const html = read("index.html");
+  for (const name of names.filter((name) => name.endsWith(".js") && name !== "texts.de.js")) assert.ok(html.includes(`"${name}"`), `${name} is not in index.html`);
+  const code = names.filter((name) => !name.startsWith("texts.e") && !name.startsWith("texts.d")).map(read).join("\n");
+  for (const key of Object.keys(english)) assert.ok(new RegExp(`texts\\.${key}\\b|"${key}"|texts\\[`).test(code) && code.includes(key), `texts.${key} is used nowhere`);
+});
+
+test("a_thumbhash_is_decoded_to_colours_that_are_near_the_image", () => {
+  for (const [seed, width, height] of [[1, 1024, 1024], [2, 1792, 1024], [3, 1024, 1792]]) {
+    const image = decode(thumbHash(seed, width, height));
+    assert.ok(image);
+    assert.ok(Math.abs(image.width / image.height / (width / height) - 1) < 0.25);
+    // The stand-in's images are lighter at the top than at the bottom.
+    const rows = (/** @type {number} */ from, /** @type {number} */ to) => image.rgb.slice(from * image.width * 3, to * image.width * 3).reduce((sum, part) => sum + part, 0);
+    assert.ok(rows(0, 3) > 1.3 * rows(image.height - 3, image.height));
+  }
+  // The example of the format's page.
+  assert.equal(decode("1QcSHQRnh493V4dIh4eXh1h4kJUI")?.height, 16);
+  for (const wrong of ["", "%", "AAAA"]) assert.equal(decode(wrong), undefined);
+});
+
+test("the_client_draws_goes_on_after_a_cut_lists_deletes_and_restores_in_node", async () => {
+  const app = await startStandIn({ images: 130 });
+  try {
+    const client = createClient({ base: app.url });
+    assert.equal((await client.options()).sizes.length, 3);
+    assert.equal((await client.quota()).remaining, 4);
+    const first = await client.list();
+    assert.ok(first?.next);
+    assert.equal((await client.list({ page: first.next }))?.images.length, 60);
+    assert.equal(await client.list({ etag: first.etag }), null);
+
+    app.script = hangs(1);
+    /** @type {any} */
+    let image;
+    const types = [];
+    for await (const event of client.generate({ prompt: "A fox" }, { key: "fox" })) {
+      types.push(event.type);
+      if (event.type === "preview" && !types.includes("waiting")) {
+        app.cut();
+        // The second attempt finds the image.
+        app.generations.forEach((generation) => setTimeout(() => generation.emit("image", null), 50));
+      }
+      if (event.type === "image") image = event.image;
+    }
+    assert.equal(types.at(-1), "image");
+    assert.equal(app.paid, 1);
+    assert.equal((await client.details(image.id)).prompt, "A fox");
+    await assert.rejects(client.remove(image.id, "wrong"), (error) => error instanceof ApiError && error.code === "delete_token_refused");
+    await client.remove(image.id, image.deleteToken);
+    assert.equal((await client.restore(image.id, image.deleteToken)).id, image.id);
+
+    app.script = fails("prompt_rejected", { categories: ["violence"] });
+    const refused = (async () => {
+      for await (const _ of client.generate({ prompt: "A refused fox" }, { key: "refused" }));
+    })();
+    await assert.rejects(refused, (error) => error instanceof ApiError && error.code === "prompt_rejected" && error.categories[0] === "violence");
+
+    app.script = draws({ ms: 1 });
+    const ends = [];
+    for await (const event of client.generate({ prompt: "A fox as a job" }, { key: "job", way: "polledJob" })) ends.push(event.type);
+    assert.equal(ends.at(-1), "image");
+    assert.deepEqual(app.faults, []);
+  } finally {
+    await app.stop();
+  }
+});
