@@ -4,7 +4,7 @@
  * @template {keyof HTMLElementTagNameMap} T
  * @param {T} tag
  * @param {Record<string, any>} [values] properties and attributes; `on…` adds a listener
- * @param {...(Node | string | null | false | undefined)} children
+ * @param {...(Node | string | null | false | undefined | 0)} children
  * @returns {HTMLElementTagNameMap[T]}
  */
 export function element(tag, values = {}, ...children) {

@@ -3,6 +3,7 @@
 
 import { button, byId, element } from "./element.js";
 import { client } from "./generation.js";
+import { heal, known, learn, PAGE } from "./images.js";
 import { announce, report } from "./status.js";
 import { say, texts } from "./texts.js";
 import { identity, tile } from "./tile.js";
@@ -12,14 +13,11 @@ import { identity, tile } from "./tile.js";
  * @typedef {{list: HTMLUListElement, items: Item[], isEmptied: boolean}} Section
  */
 
-const PAGE = 60;
 /** The images of about the first row, which load before all others. */
 const EAGER = 6;
 /** The interval of the look for images of others, and for one that is stored later. */
 const LOOK_MS = 45_000;
 const LOOK_SOON_MS = 8_000;
-/** New links serve all images of a page for this time, before the page is asked again. */
-const HEALED_MS = 30_000;
 /** After a change of width, so many pages are laid out anew; in a longer gallery, rows keep gaps. */
 const RELAID_SECTIONS = 10;
 
@@ -31,8 +29,6 @@ const newer = /** @type {HTMLButtonElement} */ (byId("newer"));
 let sections = [{ list: element("ul", { className: "rows" }), items: [], isEmptied: false }];
 root.append(sections[0].list);
 let isStarted = false;
-/** @type {Map<string, Item>} */
-const known = new Map();
 /** The tiles of an incomplete last row: they begin the next page. @type {Item[]} */
 let carried = [];
 /** @type {string | undefined} */
@@ -104,19 +100,6 @@ function append(items, isLast) {
 /** All images that are loaded, newest first. */
 export const items = () => [...sections.flatMap((section) => section.items), ...carried];
 
-/** @param {string} id */
-export const find = (id) => known.get(id);
-
-/** @param {Item[]} images @param {string} [page] */
-function learn(images, page) {
-  const fresh = images.filter((image) => !known.has(identity(image)));
-  for (const image of fresh) {
-    image.page = page;
-    known.set(identity(image), image);
-  }
-  return fresh;
-}
-
 /** Loads the next page. @returns {Promise<boolean>} whether there was one */
 export async function loadMore() {
   if (isLoading || (isStarted && !next)) return false;
@@ -165,14 +148,12 @@ function lookAtEnd() {
 function showEnd() {
   root.querySelector(".empty")?.remove();
   const count = known.size;
-  if (failures) {
-    more.replaceChildren(element("p", {}, count ? texts.moreFailed : texts.listFailed), button(texts.tryAgain, loadMore));
-  } else if (next) {
-    more.replaceChildren(button(texts.more, continueHere));
-  } else {
-    more.replaceChildren(...(count ? [element("p", {}, say(texts.shown, { count }))] : []));
-    if (!count && !running.size) whenEmpty();
-  }
+  const hadFocus = more.contains(document.activeElement);
+  if (failures) more.replaceChildren(element("p", {}, count ? texts.moreFailed : texts.listFailed), button(texts.tryAgain, loadMore));
+  else if (next) more.replaceChildren(button(texts.more, continueHere));
+  else more.replaceChildren(element("p", {}, count && say(texts.shown, { count })));
+  if (hadFocus) more.querySelector("button")?.focus();
+  if (isStarted && !failures && !next && !count && !running.size) whenEmpty();
 }
 
 /** Load more by hand: the focus goes to the first new tile. */
@@ -188,8 +169,8 @@ export async function startGallery(listener) {
   let width = root.clientWidth;
   new ResizeObserver(() => {
     if (root.clientWidth === width) return;
+    relay(width / (root.clientWidth || 1));
     width = root.clientWidth;
-    relay();
   }).observe(root);
   addEventListener("online", () => failures && loadMore());
   document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && look());
@@ -197,14 +178,17 @@ export async function startGallery(listener) {
   await loadMore();
 }
 
-/** Lays the rows out anew for another width. */
-function relay() {
+/** Lays the rows out anew for another width. @param {number} stretch about how much longer the lists become */
+function relay(stretch) {
   for (const { list, isEmptied } of sections) {
     list.classList.remove("full");
-    if (isEmptied) list.style.setProperty("height", `${Math.round((list.offsetHeight * list.offsetWidth) / (root.clientWidth || 1))}px`);
+    if (isEmptied) list.style.setProperty("height", `${Math.round(list.offsetHeight * stretch)}px`);
   }
   if (sections.length > RELAID_SECTIONS) return;
-  const focused = /** @type {HTMLElement | null} */ (document.activeElement?.closest(".tile"))?.dataset.id;
+  const focused = idOf(document.activeElement);
+  // What is in the middle of the screen stays there.
+  const middle = idOf(document.elementFromPoint(innerWidth / 2, innerHeight / 2));
+  const before = middle && tileOf(middle)?.getBoundingClientRect().top;
   const later = items();
   const [first, ...others] = sections;
   for (const { list } of others) {
@@ -215,7 +199,9 @@ function relay() {
   first.list.replaceChildren(...[...running].reverse());
   carried = [];
   while (later.length) append(later.splice(0, PAGE), !later.length && !next);
-  if (focused) focusTile(focused);
+  if (focused) tileOf(focused)?.querySelector("a")?.focus({ preventScroll: true });
+  const after = middle && tileOf(middle)?.getBoundingClientRect().top;
+  if (before && after) scrollBy({ top: after - before, behavior: "instant" });
 }
 
 /** The list that a new tile begins. */
@@ -317,36 +303,11 @@ function showNewer() {
   showEnd();
 }
 
-/** @type {Map<string, {at: number, done: Promise<unknown>}>} */
-const healed = new Map();
-
-/** Gets new links for an image, and for all of its page. @param {Item} item */
-export async function heal(item) {
-  const page = item.page ?? "";
-  let run = healed.get(page);
-  if (!run || Date.now() - run.at > HEALED_MS) {
-    run = { at: Date.now(), done: refresh(page || undefined) };
-    healed.set(page, run);
-  }
-  const before = item.url;
-  await run.done.catch(report);
-  if (item.url === before && item.id) Object.assign(item, links(await client.details(item.id)));
-}
-
-/** @param {string} [page] */
-async function refresh(page) {
-  const answer = await client.list({ page, limit: PAGE });
-  for (const image of answer?.images ?? []) {
-    const item = known.get(identity(image));
-    if (item) Object.assign(item, links(image));
-  }
-}
-
-/** @param {import("./api.js").Listed} image */
-const links = ({ url, thumbnailUrl, downloadUrl }) => ({ url, ...(thumbnailUrl && { thumbnailUrl }), ...(downloadUrl && { downloadUrl }) });
-
 /** @param {string} id @returns {HTMLLIElement | null} */
 const tileOf = (id) => root.querySelector(`[data-id="${CSS.escape(id)}"]`);
+
+/** @param {Element | null} inside */
+const idOf = (inside) => /** @type {HTMLElement | null | undefined} */ (inside?.closest("[data-id]"))?.dataset.id;
 
 /** Brings a tile to the screen and gives it the focus. @param {string} id */
 export function focusTile(id) {

@@ -1,8 +1,9 @@
 // One image as large as it fits, with its details. Its address is `#image=<id>`, so Back closes it.
 
 import { button, byId, CROSS, element, icon } from "./element.js";
-import { find, focusTile, heal, items, loadMore, showDeleted } from "./gallery.js";
+import { focusTile, items, loadMore, showDeleted } from "./gallery.js";
 import { client } from "./generation.js";
+import { heal, known } from "./images.js";
 import { deleteToken } from "./memory.js";
 import { announce } from "./status.js";
 import { ago, exactTime, sentence, texts } from "./texts.js";
@@ -41,8 +42,8 @@ async function follow() {
   const id = /^#image=(.+)$/.exec(location.hash)?.[1];
   if (!id) return hide();
   try {
-    const known = find(decodeURIComponent(id));
-    open(known ?? (await client.details(decodeURIComponent(id))));
+    const name = decodeURIComponent(id);
+    open(known.get(name) ?? (await client.details(name)));
   } catch (error) {
     history.replaceState(null, "", location.pathname);
     announce(sentence(error));
