@@ -151,6 +151,8 @@ export function createClient({ base = "", fetch = (...call) => globalThis.fetch(
       for (let lost = 0, refused = 0; ; ) {
         const accept = way === "polledJob" ? JSON_TYPE : EVENTS;
         const isPost = !statusUrl;
+        /** The failure that ends the generation. @type {ApiError | undefined} */
+        let end;
         try {
           const response = await (statusUrl
             ? send(statusUrl, { headers: { Accept: accept }, signal })
@@ -166,7 +168,7 @@ export function createClient({ base = "", fetch = (...call) => globalThis.fetch(
               }));
           for await (const event of events(response)) {
             lost = 0;
-            if (event.type === "problem") throw problem(event.problem);
+            if (event.type === "problem") throw (end = problem(event.problem));
             if (event.type === "poll") {
               // The answer to an accepted POST: the events are at `statusUrl`. Otherwise the app or its
               // host does not stream.
@@ -181,13 +183,13 @@ export function createClient({ base = "", fetch = (...call) => globalThis.fetch(
           if (isPost && !statusUrl) throw new ApiError("connection");
           await sleep(200, signal);
         } catch (error) {
-          if (!(error instanceof ApiError)) throw error;
+          if (error === end || !(error instanceof ApiError)) throw error;
           // Azure's Flex plan answers a streamed POST of a signed-in caller with a 500 of its own.
           if (isPost && way === "events" && error.status === 500 && error.code === "connection") {
             way = "job";
             continue;
           }
-          const isLost = error.code === "connection" || (!isPost && error.status >= 500 && !error.code.startsWith("provider"));
+          const isLost = error.code === "connection" || (!isPost && error.status >= 500);
           const isEarly = error.code === "busy" || error.code === "in_progress";
           if (!isLost && (!isEarly || ++refused > ATTEMPTS)) throw error;
           const seconds = isLost ? Math.min(15, 2 ** lost++) : Math.min(60, error.retryAfter ?? 3);

@@ -3,18 +3,19 @@
 
 import { button, byId, element } from "./element.js";
 import { client } from "./generation.js";
-import { heal, known, learn, PAGE } from "./images.js";
+import { identity, known, learn, PAGE, tile } from "./images.js";
 import { announce, report } from "./status.js";
 import { say, texts } from "./texts.js";
-import { identity, tile } from "./tile.js";
 
 /**
- * @typedef {import("./tile.js").Item} Item
+ * @typedef {import("./images.js").Item} Item
  * @typedef {{list: HTMLUListElement, items: Item[], isEmptied: boolean}} Section
  */
 
 /** The images of about the first row, which load before all others. */
 const EAGER = 6;
+/** A point that the topmost visible row covers, in pixels from the top of the screen. */
+const TOP = 100;
 /** The interval of the look for images of others, and for one that is stored later. */
 const LOOK_MS = 45_000;
 const LOOK_SOON_MS = 8_000;
@@ -65,7 +66,7 @@ const far = new IntersectionObserver(
 /** @param {Section} section */
 function fill(section) {
   if (!section.isEmptied) return;
-  section.list.replaceChildren(...section.items.map((item) => tile(item, { heal })));
+  section.list.replaceChildren(...section.items.map((item) => tile(item)));
   section.list.style.removeProperty("height");
   section.isEmptied = false;
 }
@@ -78,7 +79,7 @@ function append(items, isLast) {
   const isFirst = !sections[0].items.length;
   const section = isFirst ? sections[0] : { list: element("ul", { className: "rows" }), items: batch, isEmptied: false };
   const { list } = section;
-  list.append(...batch.map((item, at) => tile(item, { heal, isFirst: isFirst && at < EAGER })));
+  list.append(...batch.map((item, at) => tile(item, isFirst && at < EAGER)));
   if (isFirst) section.items = batch;
   else {
     root.append(list);
@@ -186,9 +187,9 @@ function relay(stretch) {
   }
   if (sections.length > RELAID_SECTIONS) return;
   const focused = idOf(document.activeElement);
-  // What is in the middle of the screen stays there.
-  const middle = idOf(document.elementFromPoint(innerWidth / 2, innerHeight / 2));
-  const before = middle && tileOf(middle)?.getBoundingClientRect().top;
+  // What is at the top of the screen stays there.
+  const top = idOf(document.elementFromPoint(innerWidth / 2, TOP));
+  const before = top && tileOf(top)?.getBoundingClientRect().top;
   const later = items();
   const [first, ...others] = sections;
   for (const { list } of others) {
@@ -200,7 +201,7 @@ function relay(stretch) {
   carried = [];
   while (later.length) append(later.splice(0, PAGE), !later.length && !next);
   if (focused) tileOf(focused)?.querySelector("a")?.focus({ preventScroll: true });
-  const after = middle && tileOf(middle)?.getBoundingClientRect().top;
+  const after = top && tileOf(top)?.getBoundingClientRect().top;
   if (before && after) scrollBy({ top: after - before, behavior: "instant" });
 }
 
@@ -242,7 +243,7 @@ export async function land(made, item, behind) {
   running.delete(made);
   sections[0].items.unshift(item);
   const hadFocus = made.contains(document.activeElement);
-  const landed = tile(item, { heal, isFirst: true, behind: behind ?? undefined });
+  const landed = tile(item, true, behind);
   made.replaceWith(landed);
   if (hadFocus) landed.querySelector("a")?.focus();
   showEnd();
@@ -296,7 +297,7 @@ function showNewer() {
   waiting = [];
   newer.hidden = true;
   items.unshift(...fresh);
-  list.prepend(...[...running].reverse(), ...fresh.map((item) => tile(item, { heal, isFirst: true })));
+  list.prepend(...[...running].reverse(), ...fresh.map((item) => tile(item, true)));
   announce(say(texts.newer, { count: fresh.length }));
   root.scrollIntoView({ block: "start" });
   list.querySelector("a")?.focus({ preventScroll: true });
@@ -321,39 +322,47 @@ export function focusTile(id) {
 
 /**
  * Shows the undo line in a deleted image's place, and takes the tile away when the time is over.
- * @param {string} id
+ * @param {Item} item
  * @param {number} ms
  * @param {() => Promise<void>} undo
  */
-export function showDeleted(id, ms, undo) {
-  const made = tileOf(id);
-  const section = sections.find(({ items }) => items.some((item) => identity(item) === id));
-  const item = known.get(id);
-  if (!section || !item) return;
-  const at = section.items.indexOf(item);
-  section.items.splice(at, 1);
+export function showDeleted(item, ms, undo) {
+  const id = identity(item);
+  let made = tileOf(id);
+  let section = sections.find(({ items }) => items.includes(item));
+  if (!made || !section) {
+    // It was opened by its address, or waits for a full row.
+    carried = carried.filter((other) => other !== item);
+    section = firstList();
+    section.items.unshift(item);
+    made = tile(item);
+    section.list.prepend(made);
+  }
+  const { items } = section;
+  const place = made;
+  const at = items.indexOf(item);
+  items.splice(at, 1);
   known.delete(id);
-  if (!made) return;
   const back = button(texts.undo, restore);
   const gone = element("div", { className: "failed deleted" }, element("p", {}, texts.deleted), back);
-  made.append(gone);
-  made.classList.add("ended");
-  made.querySelector("a")?.setAttribute("tabindex", "-1");
+  const link = place.querySelector("a");
+  link?.setAttribute("tabindex", "-1");
+  place.append(gone);
+  place.classList.add("ended");
   back.focus();
-  const timer = setTimeout(() => removeRunning(made), ms);
+  const timer = setTimeout(() => removeRunning(place), ms);
   async function restore() {
     clearTimeout(timer);
     back.disabled = true;
     try {
       await undo();
     } catch {
-      return removeRunning(/** @type {HTMLLIElement} */ (made));
+      return removeRunning(place);
     }
-    known.set(id, /** @type {Item} */ (item));
-    section?.items.splice(at, 0, /** @type {Item} */ (item));
+    known.set(id, item);
+    items.splice(at, 0, item);
     gone.remove();
-    made?.classList.remove("ended");
-    const link = made?.querySelector("a");
+    place.classList.remove("ended");
     link?.removeAttribute("tabindex");
     link?.focus();
   }

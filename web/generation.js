@@ -3,7 +3,7 @@
 
 import { ApiError, createClient } from "./api.js";
 import { recall, remember } from "./memory.js";
-import { report } from "./status.js";
+import { reachable, report } from "./status.js";
 
 /**
  * @typedef {import("./api.js").Body} Body
@@ -83,9 +83,10 @@ export class Generation {
     return Math.max(0, Math.floor((Date.now() - this.kept.startedAt) / 1000));
   }
 
-  /** Only a job that has not begun can be cancelled, and what the app has not accepted can be dropped. */
+  /** A job that has not begun can be cancelled, and what the app has not accepted can be dropped. */
   get canCancel() {
-    return this.phase === "queued" && (this.kept.isJob || !this.#isSent);
+    const { isJob, statusUrl } = this.kept;
+    return (isJob && this.phase === "queued") || !this.#isSent || (this.waits && !statusUrl);
   }
 
   async run() {
@@ -125,7 +126,7 @@ export class Generation {
     for await (const event of client.generate(body, { key, statusUrl, way, signal: this.#ends.signal })) {
       this.waits = event.type === "waiting" ? event.code : undefined;
       if (event.type === "waiting") report(new ApiError(event.code));
-      else report();
+      else reachable();
       if (event.type === "accepted") {
         this.kept.isJob ||= event.isJob;
         this.estimate = event.estimateSeconds ?? undefined;

@@ -3,14 +3,13 @@
 import { button, byId, CROSS, element, icon } from "./element.js";
 import { focusTile, items, loadMore, showDeleted } from "./gallery.js";
 import { client } from "./generation.js";
-import { heal, known } from "./images.js";
+import { address, caption, heal, identity, known, ratio } from "./images.js";
 import { deleteToken } from "./memory.js";
 import { announce } from "./status.js";
 import { ago, exactTime, sentence, texts } from "./texts.js";
-import { address, caption, identity, ratio } from "./tile.js";
 
 /**
- * @typedef {import("./tile.js").Item} Item
+ * @typedef {import("./images.js").Item} Item
  * @typedef {import("./api.js").Details} Details
  */
 
@@ -209,7 +208,7 @@ async function erase({ currentTarget }, token) {
     await client.remove(id, token);
     announce(texts.deleted);
     leave(() =>
-      showDeleted(id, UNDO_MS, async () => {
+      showDeleted(item, UNDO_MS, async () => {
         try {
           await client.restore(id, token);
           announce(texts.restored);

@@ -2,14 +2,12 @@
 
 import { button, CROSS, element, icon } from "./element.js";
 import { announce, report } from "./status.js";
-import { say, sentence, texts } from "./texts.js";
+import { say, sentence, texts, USED_UP } from "./texts.js";
 
 /** @typedef {import("./generation.js").Generation} Generation */
 
-/** Errors that another attempt may get past. */
-const AGAIN = ["provider_failed", "provider_rate_limited", "provider_timeout", "provider_answer_lost", "busy", "quota_unavailable",
-  "storage_unavailable", "internal", "connection", "unknown", "job_failed", "job_outdated", "not_found", "expired", "idempotency_key_reused"];
-const REFUSED = ["prompt_rejected", "invalid_request", "too_large"];
+/** Errors that another prompt gets past. */
+const REFUSED = ["prompt_rejected", "invalid_request"];
 /** What a tile says. @type {Record<string, string>} */
 const WORDS = { ...texts.phases, ...texts.waits };
 /** How much the first, second and third preview are blurred, in pixels. */
@@ -92,8 +90,8 @@ export function runningTile(generation, hears) {
     tile.classList.add("ended");
     const remove = () => hears.onremove(tile);
     if (REFUSED.includes(error.code)) end(words, button(texts.editPrompt, () => (remove(), hears.onedit())));
-    else if (AGAIN.includes(error.code)) end(words, button(texts.tryAgain, () => (remove(), hears.onagain())));
-    else end(words, button(texts.seeQuota, hears.onquota), button(texts.editPrompt, () => (remove(), hears.onedit())));
+    else if (USED_UP.test(error.code)) end(words, button(texts.seeQuota, hears.onquota));
+    else end(words, button(texts.tryAgain, () => (remove(), hears.onagain())));
     announce(say(texts.saidFailed, { prompt: short, reason: words }));
   }
 
@@ -102,7 +100,7 @@ export function runningTile(generation, hears) {
     if (what === "accepted") {
       hears.onaccepted();
       const { estimate } = generation;
-      announce(say(estimate ? texts.saidAcceptedFor : texts.saidAccepted, { prompt: short, estimate: Math.round(estimate ?? 0) }));
+      announce(estimate ? say(texts.saidAccepted, { prompt: short, estimate: Math.round(estimate) }) : `${texts.phases.drawing}: ${short}`);
     } else if (what === "preview" && generation.preview) preview(generation.preview);
     else if (what === "image") {
       ticking.delete(generation);
@@ -116,13 +114,13 @@ export function runningTile(generation, hears) {
     } else if (what === "failed" && generation.error) fail(generation.error);
     else if (what === "dropped") {
       ticking.delete(generation);
-      announce(texts.errors.job_cancelled);
+      if (generation.kept.isJob) announce(texts.errors.job_cancelled);
       hears.onremove(tile);
     }
     if (["image", "storedLater", "failed", "dropped"].includes(what)) hears.onend();
   };
   ticking.set(generation, tick);
-  tick();
   generation.run();
+  tick();
   return tile;
 }

@@ -34,12 +34,17 @@ function show() {
   line.textContent = sentence;
 }
 
+/** The app has answered. */
+export function reachable() {
+  withdraw("unreachable");
+  withdraw("offline");
+}
+
 /** Shows or withdraws the notices that the outcome of a call is about. @param {unknown} [error] none after a success */
 export function report(error) {
   const code = /** @type {{code?: string} | undefined} */ (error)?.code;
   if (code === "connection") return notify(navigator.onLine ? "unreachable" : "offline");
-  withdraw("unreachable");
-  withdraw("offline");
+  reachable();
   if (code === "storage_unavailable") notify("storageDown");
   else if (!code) withdraw("storageDown");
 }

@@ -60,12 +60,16 @@ export function translate() {
   for (const node of document.querySelectorAll("[data-placeholder]")) node.setAttribute("placeholder", known[node.getAttribute("data-placeholder") ?? ""]);
 }
 
+/** The codes of limits that a new day lifts. */
+export const USED_UP = /(exceeded|budget_reached)$/;
+
 /** The sentence for a failure. @param {unknown} error */
 export function sentence(error) {
   const { code, detail, categories, invocationId, status, retryAfter } = error instanceof ApiError ? error : new ApiError("unknown");
   const midnight = new Date(new Date().setUTCHours(24, 0, 0, 0));
   const time = timeOfDay(retryAfter ? new Date(Date.now() + retryAfter * 1000) : midnight);
-  const known = /** @type {Record<string, string | undefined>} */ (texts.errors)[code];
+  const errors = /** @type {Record<string, string | undefined>} */ (texts.errors);
+  const known = errors[code] ?? (USED_UP.test(code) ? errors.limit : code === "provider_timeout" ? errors.provider_answer_lost : undefined);
   const words = [say(known ?? (detail || texts.errors.unknown), { time })];
   // The app's sentence names what to change.
   if (code === "invalid_request" && detail) words.push(detail);

@@ -70,15 +70,11 @@ export function dataUrl(base64) {
   const image = decode(base64);
   if (!image) return undefined;
   const { width, height, rgb } = image;
-  const stride = Math.ceil((width * 3) / 4) * 4;
-  const file = new DataView(new ArrayBuffer(54 + stride * height));
+  const file = new DataView(new ArrayBuffer(54 + width * height * 4));
   // The file header, then the BITMAPINFOHEADER: a negative height means that the first row is the top one.
   file.setUint16(0, 0x424d);
-  for (const [at, value] of [[2, file.byteLength], [10, 54], [14, 40], [18, width], [22, -height], [26, 1 | (24 << 16)]]) file.setInt32(at, value, true);
-  for (let i = 0; i < rgb.length; i++) {
-    const pixel = Math.floor(i / 3);
-    // Blue comes first.
-    file.setUint8(54 + Math.floor(pixel / width) * stride + (pixel % width) * 3 + 2 - (i % 3), rgb[i]);
-  }
+  for (const [at, value] of [[2, file.byteLength], [10, 54], [14, 40], [18, width], [22, -height], [26, 1 | (32 << 16)]]) file.setInt32(at, value, true);
+  // A pixel is blue, green, red, and a byte that is not used.
+  rgb.forEach((value, at) => file.setUint8(54 + Math.floor(at / 3) * 4 + 2 - (at % 3), value));
   return `data:image/bmp;base64,${btoa(String.fromCharCode(...new Uint8Array(file.buffer)))}`;
 }

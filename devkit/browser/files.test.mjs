@@ -98,6 +98,13 @@ test("the_client_draws_goes_on_after_a_cut_lists_deletes_and_restores_in_node", 
     })();
     await assert.rejects(refused, (error) => error instanceof ApiError && error.code === "prompt_rejected" && error.categories[0] === "violence");
 
+    // A job that ends with a 5xx problem is not taken for a lost connection.
+    app.script = fails("job_failed", { status: 502 });
+    const failed = (async () => {
+      for await (const _ of client.generate({ prompt: "A failed fox" }, { key: "failed", way: "job" }));
+    })();
+    await assert.rejects(failed, (error) => error instanceof ApiError && error.code === "job_failed");
+
     app.script = draws({ ms: 1 });
     const ends = [];
     for await (const event of client.generate({ prompt: "A fox as a job" }, { key: "job", way: "polledJob" })) ends.push(event.type);

@@ -52,6 +52,18 @@ test("an_own_image_is_deleted_and_undone_and_the_focus_goes_to_the_neighbour", (
     assert.equal(await page.locator(".tile").count(), await page.locator("main ul.rows > li").count());
   }));
 
+test("an_own_image_that_is_opened_by_its_address_can_be_deleted_and_undone", () =>
+  onPage({ images: 200 }, async (page, app) => {
+    const { id } = app.images[150];
+    await page.evaluate((id) => localStorage.setItem("visionary.deleteTokens", JSON.stringify([[id, `token-${id}`]])), id);
+    await page.goto(`${app.url}/#image=${id}`);
+    await page.reload();
+    await page.locator(".details .danger").click();
+    await page.getByRole("button", { name: "Undo" }).click();
+    await page.locator(".deleted").waitFor({ state: "detached" });
+    assert.equal(app.images.length, 200);
+  }));
+
 test("an_image_of_somebody_else_has_no_delete", () =>
   onPage({}, async (page) => {
     await drawn(page);
