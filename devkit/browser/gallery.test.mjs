@@ -77,7 +77,7 @@ test("a_gallery_that_cannot_be_loaded_is_not_shown_as_an_empty_one", () =>
 test("another_width_lays_all_rows_out_anew_without_gaps", () =>
   onPage({ images: 120 }, async (page) => {
     await drawn(page);
-    await page.mouse.wheel(0, 6000);
+    await page.evaluate(() => scrollTo(0, document.documentElement.scrollHeight));
     await page.locator("#more p").waitFor();
     await page.evaluate(() => scrollTo(0, 1500));
     const before = await page.evaluate(() => document.elementFromPoint(innerWidth / 2, 100)?.closest("[data-id]")?.getAttribute("data-id"));
