@@ -150,7 +150,7 @@ function showEnd() {
   root.querySelector(".empty")?.remove();
   const count = known.size;
   const hadFocus = more.contains(document.activeElement);
-  if (failures) more.replaceChildren(element("p", {}, count ? texts.moreFailed : texts.listFailed), button(texts.tryAgain, loadMore));
+  if (failures) more.replaceChildren(element("p", {}, texts.listFailed), button(texts.tryAgain, loadMore));
   else if (next) more.replaceChildren(button(texts.more, continueHere));
   else more.replaceChildren(element("p", {}, count && say(texts.shown, { count })));
   if (hadFocus) more.querySelector("button")?.focus();

@@ -43,6 +43,7 @@ export function runningTile(generation, hears) {
   tile.style.setProperty("--ratio", String(generation.kept.ratio));
   box.style.setProperty("--hue", hue(prompt));
   let previews = 0;
+  let isAccepted = false;
 
   function tick() {
     const { elapsed, estimate } = generation;
@@ -100,6 +101,9 @@ export function runningTile(generation, hears) {
     if (what === "accepted") {
       hears.onaccepted();
       const { estimate } = generation;
+      // Each new connection begins with this event.
+      if (isAccepted) return;
+      isAccepted = true;
       announce(estimate ? say(texts.saidAccepted, { prompt: short, estimate: Math.round(estimate) }) : `${texts.phases.drawing}: ${short}`);
     } else if (what === "preview" && generation.preview) preview(generation.preview);
     else if (what === "image") {

@@ -71,6 +71,20 @@ test("the_main_states_read_like_this_to_a_screen_reader", () =>
     assert.equal(await page.locator("[role=status], [aria-live]").count(), 1);
   }));
 
+test("a_generation_is_announced_once_however_often_the_page_asks_for_it", () =>
+  onPage({ before: (app) => ((app.script = hangs()), (app.quota.limit = 50)) }, async (page, app) => {
+    await page.evaluate(() => {
+      const said = (/** @type {any} */ (window).said = /** @type {string[]} */ ([]));
+      const region = document.querySelector("#status");
+      new MutationObserver(() => said.push(region?.textContent ?? "")).observe(/** @type {Node} */ (region), { childList: true });
+    });
+    await page.locator("#variations input").nth(2).check({ force: true });
+    await draw(page);
+    await until("the job is asked for three times", () => app.requests.filter(({ method, path }) => method === "GET" && path.includes("/jobs/")).length > 2);
+    const said = await page.evaluate(() => /** @type {any} */ (window).said);
+    assert.equal(said.filter((/** @type {string} */ one) => one.startsWith("Drawing")).length, 4);
+  }));
+
 test("reduced_motion_means_no_animation_and_no_transition", () =>
   onPage({ before: (app) => (app.script = hangs(2)), context: { reducedMotion: "reduce" } }, async (page) => {
     await drawn(page);

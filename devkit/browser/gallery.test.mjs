@@ -65,7 +65,7 @@ test("an_empty_gallery_offers_three_ideas_and_a_click_fills_the_box", () =>
 
 test("a_gallery_that_cannot_be_loaded_is_not_shown_as_an_empty_one", () =>
   onPage({ before: (app) => app.standing.set("/api/getImages", [503, "storage_unavailable"]) }, async (page, app) => {
-    await page.getByText("The gallery cannot be loaded").first().waitFor();
+    await page.getByText("The images cannot be loaded").first().waitFor();
     assert.match(await page.locator("#notice").innerText(), /storage cannot be reached/);
     assert.equal(await page.locator(".empty").count(), 0);
     app.standing.clear();
