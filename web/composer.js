@@ -30,6 +30,8 @@ let suggestion = "";
 /** @type {string | undefined} */
 let againAt;
 let last = { body: "", at: 0 };
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let soon;
 
 /** @param {(bodies: Body[], ratio: number) => void} onDraw */
 export function startComposer(onDraw) {
@@ -46,7 +48,9 @@ export function startComposer(onDraw) {
     // A style has no effect on a prompt that is sent as typed.
     if (chosen("styles") && enhance.value === "off") enhance.value = "style";
     else if (!chosen("styles") && enhance.value === "style") enhance.value = "off";
-    if (!prompt.value) suggest();
+    // The arrow keys pass over several styles.
+    clearTimeout(soon);
+    if (!prompt.value) soon = setTimeout(suggest, 300);
   });
   enhance.addEventListener("change", () => {
     if (enhance.value === "off") byId("styles").querySelector("input")?.click();

@@ -1,4 +1,4 @@
-// Every state of the page, at three widths, light and dark:
+// Every state of the page, at three widths, light and dark, and some at a zoom of 200 %:
 //   node devkit/browser/screenshots.mjs OUT [NAME…]
 
 import { mkdirSync } from "node:fs";
@@ -139,17 +139,20 @@ export const STATES = {
   german: { at: "de", act: drawn },
 };
 
+const ZOOMED = ["gallery", "failed", "lightbox-own", "empty"];
+
 if (process.argv[1]?.endsWith("screenshots.mjs")) {
   const [out = "target/screenshots", ...names] = process.argv.slice(2);
   mkdirSync(out, { recursive: true });
   const browser = await launch();
   for (const [name, state] of Object.entries(STATES)) {
     if (names.length && !names.includes(name)) continue;
-    for (const width of [390, 900, 1440]) {
+    // 640 stands for a window of 1,280 pixels at a zoom of 200 %.
+    for (const width of ZOOMED.includes(name) ? [390, 640, 900, 1440] : [390, 900, 1440]) {
       for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
         const app = await startStandIn({ images: state.images ?? 60 });
         state.before?.(app);
-        const context = await browser.newContext({ viewport: { width, height: width < 640 ? 844 : 900 }, colorScheme, locale: state.at ?? "en-GB", hasTouch: width < 640, isMobile: width < 640, timezoneId: "Europe/Berlin" });
+        const context = await browser.newContext({ viewport: { width, height: width === 640 ? 450 : width < 640 ? 844 : 900 }, deviceScaleFactor: width === 640 ? 2 : 1, colorScheme, locale: state.at ?? "en-GB", hasTouch: width < 640, isMobile: width < 640, timezoneId: "Europe/Berlin" });
         const page = await context.newPage();
         page.setDefaultTimeout(5000);
         try {
