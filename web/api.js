@@ -6,7 +6,7 @@
  *   thumbnailUrl?: string, placeholder?: string, prompt?: string, downloadUrl?: string}} Listed
  * @typedef {Listed & {finalPrompt?: string, revisedPrompt?: string | null, enhancement?: string, model?: string,
  *   size?: string, quality?: string, deleteToken?: string}} Details
- * @typedef {{sizes: {name: string, width: number, height: number, isDefault?: boolean}[],
+ * @typedef {{sizes: {name: string, width: number, height: number, isDefault?: boolean, qualities?: string[]}[],
  *   qualities: {name: string, isDefault?: boolean}[], enhancements: string[], defaultEnhancement: string,
  *   styles: {name: string, title?: string}[], variations: number[], jobs: boolean, signIn: boolean,
  *   maxPromptCharacters: number}} Options

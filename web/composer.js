@@ -90,7 +90,13 @@ export function offer(told) {
       return radio("sizes", name, name === size, shape, `${words}, ${width} × ${height}`);
     }),
   );
-  fill(quality, told.qualities.map(({ name }) => name), texts.qualities, kept.quality ?? told.qualities.find((one) => one.isDefault)?.name);
+  const offerQualities = () => {
+    // The price ceiling may allow fewer of a large size.
+    const names = told.sizes.find(({ name }) => name === chosen("sizes"))?.qualities ?? told.qualities.map(({ name }) => name);
+    fill(quality, names, texts.qualities, [quality.value, kept.quality, told.qualities.find((one) => one.isDefault)?.name].find((name) => name && names.includes(name)));
+  };
+  byId("sizes").addEventListener("change", offerQualities);
+  offerQualities();
   fill(enhance, told.enhancements, texts.enhancements, kept.enhance ?? told.defaultEnhancement);
   byId("variations").append(
     ...told.variations.map((count) =>

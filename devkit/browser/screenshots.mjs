@@ -47,6 +47,16 @@ export const STATES = {
       await page.locator(".preview").waitFor();
     },
   },
+  queued: {
+    before: (app) => ((app.options.sizes = [...app.options.sizes, { name: "1024x1536", width: 1024, height: 1536 }, { name: "1536x1024", width: 1536, height: 1024 }]), (app.quota.limit = 50), void (app.script = hangs())),
+    act: async (page, app) => {
+      await drawn(page);
+      app.script = async (generation) => void (generation.isJob || generation.accepted());
+      await page.locator("#variations label").nth(2).click();
+      await draw(page);
+      await page.getByRole("button", { name: "Cancel" }).waitFor();
+    },
+  },
   failed: {
     act: async (page, app) => {
       await drawn(page);
