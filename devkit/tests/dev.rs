@@ -207,6 +207,11 @@ fn summary(call: &Path) -> String {
     let method = arguments.split("-X ").nth(1).map_or("GET", |rest| rest.split(' ').next().unwrap());
     let url = arguments.split(' ').find_map(|argument| argument.trim().split_once("/api/")).unwrap().1;
     let url = url.split("jobs/").next().unwrap();
+    // An image's id has 46 characters.
+    let url = match url.split_once("images/") {
+        Some((before, id)) => format!("{before}images/{{id}}{}", id.get(46..).unwrap_or_default()),
+        None => url.to_owned(),
+    };
     let headers = read("headers");
     let status = headers.split(' ').nth(1).unwrap();
     let content_type = headers.lines().find_map(|line| {
@@ -217,7 +222,11 @@ fn summary(call: &Path) -> String {
     // With `-i` the headers come first.
     let body = output.strip_prefix(&headers).unwrap_or(&output);
     let shape = match serde_json::from_str::<Value>(body) {
-        Ok(Value::Object(answer)) => answer.keys().cloned().collect::<Vec<_>>().join(" "),
+        Ok(Value::Object(answer)) => {
+            // The thumbnail is made beside the upload, so it may be there or not.
+            let is_late = |name: &&String| name.starts_with("thumbnail") || *name == "placeholder";
+            answer.keys().filter(|name| !is_late(name)).cloned().collect::<Vec<_>>().join(" ")
+        }
         _ if body.starts_with("event: ") => {
             let events: Vec<&str> = body.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
             format!("{} … {}", events[0], events[events.len() - 1])
@@ -274,9 +283,9 @@ fn the_commands_of_the_documents_run_as_they_are_written() {
     GET getImages | 200 application/json | imageUrls
     GET getChatGPTSuggestion | 200 text/plain; charset=utf-8 | 3 words or more
     GET generateSASToken | 200 text/plain; charset=utf-8 | sv=…
-    POST generateImage | 200 application/json | bytes contentType createdAt downloadUrl enhancement finalPrompt model name prompt quality revisedPrompt size url
+    POST generateImage | 200 application/json | bytes contentType createdAt deleteToken downloadUrl enhancement finalPrompt id model name prompt quality revisedPrompt size url
     POST generateImage | 200 text/plain; charset=utf-8 | Image uploaded successfully
-    POST generateImage | 200 application/json | bytes contentType createdAt downloadUrl enhancement finalPrompt model name prompt quality revisedPrompt size url
+    POST generateImage | 200 application/json | bytes contentType createdAt deleteToken downloadUrl enhancement finalPrompt id model name prompt quality revisedPrompt size url
     POST generateImage | 200 text/plain; charset=utf-8 | Image uploaded successfully
     POST generateImage | 200 text/plain; charset=utf-8 | Image uploaded successfully
     POST generateImage | 200 text/plain; charset=utf-8 | Image uploaded successfully
@@ -288,13 +297,18 @@ fn the_commands_of_the_documents_run_as_they_are_written() {
     GET generateImage/ | 200 text/event-stream | accepted … image
     DELETE generateImage/ | 409 text/plain; charset=utf-8 | This job has already begun or ended, so 
     GET getImages | 200 application/json | imageUrls
+    GET getImages?limit=60 | 200 application/json | imageUrls
+    POST generateImage | 200 application/json | bytes contentType createdAt deleteToken downloadUrl enhancement finalPrompt id model name prompt quality revisedPrompt size url
+    GET images/{id} | 200 application/json | bytes contentType createdAt downloadUrl enhancement finalPrompt height id model name prompt quality size url width
+    DELETE images/{id} | 200 application/json | id restorableUntil
+    POST images/{id}/restore | 200 application/json | bytes contentType createdAt downloadUrl enhancement finalPrompt height id model name prompt quality size url width
     GET getChatGPTSuggestion | 200 text/plain; charset=utf-8 | 3 words or more
     GET getChatGPTSuggestion?style=watercolor&about=a%20fox | 200 text/plain; charset=utf-8 | 3 words or more
     GET generateSASToken | 200 text/plain; charset=utf-8 | sv=…
     GET generateSASToken | 200 application/json | containerUrl expiresOn permissions sasToken
     GET styles | 200 application/json | styles
-    POST generateImage | 200 application/json | bytes contentType createdAt downloadUrl enhancement finalPrompt model name prompt quality revisedPrompt size url
-    POST generateImage | 200 application/json | bytes contentType createdAt downloadUrl enhancement finalPrompt model name prompt quality revisedPrompt size url
+    POST generateImage | 200 application/json | bytes contentType createdAt deleteToken downloadUrl enhancement finalPrompt id model name prompt quality revisedPrompt size url
+    POST generateImage | 200 application/json | bytes contentType createdAt deleteToken downloadUrl enhancement finalPrompt id model name prompt quality revisedPrompt size url
     GET options | 200 application/json | defaultEnhancement enhancements formats jobs maxPromptCharacters qualities signIn sizes styles variations
     GET quota | 200 application/json | limit remaining resetsAt used
     GET usage?days=7 | 200 application/json | days

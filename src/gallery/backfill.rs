@@ -32,10 +32,9 @@ impl Gallery {
                 columns_without_thumbnail()
             }
         };
-        // The image may have been deleted meanwhile.
-        if matches!(self.is_deleted(id).await, Ok(false)) {
-            self.index.put(id.clone(), columns).await;
-        }
+        // If the image was deleted meanwhile, this leaves a row without a name: no listing shows it, and the next pass
+        // removes it.
+        self.index.put(id.clone(), columns).await;
     }
 
     /// Makes and notes the thumbnail of an image in the container.

@@ -110,7 +110,8 @@ impl Gallery {
         let row = match self.deleted_row(id).await? {
             Some(row) => row,
             None => {
-                let Some(mut columns) = self.index.columns(id).await? else { return Ok(None) };
+                let columns = self.index.columns(id).await?.filter(|columns| columns.contains_key(NAME_COLUMN));
+                let Some(mut columns) = columns else { return Ok(None) };
                 let restorable_until = whole_second(now + self.settings.undo);
                 columns.insert(RESTORABLE_UNTIL.to_owned(), restorable_until.format(&Rfc3339).unwrap_or_default());
                 table.insert_or_merge(id.as_str(), &columns).await?;
@@ -167,14 +168,6 @@ impl Gallery {
         }
         self.remove_deleted_row(id).await?;
         Ok(())
-    }
-
-    /// Whether an image is deleted.
-    ///
-    /// # Errors
-    /// The table cannot be read.
-    pub(super) async fn is_deleted(&self, id: &ImageId) -> Result<bool, Error> {
-        Ok(self.deleted_row(id).await?.is_some())
     }
 
     /// Finishes deletions, purges images whose undo time is over, and deletes those that are older than `TTL_DAYS`,
