@@ -1,6 +1,6 @@
 //! One image: `GET /api/images/{id}` describes it, `DELETE` deletes it, `POST …/restore` restores it.
 //!
-//! Whoever has the answer of generateImage may delete the image: it has a token that is derived from the image's id.
+//! The answer of generateImage has a token, derived from the image's id, with which the image's creator deletes it.
 //! The operator may delete any image, at `/api/manage/images/{id}`, with a function key.
 
 use std::sync::Arc;
@@ -77,7 +77,7 @@ fn check_token(app: &App, headers: &HeaderMap, id: &ImageId) -> Result<(), Probl
     }
     Err(Problem::new(
         Code::DeleteTokenRefused,
-        "Only whoever made this image may delete it: send the deleteToken of generateImage's answer in the header X-Delete-Token.",
+        "Only the creator of this image may delete it: send the deleteToken of generateImage's answer in the header X-Delete-Token.",
     ))
 }
 

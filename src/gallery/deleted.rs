@@ -11,11 +11,12 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::id::ImageId;
+use super::index::remove_row;
 use super::reconcile::Now;
 use super::row::NAME_COLUMN;
 use super::thumbnails;
 use super::{CLOCK_SKEW, Error, Gallery};
-use crate::azure::{Change, Columns, Container, Failed, Grant, Operation, Purpose, Query, Table};
+use crate::azure::{Columns, Container, Grant, Purpose, Query, Table};
 use crate::logs::chain;
 
 /// Column: the end of the undo time.
@@ -82,15 +83,6 @@ impl DeletedRow {
         self.columns.remove(RESTORABLE_UNTIL);
         self.columns.remove(IS_MOVED);
         self.columns
-    }
-}
-
-/// Removes a row that may be gone already.
-pub(super) async fn remove_row(table: &Table, id: &ImageId) -> Result<(), Error> {
-    let operation = Operation { row: id.as_str().to_owned(), change: Change::Delete };
-    match table.transact(&[operation]).await {
-        Ok(_) | Err(Failed::Conflict(_)) => Ok(()),
-        Err(Failed::Rejected(cause) | Failed::Unknown { cause, .. }) => Err(cause),
     }
 }
 

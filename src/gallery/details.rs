@@ -1,4 +1,4 @@
-//! The details of one image, and the token with which whoever made it deletes it.
+//! The details of one image, and the token with which its creator deletes it.
 
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -60,7 +60,7 @@ impl Gallery {
         }))
     }
 
-    /// The token that deletes an image, for whoever made it. It is derived from the id and a secret, so that it needs no
+    /// The token with which the creator of an image deletes it. It is derived from the id and a secret, so that it needs no
     /// storage and outlives a rebuilt index.
     pub(crate) fn delete_token(&self, id: &ImageId) -> String {
         self.digests.of(&[b"delete", id.as_str().as_bytes()])

@@ -1,4 +1,4 @@
-//! One image: its details, its deletion by whoever made it or by the operator, and its restoration.
+//! One image: its details, its deletion by its creator or by the operator, and its restoration.
 
 use std::time::Duration;
 
