@@ -1,6 +1,7 @@
 //! Limits the memory of listings that are being sent. A client that reads slowly keeps its listing in memory.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -14,6 +15,8 @@ const MAX_KIB: u32 = 64 * 1024;
 #[derive(Debug, Clone)]
 pub(crate) struct Bodies {
     kib: Arc<Semaphore>,
+    /// The size of the largest listing so far, in KiB: that of all images.
+    largest: Arc<AtomicU32>,
 }
 
 /// Why there is no listing.
@@ -34,17 +37,18 @@ pub(crate) struct TooMany;
 
 impl Default for Bodies {
     fn default() -> Self {
-        Self { kib: Arc::new(Semaphore::new(MAX_KIB as usize)) }
+        Self { kib: Arc::new(Semaphore::new(MAX_KIB as usize)), largest: Arc::default() }
     }
 }
 
 impl Bodies {
-    /// Whether a further listing may be read.
+    /// Whether another listing of all images would fit, before the container is read for it.
     ///
     /// # Errors
     /// [`TooMany`].
     pub(crate) fn check(&self) -> Result<(), TooMany> {
-        if self.kib.available_permits() > 0 { Ok(()) } else { Err(TooMany) }
+        let wanted = self.largest.load(Ordering::Relaxed).max(1) as usize;
+        if self.kib.available_permits() >= wanted { Ok(()) } else { Err(TooMany) }
     }
 
     /// A listing to send. It counts until its last clone is dropped. A listing larger than the limit is allowed
@@ -54,6 +58,7 @@ impl Bodies {
     /// [`TooMany`].
     pub(crate) fn hold(&self, body: Vec<u8>) -> Result<Bytes, TooMany> {
         let kib = u32::try_from(body.len() / 1024 + 1).unwrap_or(MAX_KIB).min(MAX_KIB);
+        self.largest.fetch_max(kib, Ordering::Relaxed);
         let permit = Arc::clone(&self.kib).try_acquire_many_owned(kib).map_err(|_| TooMany)?;
         Ok(Bytes::from_owner(Held { body, _permit: permit }))
     }
@@ -81,8 +86,9 @@ mod tests {
         let held: Vec<Bytes> = (0..6).map(|_| bodies.hold(large()).expect("it fits")).collect();
         let (shared, sent) = (held[0].clone(), held);
         assert_eq!(bodies.hold(large()), Err(TooMany));
-        assert_eq!(bodies.check(), Ok(()), "a smaller one fits");
+        assert_eq!(bodies.check(), Err(TooMany), "another one would not fit, so the container is not read");
         drop(sent);
+        assert_eq!(bodies.check(), Ok(()));
         assert_eq!(bodies.hold(large()).map(|body| body.len()), Ok(10 * 1024 * 1024));
         // A clone that is still being sent counts.
         assert_eq!(bodies.hold(vec![b'x'; 100 * 1024 * 1024]), Err(TooMany));
