@@ -10,7 +10,8 @@ const USAGE: &str = "\
 cargo dev            run the whole app on http://127.0.0.1:7071; needs no key and no account; --port PORT, --delay
                      SECONDS, --keep (images and state for the next run), --real (your provider instead of a stand-in)
 cargo package-app    build the zip that is deployed to Azure
-cargo figures        measure speed, size and memory; --beside HANDLER also measures another build
+cargo figures        measure speed, size and memory; --beside HANDLER also measures another build,
+                     --full a gallery of a million images
 cargo chaos          kill the app while it draws, overload it, and report what was lost
 cargo attack         attack the app with the memory of a small instance, and report what was reached";
 
@@ -21,8 +22,9 @@ async fn main() -> ExitCode {
     let result = match words.as_slice() {
         ["dev", options @ ..] => dev::run(options).await,
         ["package-app", options @ ..] => package::run(options),
-        ["figures"] => figures::run(None).await,
-        ["figures", "--beside", handler] => figures::run(Some(handler)).await,
+        ["figures"] => figures::run(None, false).await,
+        ["figures", "--full"] => figures::run(None, true).await,
+        ["figures", "--beside", handler] => figures::run(Some(handler), false).await,
         ["chaos"] => chaos::run().await,
         ["attack"] => attack::run(None).await,
         ["attack", "--only", name] => attack::run(Some(name)).await,

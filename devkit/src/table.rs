@@ -216,6 +216,17 @@ impl Tables {
         Ok(())
     }
 
+    /// The first rows that a filter selects, in one request.
+    ///
+    /// # Errors
+    /// Fails if the service answers with an error.
+    pub async fn first(&self, table: &str, filter: &str, count: usize) -> anyhow::Result<usize> {
+        let mut url = self.url(&format!("{table}()"))?;
+        url.query_pairs_mut().append_pair("$filter", filter).append_pair("$top", &count.to_string());
+        let page: Value = self.request(Method::GET, url).send().await?.error_for_status()?.json().await?;
+        Ok(page["value"].as_array().context("the answer has no value")?.len())
+    }
+
     /// Whether a filter selects a row.
     ///
     /// # Errors

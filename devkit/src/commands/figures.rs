@@ -1,6 +1,7 @@
 //! `cargo figures`: measures speed, size and memory of the release build; most figures are medians.
 
 mod calls;
+mod pages;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use tiny_skia::{ColorU8, Pixmap};
 
+use self::pages::Pages;
 use crate::commands::handler::Handler;
 use crate::commands::package::{self, mb};
 
@@ -36,8 +38,9 @@ const STREAMS: usize = 64;
 /// Width and height of the test image in pixels; its PNG has about 1.5 MB.
 const SIDE: u32 = 700;
 
-/// Measures the release build. With `beside`, measures that handler too, alternating between both.
-pub(crate) async fn run(beside: Option<&str>) -> anyhow::Result<()> {
+/// Measures the release build. With `beside`, measures that handler too, alternating between both. `full` adds what takes
+/// minutes.
+pub(crate) async fn run(beside: Option<&str>, full: bool) -> anyhow::Result<()> {
     let package = package::release()?;
     let programs: Vec<PathBuf> = std::iter::once(package.handler.clone()).chain(beside.map(PathBuf::from)).collect();
     let azurite = tokio::task::spawn_blocking(Azurite::start).await??;
@@ -111,6 +114,25 @@ pub(crate) async fn run(beside: Option<&str>) -> anyhow::Result<()> {
         "",
         memory_of_streams,
     );
+
+    let mut counts = vec![1_000, 100_000];
+    if full {
+        counts.push(1_000_000);
+    }
+    for count in counts {
+        let container = format!("pages-{count}");
+        let limits = [("IMAGE_CONTAINER", container.as_str()), LIMITED[0], LIMITED[1]];
+        let (handler, _) = start_handler(&programs[0], &storage, &provider, limits).await?;
+        let Pages { first, bare, far, peak } = pages::measure(&handler, &storage, &container, count).await?;
+        let label = format!("time of the first page of 60 of {count} images; the bare query takes {}", ms(bare));
+        figures.add(&label, "", [ms(first)]);
+        figures.add(&format!("time of a page behind nine tenths of {count} images"), "", [ms(far)]);
+        figures.add(
+            &format!("largest memory of the handler meanwhile, with {count} images"),
+            "",
+            [format!("{:.1} MB", mb(peak))],
+        );
+    }
 
     let mut calls = Vec::new();
     for program in &programs {
