@@ -59,7 +59,7 @@ async fn previews_arrive_while_the_provider_still_draws() {
     let (name, url) = visionary.list().await.remove(0);
     assert_eq!((&image["name"], &image["url"]), (&json!(name), &json!(url)));
     let saving = masked(rest[0].1.clone(), &["elapsedSeconds"]);
-    let image = masked(image, &["name", "url", "downloadUrl", "createdAt", "bytes"]);
+    let image = masked(image, &["id", "deleteToken", "name", "url", "downloadUrl", "createdAt", "bytes"]);
     insta::assert_json_snapshot!([saving, image], @r#"
     [
       {
@@ -70,9 +70,11 @@ async fn previews_arrive_while_the_provider_still_draws() {
         "bytes": "[bytes]",
         "contentType": "image/png",
         "createdAt": "[createdAt]",
+        "deleteToken": "[deleteToken]",
         "downloadUrl": "[downloadUrl]",
         "enhancement": "off",
         "finalPrompt": "a fox.",
+        "id": "[id]",
         "model": "gpt-image-2.5-flare",
         "name": "[name]",
         "prompt": "a fox.",

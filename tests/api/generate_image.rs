@@ -44,14 +44,16 @@ async fn a_caller_that_accepts_only_json_gets_the_details() {
     let format = &time::format_description::well_known::Rfc3339;
     let created_at = time::OffsetDateTime::parse(created_at, format).unwrap();
     assert_eq!(i64::try_from(created_at.unix_timestamp_nanos() / 1_000_000).unwrap(), timestamp(&name));
-    insta::assert_json_snapshot!(masked(details, &["name", "url", "downloadUrl", "createdAt", "bytes"]), @r#"
+    insta::assert_json_snapshot!(masked(details, &["id", "deleteToken", "name", "url", "downloadUrl", "createdAt", "bytes"]), @r#"
     {
       "bytes": "[bytes]",
       "contentType": "image/png",
       "createdAt": "[createdAt]",
+      "deleteToken": "[deleteToken]",
       "downloadUrl": "[downloadUrl]",
       "enhancement": "off",
       "finalPrompt": "a red fox",
+      "id": "[id]",
       "model": "gpt-image-2.5-flare",
       "name": "[name]",
       "prompt": "a red fox",

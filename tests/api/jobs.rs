@@ -107,7 +107,9 @@ async fn a_job_is_accepted_drawn_and_done() {
     let (name, url) = visionary.list().await.remove(0);
     assert_eq!((&done["result"]["name"], &done["result"]["url"]), (&json!(name), &json!(url)));
     let done = masked(done, &["id", "statusUrl", "createdAt", "elapsedSeconds"]);
-    let done = masked(done, &["result/name", "result/url", "result/downloadUrl", "result/createdAt", "result/bytes"]);
+    let members = ["id", "deleteToken", "name", "url", "downloadUrl", "createdAt", "bytes"];
+    let members = members.map(|member| format!("result/{member}"));
+    let done = masked(done, &members.each_ref().map(String::as_str));
     insta::assert_json_snapshot!(done, @r#"
     {
       "createdAt": "[createdAt]",
@@ -118,9 +120,11 @@ async fn a_job_is_accepted_drawn_and_done() {
         "bytes": "[bytes]",
         "contentType": "image/png",
         "createdAt": "[createdAt]",
+        "deleteToken": "[deleteToken]",
         "downloadUrl": "[downloadUrl]",
         "enhancement": "style",
         "finalPrompt": "a fox, watercolor, soft washes, paper texture, gentle edges",
+        "id": "[id]",
         "model": "gpt-image-2.5-flare",
         "name": "[name]",
         "prompt": "a fox",
