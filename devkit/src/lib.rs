@@ -4,6 +4,7 @@
 pub mod chaos;
 pub mod kill_on_exit;
 pub mod memory;
+pub mod npm;
 pub mod port;
 pub mod queue;
 pub mod stand_ins;

@@ -13,7 +13,7 @@ use crate::harness::{Client, Setup, Visionary, now};
 /// `{"put": 201, "overwrite": 201, "get": 200, "delete": 403, "list": 403}`.
 fn judge(container_url: &str, token: &str) -> Value {
     let script = crate::harness::root().join("devkit/npm/judge-token.cjs");
-    let modules = devkit::stand_ins::azurite::npm_modules().expect("the npm packages are there");
+    let modules = devkit::npm::modules("npm").expect("the npm packages are there");
     let output = Command::new("node")
         .arg(script)
         .args([container_url, token])

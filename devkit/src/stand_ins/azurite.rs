@@ -1,15 +1,14 @@
 //! Runs Azurite, Microsoft's storage emulator: installs it from npm once and starts it with storage in memory or
 //! in a folder.
 
-use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use crate::kill_on_exit;
+use crate::{kill_on_exit, npm};
 
 /// The name of Azurite's default account.
 pub const ACCOUNT: &str = "devstoreaccount1";
@@ -51,7 +50,7 @@ impl Azurite {
     }
 
     fn start_with(folder: Option<&Path>) -> anyhow::Result<Self> {
-        let program = npm_modules()?.join("azurite/dist/src/azurite.js");
+        let program = npm::modules("npm")?.join("azurite/dist/src/azurite.js");
         let mut command = Command::new("node");
         command.arg(program).args(["--skipApiVersionCheck", "--disableTelemetry", "--silent"]);
         match folder {
@@ -125,62 +124,4 @@ fn listening_port(lines: &mut impl Iterator<Item = std::io::Result<String>>, ser
         }
     }
     bail!("Azurite ended before its {service} service had started")
-}
-
-/// The `node_modules` folder with the packages of `devkit/npm/package-lock.json`. The first call
-/// installs them below `target/`.
-///
-/// # Errors
-/// Fails if Node.js is missing or too old, or npm cannot install the packages.
-pub fn npm_modules() -> anyhow::Result<PathBuf> {
-    require_node()?;
-    let pinned = Path::new(env!("CARGO_MANIFEST_DIR")).join("npm");
-    let lock = fs::read(pinned.join("package-lock.json")).context("cannot read devkit/npm/package-lock.json")?;
-    let home = crate::target_dir().join("devkit");
-    fs::create_dir_all(&home)?;
-    // Each version of the lock file has its own folder.
-    let modules = home.join(format!("npm-{:016x}", fingerprint(&lock))).join("node_modules");
-    // Several test processes may start at once; only one of them installs.
-    let install_lock = File::create(home.join("npm.lock"))?;
-    install_lock.lock().context("cannot lock devkit/npm.lock below the target directory")?;
-    if !modules.exists() {
-        eprintln!("Installing Azurite from npm. This happens once and takes about a minute …");
-        let scratch = home.join("npm-unfinished");
-        if scratch.exists() {
-            fs::remove_dir_all(&scratch)?;
-        }
-        fs::create_dir_all(&scratch)?;
-        for file in ["package.json", "package-lock.json"] {
-            fs::copy(pinned.join(file), scratch.join(file))?;
-        }
-        let output = Command::new("npm")
-            .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
-            .current_dir(&scratch)
-            .stdin(Stdio::null())
-            .output()
-            .context("`npm` is missing: install Node.js 20 or later, which brings it, from https://nodejs.org")?;
-        if !output.status.success() {
-            bail!("`npm ci` failed in {}:\n{}", scratch.display(), String::from_utf8_lossy(&output.stderr));
-        }
-        // The rename is atomic, so an incomplete folder is never used.
-        fs::rename(&scratch, modules.parent().context("the folder has a parent")?)?;
-    }
-    Ok(modules)
-}
-
-fn require_node() -> anyhow::Result<()> {
-    let output = Command::new("node").arg("--version").stdin(Stdio::null()).output();
-    let output = output.context("Node.js is missing: install version 20 or later from https://nodejs.org")?;
-    let version = String::from_utf8_lossy(&output.stdout);
-    let major = version.trim().trim_start_matches('v').split('.').next().and_then(|major| major.parse::<u32>().ok());
-    if major.is_some_and(|major| major >= 20) {
-        Ok(())
-    } else {
-        bail!("Node.js {} is too old: install version 20 or later from https://nodejs.org", version.trim())
-    }
-}
-
-/// FNV-1a hash. Unlike the hash of the standard library, it is the same in every Rust version.
-fn fingerprint(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
