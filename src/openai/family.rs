@@ -183,18 +183,22 @@ impl Family {
 
     /// The values that a front end offers.
     pub(super) fn choices(self) -> Choices {
-        const SIZES: [(u32, u32); 5] = [(1024, 1024), (1024, 1536), (1536, 1024), (1024, 1792), (1792, 1024)];
+        // The sizes of the original. Every family takes them, so they are also what free sizes are offered as: one
+        // square, one portrait and one landscape.
+        const SIZES: [(u32, u32); 3] = [(1024, 1024), (1024, 1792), (1792, 1024)];
+        // What gpt-image-1 translates these sizes to.
+        const GPT_IMAGE_1_SIZES: [(u32, u32); 3] = [(1024, 1024), (1024, 1536), (1536, 1024)];
         const QUALITIES: [&str; 5] = ["low", "medium", "high", "xhigh", "max"];
         let gpt_image =
             |sizes, qualities| Choices { sizes, qualities, default_quality: "medium", formats: &OUTPUT_FORMATS };
         match self {
             Self::DallE => Choices {
-                sizes: &[(1024, 1024), (1024, 1792), (1792, 1024)],
+                sizes: &SIZES,
                 qualities: &["standard", "hd"],
                 default_quality: "standard",
                 formats: &OUTPUT_FORMATS[..1],
             },
-            Self::GptImage1 => gpt_image(&SIZES[..3], &QUALITIES[..3]),
+            Self::GptImage1 => gpt_image(&GPT_IMAGE_1_SIZES, &QUALITIES[..3]),
             Self::GptImage2 => gpt_image(&SIZES, &QUALITIES[..3]),
             Self::GptImage25 => gpt_image(&SIZES, &QUALITIES),
         }

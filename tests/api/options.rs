@@ -36,8 +36,6 @@ async fn the_options_are_those_of_the_configured_model() {
     let (_, options) = with_model("gpt-image-2.5-flare", "").await;
     insta::assert_snapshot!(shown(&options), @r"
     1024x1024*: low medium high
-    1024x1536: low medium high
-    1536x1024: low medium high
     1024x1792: low medium high
     1792x1024: low medium high
     qualities: low medium* high
@@ -70,8 +68,6 @@ async fn what_the_ceiling_refuses_is_not_offered() {
     let (visionary, options) = with_model("gpt-image-2.5-flare", "0.07").await;
     insta::assert_snapshot!(shown(&options), @r"
     1024x1024*: low medium
-    1024x1536: low
-    1536x1024: low
     1024x1792: low
     1792x1024: low
     qualities: low medium*
@@ -79,8 +75,8 @@ async fn what_the_ceiling_refuses_is_not_offered() {
     ");
     for (size, quality, status) in [
         ("1024x1024", "medium", 200),
-        ("1024x1536", "low", 200),
-        ("1024x1536", "medium", 400),
+        ("1024x1792", "low", 200),
+        ("1024x1792", "medium", 400),
         ("1024x1024", "high", 400),
     ] {
         let body = json!({"prompt": "a fox", "size": size, "quality": quality});
