@@ -1,11 +1,12 @@
-// Chromium for the tests and the screenshots. The npm packages are in target/devkit/browser; `npm ci`
-// there, with this folder's package.json and lock, installs them.
+// Chromium for the tests and the screenshots. `devkit/tests/browser.rs` installs the npm packages of this
+// folder's lock, and names them in VISIONARY_BROWSER_MODULES.
 
+import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
-import { fileURLToPath } from "node:url";
 
-const modules = process.env.VISIONARY_BROWSER_MODULES ?? fileURLToPath(new URL("../../target/devkit/browser/node_modules", import.meta.url));
+const modules = process.env.VISIONARY_BROWSER_MODULES;
+if (!modules) throw new Error("VISIONARY_BROWSER_MODULES must name the npm packages: see devkit/README.md.");
 const require = createRequire(`${modules}/`);
 /** @type {import("playwright-core")} */
 const playwright = require("playwright-core");
@@ -18,4 +19,16 @@ export async function launch() {
   if (!executablePath) throw new Error("Chromium is missing: install it (Debian: `apt-get install chromium`), or name it in CHROMIUM.");
   const isRoot = process.getuid?.() === 0;
   return playwright.chromium.launch({ executablePath, args: ["--disable-gpu", ...(isRoot ? ["--no-sandbox"] : [])] });
+}
+
+/** The tile of a drawn image. @param {import("playwright-core").Page} page @param {string} prompt */
+export const image = (page, prompt) => page.locator(`.tile:not(.running) img.loaded[alt="${prompt}"]`);
+
+/** Waits for a state of the app. @param {string} what @param {() => unknown} is may be asynchronous */
+export async function until(what, is) {
+  const end = Date.now() + 10_000;
+  while (!(await is())) {
+    if (Date.now() > end) assert.fail(`${what}: not within 10 s`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
 }

@@ -6,6 +6,8 @@ import { after, before } from "node:test";
 import { axePath, launch } from "./browser.mjs";
 import { startStandIn } from "./stand-in.mjs";
 
+export { image, until } from "./browser.mjs";
+
 /** @typedef {import("playwright-core").Page} Page */
 
 /** @type {import("playwright-core").Browser} */
@@ -70,9 +72,6 @@ export async function violations(page) {
   return found.map((/** @type {any} */ one) => `${one.id}: ${one.nodes.map((/** @type {any} */ node) => `${node.html} ${node.failureSummary}`).slice(0, 3).join(" | ")}`);
 }
 
-/** The tile of a drawn image. @param {Page} page @param {string} prompt */
-export const image = (page, prompt) => page.locator(`.tile:not(.running) img.loaded[alt="${prompt}"]`);
-
 /** The right edge of each row, from top to bottom. @param {Page} page */
 export const rightEdges = (page) =>
   page.evaluate(() => {
@@ -85,12 +84,3 @@ export const rightEdges = (page) =>
     }
     return [...edges.entries()].sort(([one], [other]) => one - other).map(([, right]) => right);
   });
-
-/** Waits for a state of the stand-in. @param {string} what @param {() => unknown} is */
-export async function until(what, is) {
-  const end = Date.now() + 10_000;
-  while (!is()) {
-    if (Date.now() > end) assert.fail(`${what}: not within 10 s`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}
