@@ -29,7 +29,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use self::index::Index;
 use self::listing::Listing;
-use crate::azure::{Container, Grant, Http, Properties};
+use crate::azure::{Container, Grant, Http, Properties, Purpose};
 use crate::caller::Caller;
 use crate::config::{Config, GalleryConfig, PromptEnhancement, SasConfig};
 use crate::digest::Digests;
@@ -72,6 +72,8 @@ pub struct Gallery {
     deleted: Container,
     /// Notified when an image is deleted; wakes [`Self::keep_purging`].
     deleted_added: Arc<Notify>,
+    /// Held while an image is deleted, restored or purged, so that this process does one at a time.
+    deletions: Arc<tokio::sync::Mutex<()>>,
     digests: Digests,
     sas: SasConfig,
     http: Http,
@@ -157,6 +159,7 @@ impl Gallery {
             thumbnails: Thumbnails::new(&config.storage, http.clone()),
             deleted: Container::new(&config.storage, &format!("{}-deleted", config.storage.container), http.clone()),
             deleted_added: Arc::default(),
+            deletions: Arc::default(),
             digests: Digests::new(&config.storage),
             sas: config.sas.clone(),
             index: Arc::new(Index::new(&config.state, &config.storage.container, http.clone())),
@@ -199,7 +202,9 @@ impl Gallery {
             match self.container.put_new(&name, image.format().content_type(), image.bytes(), &metadata).await {
                 Ok(()) => return Ok(Stored::new(name, created_at_ms, image, details)),
                 Err(error) if error.is("BlobAlreadyExists") => {
-                    if self.container.properties(&name).await?.metadata.get("id") == Some(&details.id) {
+                    if self.container.properties(&name, Purpose::Generation).await?.metadata.get("id")
+                        == Some(&details.id)
+                    {
                         return Ok(Stored::new(name, created_at_ms, image, details));
                     }
                 }
@@ -226,7 +231,7 @@ impl Gallery {
         let is_recent =
             |entry: &listing::Entry| name::timestamp_ms(&entry.name).is_some_and(|drawn_at| drawn_at >= earliest);
         for entry in entries.into_iter().filter(is_recent).take(MAX_CANDIDATES) {
-            let properties = self.container.properties(&entry.name).await?;
+            let properties = self.container.properties(&entry.name, Purpose::Generation).await?;
             if properties.metadata.get("id").is_some_and(|found| found == id) {
                 return Ok(Some(found(entry.name, &properties)));
             }

@@ -142,9 +142,9 @@ impl Container {
     }
 
     /// Reads the properties of a blob.
-    pub(crate) async fn properties(&self, name: &str) -> Result<Properties, Error> {
+    pub(crate) async fn properties(&self, name: &str, purpose: Purpose) -> Result<Properties, Error> {
         let blob = self.client.blob_client(name);
-        let _permit = self.http.permit(Purpose::Generation).await?;
+        let _permit = self.http.permit(purpose).await?;
         let answer = client::timely(TIMEOUT, async { Ok(blob.get_properties().await?) }).await?;
         let properties = answer.blob.properties;
         Ok(Properties {

@@ -175,11 +175,27 @@ impl Table {
         }
     }
 
+    /// Merges columns into a row. A row that does not exist is left alone.
+    pub(crate) async fn merge(&self, row: &str, columns: &Columns) -> Result<(), Error> {
+        match self.send_merge(row, columns, Some("*")).await {
+            Err(error) if error.is_not_found() => Ok(()),
+            result => result,
+        }
+    }
+
     /// <https://learn.microsoft.com/rest/api/storageservices/insert-or-merge-entity>
     async fn insert_or_merge_once(&self, row: &str, columns: &Columns) -> Result<(), Error> {
+        self.send_merge(row, columns, None).await
+    }
+
+    /// Sends MERGE. With `If-Match` the row must exist.
+    async fn send_merge(&self, row: &str, columns: &Columns, if_match: Option<&'static str>) -> Result<(), Error> {
         let method = Method::from_bytes(b"MERGE").map_err(|_| Error::Malformed)?;
-        let request = self
-            .request(method, &self.url(&self.entity(row)))
+        let mut request = self.request(method, &self.url(&self.entity(row)));
+        if let Some(if_match) = if_match {
+            request = request.header(header::IF_MATCH, if_match);
+        }
+        let request = request
             .timeout(TRANSACTION_TIMEOUT)
             .header(header::CONTENT_TYPE, "application/json")
             .body(self.row_json(row, columns));

@@ -32,9 +32,14 @@ impl Gallery {
                 columns_without_thumbnail()
             }
         };
-        // If the image was deleted meanwhile, this leaves a row without a name: no listing shows it, and the next pass
-        // removes it.
-        self.index.put(id.clone(), columns).await;
+        if let Err(error) = self.index.add(id, columns).await {
+            tracing::warn!(
+                event = "thumbnail_not_noted",
+                cause = chain(&error),
+                image.id = id.as_str(),
+                "the thumbnail of an image could not be noted in the index; it is noted after the next pass"
+            );
+        }
     }
 
     /// Makes and notes the thumbnail of an image in the container.

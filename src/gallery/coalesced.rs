@@ -19,7 +19,7 @@ pub(crate) struct Coalesced<K, T: Clone>(Mutex<HashMap<K, Arc<Reads<T>>>>);
 struct Reads<T: Clone> {
     /// The read that has not begun.
     next: Mutex<Option<Shared<BoxFuture<'static, T>>>>,
-    running: tokio::sync::Mutex<()>,
+    running: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl<K, T: Clone> Default for Coalesced<K, T> {
@@ -35,23 +35,25 @@ impl<K: Eq + Hash, T: Clone + Send + Sync + 'static> Coalesced<K, T> {
         key: K,
         read: impl FnOnce() -> F + Send + 'static,
     ) -> T {
-        let reads =
-            {
-                let mut keys = locked(&self.0);
-                // Each request holds its reads until it has its answer.
-                keys.retain(|_, reads| Arc::strong_count(reads) > 1);
-                Arc::clone(keys.entry(key).or_insert_with(|| {
-                    Arc::new(Reads { next: Mutex::default(), running: tokio::sync::Mutex::default() })
-                }))
-            };
+        let reads = {
+            let mut keys = locked(&self.0);
+            // Each request holds its reads until it has its answer.
+            keys.retain(|_, reads| Arc::strong_count(reads) > 1);
+            Arc::clone(
+                keys.entry(key).or_insert_with(|| Arc::new(Reads { next: Mutex::default(), running: Arc::default() })),
+            )
+        };
         let shared = {
             let mut next = locked(&reads.next);
-            let held = Arc::clone(&reads);
+            // The read does not hold its own place: if all who wait for it leave, both go.
+            let (place, running) = (Arc::downgrade(&reads), Arc::clone(&reads.running));
             next.get_or_insert_with(|| {
                 let read = async move {
-                    let _running = held.running.lock().await;
+                    let _running = running.lock_owned().await;
                     // Requests that come from here on share the one after this.
-                    locked(&held.next).take();
+                    if let Some(place) = place.upgrade() {
+                        locked(&place.next).take();
+                    }
                     read().await
                 };
                 read.boxed().shared()
@@ -120,5 +122,22 @@ mod tests {
         assert_eq!((found, began.elapsed()), ((0..100).collect(), Duration::from_millis(100)));
         coalesced.get(0, move || slow(0)).await;
         assert!(locked(&coalesced.0).len() <= 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reads_that_all_requests_have_left_are_forgotten() {
+        let coalesced = Coalesced::default();
+        let slow = || async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            1
+        };
+        let left = async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::timeout(Duration::from_millis(10), coalesced.get("a", slow)).await
+        };
+        let (read, left) = tokio::join!(coalesced.get("a", slow), left);
+        assert!(read == 1 && left.is_err());
+        assert_eq!(coalesced.get("b", slow).await, 1);
+        assert_eq!(locked(&coalesced.0).len(), 1, "only the last key is there");
     }
 }

@@ -87,7 +87,7 @@ impl DeletedRow {
 }
 
 /// A point in time, rounded up to a whole second.
-fn whole_second(at: OffsetDateTime) -> OffsetDateTime {
+fn rounded_up(at: OffsetDateTime) -> OffsetDateTime {
     let up = at + Duration::from_nanos(999_999_999);
     up - Duration::from_nanos(up.nanosecond().into())
 }
@@ -98,20 +98,22 @@ impl Gallery {
     /// # Errors
     /// The storage account failed. The deletion may have begun, and is finished in the background.
     pub(crate) async fn delete(&self, id: &ImageId, now: OffsetDateTime) -> Result<Option<Deleted>, Error> {
+        let _work = self.deletions.lock().await;
         let table = self.deleted_table();
         let row = match self.deleted_row(id).await? {
             Some(row) => row,
             None => {
                 let columns = self.index.columns(id).await?.filter(|columns| columns.contains_key(NAME_COLUMN));
                 let Some(mut columns) = columns else { return Ok(None) };
-                let restorable_until = whole_second(now + self.settings.undo);
+                let restorable_until = rounded_up(now + self.settings.undo);
                 columns.insert(RESTORABLE_UNTIL.to_owned(), restorable_until.format(&Rfc3339).unwrap_or_default());
                 table.insert_or_merge(id.as_str(), &columns).await?;
                 self.deleted_added.notify_one();
                 DeletedRow { id: id.clone(), columns, restorable_until }
             }
         };
-        if !row.is_moved() {
+        // A restoration that failed half-way, or the spool of a dead process, may have made the image public again.
+        if !row.is_moved() || self.index.columns(id).await?.is_some() {
             self.finish_deletion(&row, now).await?;
         }
         Ok(Some(Deleted { id: id.as_str().to_owned(), restorable_until: row.restorable_until }))
@@ -124,7 +126,9 @@ impl Gallery {
         self.move_blob((&self.container, &names[0]), (&self.deleted, &private[0]), now).await?;
         self.move_blob((self.thumbnails.container(), &names[1]), (&self.deleted, &private[1]), now).await?;
         self.index.remove(&row.id).await?;
-        let moved = Columns::from([(IS_MOVED.to_owned(), YES.to_owned())]);
+        // All columns: a restoration in another process may have removed the row meanwhile.
+        let mut moved = row.columns.clone();
+        moved.insert(IS_MOVED.to_owned(), YES.to_owned());
         self.deleted_table().insert_or_merge(row.id.as_str(), &moved).await
     }
 
@@ -133,6 +137,7 @@ impl Gallery {
     /// # Errors
     /// See [`NotRestored`].
     pub(crate) async fn restore(&self, id: &ImageId, now: OffsetDateTime) -> Result<(), NotRestored> {
+        let _work = self.deletions.lock().await;
         let row = self.deleted_row(id).await?.filter(|row| now <= row.restorable_until).ok_or(NotRestored::Unknown)?;
         if !row.is_moved() {
             self.finish_deletion(&row, now).await?;
@@ -142,9 +147,13 @@ impl Gallery {
         let thumbnail = thumbnails::blob_name(row.id.as_str());
         match self.copy_blob((&self.deleted, &private), (&self.container, &name), now).await {
             Err(error) if error.is("BlobAlreadyExists") => {
-                let (there, mine) = (self.container.properties(&name).await?, self.deleted.properties(&private).await?);
-                if (there.metadata, there.bytes) != (mine.metadata, mine.bytes) {
-                    return Err(NotRestored::NameTaken);
+                let there = self.container.properties(&name, Purpose::Caller).await?;
+                match self.deleted.properties(&private, Purpose::Caller).await {
+                    Ok(mine) if (&there.metadata, there.bytes) == (&mine.metadata, mine.bytes) => {}
+                    Ok(_) => return Err(NotRestored::NameTaken),
+                    // An earlier restoration came so far.
+                    Err(error) if error.is_not_found() => {}
+                    Err(error) => return Err(error.into()),
                 }
             }
             result => result.map(drop)?,
@@ -163,24 +172,28 @@ impl Gallery {
     }
 
     /// Finishes deletions, purges images whose undo time is over, and deletes those that are older than `TTL_DAYS`,
-    /// until the future is dropped. An app without deleted images sends nothing but one query at the start, and
-    /// one for each day with `TTL_DAYS`.
+    /// until the future is dropped. An app without deleted images and without `TTL_DAYS` sends one query at the start.
     pub(crate) async fn keep_purging(&self, now: Now<'_>) {
         // Before the first pass the index may lack images.
         let _ = self.index.passes.subscribe().wait_for(|passes| *passes > 0).await;
+        let mut pause_after_failure = SHORTEST_PAUSE;
         loop {
             let next = match self.purge(now()).await {
-                Ok(next) => next,
+                Ok(next) => {
+                    pause_after_failure = SHORTEST_PAUSE;
+                    next.or(self.settings.ttl.map(|_| LONGEST_PAUSE))
+                }
                 Err(error) => {
                     tracing::warn!(
                         event = "purge_failed",
                         cause = chain(&error),
-                        "deleted images could not be purged; it is tried again later"
+                        delay_s = pause_after_failure.as_secs(),
+                        "deleted images could not be purged; it is tried again after the delay"
                     );
-                    Some(LONGEST_PAUSE)
+                    pause_after_failure = (pause_after_failure * 2).min(LONGEST_PAUSE);
+                    Some(pause_after_failure / 2)
                 }
             };
-            let next = next.or(self.settings.ttl.map(|_| LONGEST_PAUSE));
             let pause = async {
                 match next {
                     Some(next) => tokio::time::sleep(next.clamp(SHORTEST_PAUSE, LONGEST_PAUSE)).await,
@@ -197,27 +210,20 @@ impl Gallery {
     }
 
     /// Purges once. Returns when the next image is due; `None` if no deleted image waits.
+    ///
+    /// # Errors
+    /// The last error, after the work on all other images.
     async fn purge(&self, now: OffsetDateTime) -> Result<Option<Duration>, Error> {
-        if let Some(ttl) = self.settings.ttl {
-            self.delete_older_than(now - ttl, now).await?;
-        }
         let table = self.deleted_table();
-        let (mut next, mut after) = (None::<Duration>, None);
-        let mut purged = 0_usize;
+        let (mut next, mut after, mut purged, mut failed) = (None::<Duration>, None, 0_usize, None);
         loop {
             let page = table.query(&Query::rows("", ":"), after.as_ref()).await?;
-            for row in page.rows.into_iter().filter_map(|(row, columns)| DeletedRow::read(&row, columns)) {
-                let due = row.restorable_until + PURGED_AFTER;
-                if due <= now {
-                    self.purge_one(&row, now).await?;
-                    purged += 1;
-                    continue;
+            for id in page.rows.iter().filter_map(|(row, _)| ImageId::parse(row)) {
+                match self.purge_one(&id, now).await {
+                    Ok(None) => purged += 1,
+                    Ok(Some(left)) => next = Some(next.map_or(left, |next| next.min(left))),
+                    Err(error) => failed = Some(error),
                 }
-                if !row.is_moved() {
-                    self.finish_deletion(&row, now).await?;
-                }
-                let left = Duration::try_from(due - now).unwrap_or_default();
-                next = Some(next.map_or(left, |next| next.min(left)));
             }
             after = page.next;
             if after.is_none() {
@@ -227,39 +233,52 @@ impl Gallery {
         if purged > 0 {
             tracing::info!(event = "images_purged", count = purged, "deleted images were purged");
         }
-        Ok(next)
+        if let Some(ttl) = self.settings.ttl
+            && self.delete_older_than(now - ttl, now).await?
+        {
+            next = Some(SHORTEST_PAUSE);
+        }
+        failed.map_or(Ok(next), Err)
     }
 
-    async fn purge_one(&self, row: &DeletedRow, now: OffsetDateTime) -> Result<(), Error> {
+    /// Purges a deleted image whose undo time is over. Else finishes its deletion and returns the time until then.
+    async fn purge_one(&self, id: &ImageId, now: OffsetDateTime) -> Result<Option<Duration>, Error> {
+        let _work = self.deletions.lock().await;
+        // It may have been restored since the rows were read.
+        let Some(row) = self.deleted_row(id).await? else { return Ok(None) };
         if !row.is_moved() {
-            self.finish_deletion(row, now).await?;
+            self.finish_deletion(&row, now).await?;
         }
-        for blob in [row.id.as_str(), &thumbnails::blob_name(row.id.as_str())] {
+        if let Ok(left) = Duration::try_from(row.restorable_until + PURGED_AFTER - now)
+            && !left.is_zero()
+        {
+            return Ok(Some(left));
+        }
+        let thumbnail = thumbnails::blob_name(id.as_str());
+        for blob in [id.as_str(), &thumbnail] {
             self.deleted.delete(blob).await?;
         }
-        self.remove_deleted_row(&row.id).await
+        // A thumbnail that was made while the image was being deleted.
+        self.thumbnails.container().delete(&thumbnail).await?;
+        self.remove_deleted_row(id).await?;
+        Ok(None)
     }
 
-    /// Deletes the images that are older than a time, as a caller would, so that they can be restored.
-    async fn delete_older_than(&self, oldest: OffsetDateTime, now: OffsetDateTime) -> Result<(), Error> {
-        let mut after = ImageId::last_at(oldest);
-        while let Some(rows) = self.index.read(Some(&after), EXPIRED_AT_ONCE, &[NAME_COLUMN]).await? {
-            for row in &rows.rows {
-                self.delete(&row.id, now).await?;
-            }
-            if !rows.rows.is_empty() {
-                tracing::info!(
-                    event = "old_images_deleted",
-                    count = rows.rows.len(),
-                    "images older than TTL_DAYS were deleted"
-                );
-            }
-            match rows.rows.last() {
-                Some(last) if rows.has_more => after = last.id.clone(),
-                _ => break,
-            }
+    /// Deletes images that are older than a time, as a caller would, so that they can be restored. Returns whether more
+    /// are left.
+    async fn delete_older_than(&self, oldest: OffsetDateTime, now: OffsetDateTime) -> Result<bool, Error> {
+        let after = ImageId::last_at(oldest);
+        let Some(rows) = self.index.read(Some(&after), EXPIRED_AT_ONCE, &[NAME_COLUMN]).await? else {
+            return Ok(false);
+        };
+        for row in &rows.rows {
+            self.delete(&row.id, now).await?;
         }
-        Ok(())
+        let count = rows.rows.len();
+        if count > 0 {
+            tracing::info!(event = "old_images_deleted", count, "images older than TTL_DAYS were deleted");
+        }
+        Ok(rows.has_more)
     }
 
     /// Moves a blob; a blob that is not there may have been moved before.
@@ -293,7 +312,7 @@ impl Gallery {
         );
         match target.copy_new(new_name, &url).await {
             // The same code says that the source's container is missing.
-            Err(error) if error.is("ContainerNotFound") && source.properties(name).await.is_ok() => {
+            Err(error) if error.is("ContainerNotFound") && source.properties(name, Purpose::Caller).await.is_ok() => {
                 target.create().await?;
                 target.copy_new(new_name, &url).await
             }

@@ -7,6 +7,7 @@ use super::id::ImageId;
 use super::pages::{Listed, PageLinks};
 use super::row::Row;
 use super::{Error, Gallery, found};
+use crate::azure::Purpose;
 
 /// All that is public of an image. What is unknown is absent.
 #[derive(Debug, Serialize)]
@@ -37,7 +38,7 @@ impl Gallery {
     pub(crate) async fn details(&self, id: &ImageId, now: OffsetDateTime) -> Result<Option<ImageDetails>, Error> {
         let columns = self.index.columns(id).await?;
         let Some(mut row) = columns.and_then(|columns| Row::read(id.as_str(), &columns)) else { return Ok(None) };
-        let properties = match self.container.properties(&row.name).await {
+        let properties = match self.container.properties(&row.name, Purpose::Caller).await {
             Ok(properties) => properties,
             Err(error) if error.is_not_found() => return Ok(None),
             Err(error) => return Err(error),

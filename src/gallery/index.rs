@@ -87,17 +87,19 @@ impl Index {
     /// Writes the row of an image that is in the container, or merges its columns into the row. If that fails,
     /// the row is written again in the background, and this process lists the image meanwhile.
     pub(super) async fn put(&self, id: ImageId, columns: Columns) {
-        let is_kept = {
+        let (is_kept, columns) = {
             let mut pending = locked(&self.pending);
-            let has_room = pending.len() < MAX_PENDING || pending.contains_key(&id);
-            if has_room {
-                pending.entry(id.clone()).or_default().extend(columns.clone());
+            if pending.len() < MAX_PENDING || pending.contains_key(&id) {
+                let all = pending.entry(id.clone()).or_default();
+                all.extend(columns);
+                (true, all.clone())
+            } else {
+                (false, columns)
             }
-            has_room
         };
         let written = tokio::time::timeout(WRITTEN_WITHIN, self.merge(&id, &columns)).await;
         match written.unwrap_or(Err(Error::Unreachable)) {
-            Ok(()) => drop(locked(&self.pending).remove(&id)),
+            Ok(()) => self.written(&id, &columns),
             Err(error) => {
                 tracing::warn!(
                     event = "index_row_pending",
@@ -107,6 +109,26 @@ impl Index {
                 );
                 if is_kept { self.left_pending.notify_one() } else { self.wanted.notify_one() }
             }
+        }
+    }
+
+    /// Adds columns to the row of an image. An image without a row gets none: it was deleted, or a pass adds it later.
+    ///
+    /// # Errors
+    /// The columns may not be written.
+    pub(super) async fn add(&self, id: &ImageId, columns: Columns) -> Result<(), Error> {
+        if locked(&self.pending).contains_key(id) {
+            self.put(id.clone(), columns).await;
+            return Ok(());
+        }
+        self.table.partition(&id.partition(&self.container)).merge(id.as_str(), &columns).await
+    }
+
+    /// Forgets pending columns that were written, unless others have joined them.
+    fn written(&self, id: &ImageId, columns: &Columns) {
+        let mut pending = locked(&self.pending);
+        if pending.get(id) == Some(columns) {
+            pending.remove(id);
         }
     }
 
@@ -178,7 +200,7 @@ impl Index {
                 ),
                 Err(error) => return Err(error),
             }
-            locked(&self.pending).remove(&id);
+            self.written(&id, &columns);
         }
         Ok(())
     }

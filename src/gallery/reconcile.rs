@@ -16,7 +16,8 @@ use super::index::SMALL;
 use super::listing::Entry;
 use super::row::{NAME_COLUMN, columns_of_entry};
 use super::state::{Complete, State, UnderWay};
-use crate::azure::{Change, Columns, Error, Failed, Operation, Query};
+use super::thumbnails;
+use crate::azure::{Change, Columns, Error, Failed, Operation, Purpose, Query};
 use crate::logs::chain;
 
 /// The columns of a query that reads keys only.
@@ -166,9 +167,9 @@ impl Gallery {
                     known.extend(missing.iter().map(|(id, _)| id.fingerprint()));
                 }
                 counts.added += missing.len();
-                let ids: Vec<ImageId> = missing.iter().map(|(id, _)| id.clone()).collect();
+                let added: Vec<ImageId> = missing.iter().map(|(id, _)| id.clone()).collect();
                 self.add(missing).await?;
-                self.remove_deleted(&ids).await?;
+                self.remove_deleted(&added).await?;
                 pass.marker = page.next_marker;
                 if pass.marker.is_none() {
                     break;
@@ -279,6 +280,7 @@ impl Gallery {
                     None => true,
                 };
                 if is_gone {
+                    self.thumbnails.container().delete(&thumbnails::blob_name(id.as_str())).await?;
                     self.index.remove(&id).await?;
                     removed += 1;
                 }
@@ -299,13 +301,14 @@ impl Gallery {
         let added: HashSet<&str> = added.iter().map(ImageId::as_str).collect();
         let mut after = None;
         loop {
-            let page = self
-                .index
-                .deleted()
-                .query(&Query { columns: KEYS_ONLY, ..Query::rows("", ":") }, after.as_ref())
-                .await?;
-            for id in page.rows.iter().filter(|(row, _)| added.contains(row.as_str())) {
-                if let Some(id) = ImageId::parse(&id.0) {
+            let query = Query { columns: &[NAME_COLUMN], ..Query::rows("", ":") };
+            let page = self.index.deleted().query(&query, after.as_ref()).await?;
+            for (row, columns) in page.rows.iter().filter(|(row, _)| added.contains(row.as_str())) {
+                let name = columns.get(NAME_COLUMN).map(String::as_str).unwrap_or_default();
+                // An image that is there is being restored, or its deletion removes the row itself.
+                if let Some(id) = ImageId::parse(row)
+                    && self.is_gone(name).await?
+                {
                     self.index.remove(&id).await?;
                 }
             }
@@ -317,7 +320,7 @@ impl Gallery {
     }
 
     async fn is_gone(&self, name: &str) -> Result<bool, Error> {
-        match self.container.properties(name).await {
+        match self.container.properties(name, Purpose::Caller).await {
             Ok(_) => Ok(false),
             Err(error) if error.is_not_found() => Ok(true),
             Err(error) => Err(error),

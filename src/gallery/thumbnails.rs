@@ -68,10 +68,16 @@ impl Thumbnails {
     /// # Errors
     /// [`NotMade::Busy`] and [`NotMade::Undecodable`].
     pub(crate) async fn make(&self, image: Image) -> Result<Made, NotMade> {
-        let _image = self.images.try_acquire().map_err(|_| NotMade::Busy)?;
-        let _permit = self.at_a_time.acquire().await.map_err(|_| NotMade::Busy)?;
-        // A decoder that panics is a file that cannot be decoded.
-        let made = tokio::task::spawn_blocking(move || thumbnail::make(&image)).await.ok().flatten();
+        let waits = Arc::clone(&self.images).try_acquire_owned().map_err(|_| NotMade::Busy)?;
+        let permit = Arc::clone(&self.at_a_time).acquire_owned().await.map_err(|_| NotMade::Busy)?;
+        // The decoder goes on when its task is aborted, so it holds the permits. A decoder that panics is a file that
+        // cannot be decoded.
+        let make = move || {
+            let made = thumbnail::make(&image);
+            drop((waits, permit));
+            made
+        };
+        let made = tokio::task::spawn_blocking(make).await.ok().flatten();
         made.ok_or(NotMade::Undecodable)
     }
 
@@ -93,7 +99,7 @@ impl Thumbnails {
     /// # Errors
     /// It is unknown whether there is one.
     pub(crate) async fn find(&self, id: &str) -> Result<Option<Thumbnail>, Error> {
-        match self.container.properties(&blob_name(id)).await {
+        match self.container.properties(&blob_name(id), Purpose::Caller).await {
             Ok(properties) => Ok(parse(&properties)),
             Err(Error::Answered { status: 404, .. }) => Ok(None),
             Err(error) => Err(error),

@@ -199,9 +199,9 @@ impl Generations {
         let event =
             match self.gallery.find(id, &generation.order.prompt, generation.order.created_at, self.now()).await? {
                 Some(stored) => {
-                    self.make_missing_thumbnail(&stored.name);
                     // The process may have died before it added the image to the index.
                     self.gallery.add_to_index(&stored, &generation.order.prompt).await;
+                    self.make_missing_thumbnail(&stored.name);
                     let cost = self.cost_of_found(&generation.order, &stored.model);
                     Event::Found(Outcome::Stored { stored: Box::new(stored), cost })
                 }

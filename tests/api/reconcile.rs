@@ -114,7 +114,8 @@ async fn answer(State(blobs): State<Arc<Blobs>>, request: Request<Body>) -> Resp
             .header("x-ms-version", "2022-11-02")
             .body(Body::empty())
             .unwrap(),
-        (Method::HEAD, Some(_)) => response(StatusCode::NOT_FOUND, Body::empty()),
+        // No blob has contents or a thumbnail.
+        (Method::HEAD | Method::GET | Method::DELETE, Some(_)) => response(StatusCode::NOT_FOUND, Body::empty()),
         (method, path) => panic!("the app sent {method} {path:?} {query:?}"),
     }
 }
