@@ -132,6 +132,17 @@ test("a_visit", { timeout: 300_000 }, async (visit) => {
     assert.equal(new URL(shown).pathname, new URL(thumbnail).pathname);
   });
 
+  await step("a_link_that_storage_refuses_is_healed", async () => {
+    let refused = 0;
+    await page.route(`${BLOBS}/**`, (route) => (refused++ ? route.continue() : route.fulfill({ status: 403 })));
+    await page.reload();
+    await image(page, suggestion).waitFor();
+    assert.ok(refused > 1 && (await isLoaded(".tile img")));
+    await page.unroute(`${BLOBS}/**`);
+    // The browser itself reports the refusal.
+    assert.match(wrong.splice(0).join("\n"), /^Failed to load resource: the server responded with a status of 403[^\n]*$/);
+  });
+
   await step("a_refused_prompt_is_named_and_costs_nothing", async () => {
     await draw(REFUSED);
     await page.locator(".failed").getByText("The image service refuses this prompt.").waitFor(LONG);
