@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use devkit::stand_ins::azurite::Azurite;
 use devkit::stand_ins::host::{FunctionsHost, Options, Wire};
-use devkit::stand_ins::openai::{self, OpenAi, Painting};
+use devkit::stand_ins::openai::{self, Endpoint, OpenAi, Painting};
 use tokio::process::Command;
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -30,8 +30,10 @@ async fn modules() -> PathBuf {
 }
 
 fn require_chromium() {
-    let named = std::env::var("CHROMIUM").ok();
-    let is_there = named.as_deref().into_iter().chain(CHROMIUM).any(|path| Path::new(path).exists());
+    let is_there = match std::env::var_os("CHROMIUM") {
+        Some(named) => Path::new(&named).exists(),
+        None => CHROMIUM.iter().any(|path| Path::new(path).exists()),
+    };
     assert!(is_there, "Chromium is missing: install it (Debian: `apt-get install chromium`), or name it in CHROMIUM.");
 }
 
@@ -73,7 +75,7 @@ async fn the_page_keeps_its_promises_in_every_state() {
 }
 
 #[tokio::test]
-async fn a_visitor_draws_looks_deletes_and_reaches_the_quota_in_the_whole_app() {
+async fn a_visitor_of_the_whole_app_draws_deletes_and_meets_refusals_and_faults() {
     let _alone = alone().await;
     require_chromium();
     // This crate does not depend on the app, so cargo has not built it for this test.
@@ -87,9 +89,9 @@ async fn a_visitor_draws_looks_deletes_and_reaches_the_quota_in_the_whole_app() 
         ("SPOOL_DIR", spool.path().to_str().unwrap().to_owned()),
         ("OPENAI_API_KEY", "a-key".to_owned()),
         ("OPENAI_BASE_URL", openai.base_url()),
-        ("DAILY_IMAGE_QUOTA", "3".to_owned()),
+        ("DAILY_IMAGE_QUOTA", "4".to_owned()),
     ];
-    let host = FunctionsHost::start(Options {
+    let mut host = FunctionsHost::start(Options {
         handler: Some(devkit::target_dir().join("debug/handler")),
         settings: settings.map(|(name, value)| (name.to_owned(), value)).to_vec(),
         queues: true,
@@ -99,8 +101,16 @@ async fn a_visitor_draws_looks_deletes_and_reaches_the_quota_in_the_whole_app() 
     .expect("the host and the handler start");
 
     let blobs = format!("http://127.0.0.1:{}", azurite.blob_port());
-    node(&["--test", "journey.mjs"], &[("VISIONARY_URL", host.url()), ("VISIONARY_BLOBS", blobs)]).await;
+    let addresses = [("VISIONARY_URL", host.url()), ("VISIONARY_BLOBS", blobs)];
+    let visit = node(&["--test", "journey.mjs"], &addresses);
+    let killer = async {
+        // The visitor's fourth prompt: the second one is refused.
+        openai.wait_for_requests(Endpoint::Images, 4).await;
+        host.kill_handler(0).await;
+        host.start_handler(0).await.expect("the handler starts again");
+    };
+    tokio::join!(visit, killer);
 
-    assert_eq!(openai.images_drawn().len(), 3, "each image is paid once");
+    assert_eq!(openai.images_drawn().len(), 4, "each image is paid once");
     host.stop().await;
 }
