@@ -166,10 +166,10 @@ impl Table {
     /// Inserts a row, or sets columns of an existing row in any version. Other columns stay. Creates the table if
     /// it is missing.
     pub(crate) async fn insert_or_merge(&self, row: &str, columns: &Columns) -> Result<(), Error> {
-        match self.insert_or_merge_once(row, columns).await {
+        match self.send_merge(row, columns, None).await {
             Err(error) if error.is("TableNotFound") => {
                 self.create().await?;
-                self.insert_or_merge_once(row, columns).await
+                self.send_merge(row, columns, None).await
             }
             result => result,
         }
@@ -183,12 +183,8 @@ impl Table {
         }
     }
 
-    /// <https://learn.microsoft.com/rest/api/storageservices/insert-or-merge-entity>
-    async fn insert_or_merge_once(&self, row: &str, columns: &Columns) -> Result<(), Error> {
-        self.send_merge(row, columns, None).await
-    }
-
-    /// Sends MERGE. With `If-Match` the row must exist.
+    /// Sends MERGE. With `If-Match` the row must exist
+    /// (<https://learn.microsoft.com/rest/api/storageservices/insert-or-merge-entity>).
     async fn send_merge(&self, row: &str, columns: &Columns, if_match: Option<&'static str>) -> Result<(), Error> {
         let method = Method::from_bytes(b"MERGE").map_err(|_| Error::Malformed)?;
         let mut request = self.request(method, &self.url(&self.entity(row)));
