@@ -28,6 +28,9 @@ const FILES: u64 = 4_000;
 /// Fails if an attack reached what it must not, or could not be run.
 pub(crate) async fn run(only: Option<&str>) -> anyhow::Result<()> {
     require_files()?;
+    let names = rows::ATTACKS.map(|(name, _)| name);
+    let is_known = only.is_none_or(|only| names.iter().any(|name| name.contains(only)));
+    ensure!(is_known, "no attack has this name; there are: {}", names.join(", "));
     let handler = package::release()?.handler;
     let azurite = tokio::task::spawn_blocking(Azurite::start).await??;
     let stage = Stage { handler, azurite };
