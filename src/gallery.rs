@@ -43,7 +43,7 @@ pub(crate) use coalesced::Coalesced;
 pub(crate) use deleted::NotRestored;
 pub(crate) use document::Document;
 pub(crate) use id::ImageId;
-use links::{CLOCK_SKEW, Links, whole_seconds};
+use links::{CLOCK_SKEW, Links, for_one_call, whole_seconds};
 pub(crate) use pages::{Listed, Wanted};
 pub(crate) use thumbnail::Made;
 pub(crate) use thumbnails::{NotMade, Thumbnails};
@@ -285,8 +285,7 @@ impl Gallery {
 
     /// A listing of the container. Its token is valid for five minutes.
     fn listing(&self, now: OffsetDateTime) -> Listing {
-        let grant = Grant { permissions: "l", starts_on: now - CLOCK_SKEW, expires_on: now + CLOCK_SKEW };
-        Listing::new(&self.http, self.container.url(), &self.container.sign(&grant))
+        Listing::new(&self.http, self.container.url(), &self.container.sign(&for_one_call(now, "l")))
     }
 
     /// Links that are the same for `SAS_MINUTES`, and valid for at least as long.

@@ -27,8 +27,6 @@ impl Gallery {
                     "an image has no thumbnail; front ends show the image itself"
                 );
                 if !matches!(error, NotMade::Undecodable) {
-                    // The next pass is followed by another try.
-                    self.index.wanted.notify_one();
                     return;
                 }
                 columns_without_thumbnail()

@@ -12,11 +12,12 @@ use time::format_description::well_known::Rfc3339;
 
 use super::id::ImageId;
 use super::index::remove_row;
+use super::links::Links;
 use super::reconcile::Now;
 use super::row::NAME_COLUMN;
 use super::thumbnails;
-use super::{CLOCK_SKEW, Error, Gallery};
-use crate::azure::{Columns, Container, Grant, Purpose, Query, Table};
+use super::{Error, Gallery};
+use crate::azure::{Columns, Container, Purpose, Query};
 use crate::logs::chain;
 
 /// Column: the end of the undo time.
@@ -99,7 +100,6 @@ impl Gallery {
     /// The storage account failed. The deletion may have begun, and is finished in the background.
     pub(crate) async fn delete(&self, id: &ImageId, now: OffsetDateTime) -> Result<Option<Deleted>, Error> {
         let _work = self.deletions.lock().await;
-        let table = self.deleted_table();
         let row = match self.deleted_row(id).await? {
             Some(row) => row,
             None => {
@@ -107,7 +107,7 @@ impl Gallery {
                 let Some(mut columns) = columns else { return Ok(None) };
                 let restorable_until = rounded_up(now + self.settings.undo);
                 columns.insert(RESTORABLE_UNTIL.to_owned(), restorable_until.format(&Rfc3339).unwrap_or_default());
-                table.insert_or_merge(id.as_str(), &columns).await?;
+                self.index.deleted().insert_or_merge(id.as_str(), &columns).await?;
                 self.deleted_added.notify_one();
                 DeletedRow { id: id.clone(), columns, restorable_until }
             }
@@ -121,15 +121,14 @@ impl Gallery {
 
     /// Moves a deleted image into the private container and removes its row from the index.
     async fn finish_deletion(&self, row: &DeletedRow, now: OffsetDateTime) -> Result<(), Error> {
-        let names = [row.name().to_owned(), thumbnails::blob_name(row.id.as_str())];
-        let private = [row.id.as_str().to_owned(), thumbnails::blob_name(row.id.as_str())];
-        self.move_blob((&self.container, &names[0]), (&self.deleted, &private[0]), now).await?;
-        self.move_blob((self.thumbnails.container(), &names[1]), (&self.deleted, &private[1]), now).await?;
+        let thumbnail = thumbnails::blob_name(row.id.as_str());
+        self.move_blob((&self.container, row.name()), (&self.deleted, row.id.as_str()), now).await?;
+        self.move_blob((self.thumbnails.container(), &thumbnail), (&self.deleted, &thumbnail), now).await?;
         self.index.remove(&row.id).await?;
         // All columns: a restoration in another process may have removed the row meanwhile.
         let mut moved = row.columns.clone();
         moved.insert(IS_MOVED.to_owned(), YES.to_owned());
-        self.deleted_table().insert_or_merge(row.id.as_str(), &moved).await
+        self.index.deleted().insert_or_merge(row.id.as_str(), &moved).await
     }
 
     /// Restores a deleted image with its name, its links and its place in the gallery.
@@ -167,7 +166,7 @@ impl Gallery {
         for blob in [&private, &thumbnail] {
             self.deleted.delete(blob).await?;
         }
-        self.remove_deleted_row(id).await?;
+        remove_row(&self.index.deleted(), id).await?;
         Ok(())
     }
 
@@ -214,7 +213,7 @@ impl Gallery {
     /// # Errors
     /// The last error, after the work on all other images.
     async fn purge(&self, now: OffsetDateTime) -> Result<Option<Duration>, Error> {
-        let table = self.deleted_table();
+        let table = self.index.deleted();
         let (mut next, mut after, mut purged, mut failed) = (None::<Duration>, None, 0_usize, None);
         loop {
             let page = table.query(&Query::rows("", ":"), after.as_ref()).await?;
@@ -258,9 +257,12 @@ impl Gallery {
         for blob in [id.as_str(), &thumbnail] {
             self.deleted.delete(blob).await?;
         }
-        // A thumbnail that was made while the image was being deleted.
-        self.thumbnails.container().delete(&thumbnail).await?;
-        self.remove_deleted_row(id).await?;
+        // A thumbnail that was made while the image was being deleted. An image that is in the index was restored by a
+        // process that died before it removed this row.
+        if self.index.columns(id).await?.is_none() {
+            self.thumbnails.container().delete(&thumbnail).await?;
+        }
+        remove_row(&self.index.deleted(), id).await?;
         Ok(None)
     }
 
@@ -303,18 +305,12 @@ impl Gallery {
         (target, new_name): (&Container, &str),
         now: OffsetDateTime,
     ) -> Result<(), Error> {
-        let grant = Grant { permissions: "r", starts_on: now - CLOCK_SKEW, expires_on: now + CLOCK_SKEW };
-        let url = format!(
-            "{}/{}?{}",
-            source.url().as_str().trim_end_matches('/'),
-            super::name::encode(name),
-            source.sign(&grant)
-        );
-        match target.copy_new(new_name, &url).await {
+        let link = Links::to_copy(source, now).to(name);
+        match target.copy_new(new_name, &link).await {
             // The same code says that the source's container is missing.
             Err(error) if error.is("ContainerNotFound") && source.properties(name, Purpose::Caller).await.is_ok() => {
                 target.create().await?;
-                target.copy_new(new_name, &url).await
+                target.copy_new(new_name, &link).await
             }
             Err(error) if error.is_not_found() => Ok(()),
             result => result,
@@ -322,15 +318,7 @@ impl Gallery {
     }
 
     async fn deleted_row(&self, id: &ImageId) -> Result<Option<DeletedRow>, Error> {
-        let found = self.deleted_table().get(id.as_str(), Purpose::Caller).await?;
+        let found = self.index.deleted().get(id.as_str(), Purpose::Caller).await?;
         Ok(found.and_then(|(columns, _)| DeletedRow::read(id.as_str(), columns)))
-    }
-
-    async fn remove_deleted_row(&self, id: &ImageId) -> Result<(), Error> {
-        remove_row(&self.deleted_table(), id).await
-    }
-
-    fn deleted_table(&self) -> Table {
-        self.index.deleted()
     }
 }

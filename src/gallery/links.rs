@@ -28,10 +28,20 @@ impl Links {
         Self { container: container.url().clone(), token: container.sign_download(&read_only(now, window)) }
     }
 
+    /// Links by which storage copies a blob, valid for five minutes.
+    pub(super) fn to_copy(container: &Container, now: OffsetDateTime) -> Self {
+        Self { container: container.url().clone(), token: container.sign(&for_one_call(now, "r")) }
+    }
+
     /// The link to a blob, percent-encoded.
     pub(super) fn to(&self, name: &str) -> String {
         format!("{}/{}?{}", self.container.as_str().trim_end_matches('/'), name::encode(name), self.token)
     }
+}
+
+/// What one call of this process needs, valid for five minutes.
+pub(super) fn for_one_call(now: OffsetDateTime, permissions: &str) -> Grant<'_> {
+    Grant { permissions, starts_on: now - CLOCK_SKEW, expires_on: now + CLOCK_SKEW }
 }
 
 /// A read token for the window in which `now` lies. All processes use the same windows, so the URL of a blob stays

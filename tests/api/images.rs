@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use devkit::stand_ins::faults::Line;
+use devkit::table::Tables;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Setup, Visionary, eventually, http, masked, now};
+use crate::harness::{Answer, Setup, Visionary, azurite, eventually, http, masked, now};
 use crate::thumbnails::blobs;
 
 /// The answer of generateImage for a new image.
@@ -169,6 +170,29 @@ async fn after_the_undo_time_a_deleted_image_is_purged() {
     assert_eq!(restored.status_and_code(), (404, "not_found"));
     let look = async || blobs(&visionary, "-deleted").await;
     eventually("the private container is empty", look, |names| names.is_empty()).await;
+}
+
+/// A restoration whose process died leaves the row of the deleted image, and the image is in the gallery.
+#[tokio::test]
+async fn a_purge_keeps_the_thumbnail_of_an_image_whose_restoration_left_its_row() {
+    let mut visionary = Visionary::start().await;
+    let image = draw(&visionary, "a fox").await;
+    let thumbnail = thumbnail(&visionary, &image).await;
+    let (tables, container) =
+        (Tables::of(&azurite().connection_string()).unwrap(), visionary.setting("IMAGE_CONTAINER"));
+    let row = json!({
+        "PartitionKey": format!("{container}_deleted"), "RowKey": image["id"], "Name": image["name"],
+        "RestorableUntil": "2026-11-01T00:00:00Z", "IsMoved": "yes",
+    });
+    tables.insert("visionaryimages", &[row]).await.unwrap();
+
+    visionary.host.kill_handler(0).await;
+    visionary.host.start_handler(0).await.unwrap();
+
+    let filter = format!("PartitionKey eq '{container}_deleted'");
+    let look = async || tables.has_rows("visionaryimages", &filter).await.unwrap();
+    eventually("the row is purged", look, |has_rows| !has_rows).await;
+    assert_eq!((status_of(text(&image, "url")).await, status_of(&thumbnail).await), (200, 200));
 }
 
 #[tokio::test]
