@@ -1,8 +1,8 @@
-//! Keyed digests of identifiers. Equal inputs have equal digests. Without the storage account's key,
-//! a digest can neither be reversed nor found by hashing guessed inputs.
+//! Digests. Those of identifiers are keyed: equal inputs have equal digests, and without the storage account's
+//! key a digest can neither be reversed nor found by hashing guessed inputs.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use ring::hmac;
+use ring::{digest, hmac};
 use secrecy::ExposeSecret as _;
 
 use crate::config::StorageConfig;
@@ -26,6 +26,15 @@ impl Digests {
             context.update(&part.len().to_be_bytes());
             context.update(part);
         }
-        context.sign().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(context.sign().as_ref())
     }
+}
+
+/// The first 128 bits of a SHA-256 digest, in hexadecimal. It has no key: everybody can compute it.
+pub(crate) fn sha256_128(bytes: &[u8]) -> String {
+    hex(digest::digest(&digest::SHA256, bytes).as_ref().get(..16).unwrap_or_default())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

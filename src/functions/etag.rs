@@ -1,13 +1,12 @@
 //! Validators of answers that clients keep (RFC 9110, section 8.8.3).
 
 use axum::http::{HeaderMap, header};
-use ring::digest;
+
+use crate::digest::sha256_128;
 
 /// A strong validator of a body.
 pub(super) fn of(body: &[u8]) -> String {
-    let digest = digest::digest(&digest::SHA256, body);
-    let hex: String = digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("\"{hex}\"")
+    format!("\"{}\"", sha256_128(body))
 }
 
 /// Whether `If-None-Match` names this validator, by the weak comparison.

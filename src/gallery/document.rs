@@ -5,8 +5,9 @@ use std::io::Write as _;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use ring::digest;
 use tokio::sync::OnceCell;
+
+use crate::digest::sha256_128;
 
 /// A smaller document is not compressed: it fits into one packet.
 const MIN_COMPRESSED: usize = 1_024;
@@ -26,9 +27,8 @@ pub(crate) struct Document {
 
 impl Document {
     pub(crate) fn new(body: Bytes, next: Option<String>) -> Self {
-        let digest = digest::digest(&digest::SHA256, &body);
-        let hex: String = digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        Self { body, etag: format!("W/\"{hex}\""), next, gzip: OnceCell::new() }
+        let etag = format!("W/\"{}\"", sha256_128(&body));
+        Self { body, etag, next, gzip: OnceCell::new() }
     }
 
     /// The document in gzip; `None` if it is short.

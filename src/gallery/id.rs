@@ -4,6 +4,7 @@ use ring::digest;
 use time::OffsetDateTime;
 
 use super::name;
+use crate::digest::sha256_128;
 
 /// The latest time of an id: the most milliseconds that 13 digits hold, in the year 2286.
 const LATEST_MS: i64 = 9_999_999_999_999;
@@ -27,9 +28,7 @@ impl ImageId {
     /// The id of a blob.
     pub(crate) fn of(name: &str, last_modified: Option<OffsetDateTime>) -> Self {
         let inverted = LATEST_MS - time_ms(name, last_modified);
-        let digest = digest::digest(&digest::SHA256, name.as_bytes());
-        let digest: String = digest.as_ref().iter().take(DIGEST_DIGITS / 2).map(|byte| format!("{byte:02x}")).collect();
-        Self(format!("{inverted:013}-{digest}"))
+        Self(format!("{inverted:013}-{}", sha256_128(name.as_bytes())))
     }
 
     /// The last id, in the order of ids, of an image of this time.

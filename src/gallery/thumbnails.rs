@@ -101,7 +101,7 @@ impl Thumbnails {
     pub(crate) async fn find(&self, id: &str) -> Result<Option<Thumbnail>, Error> {
         match self.container.properties(&blob_name(id), Purpose::Caller).await {
             Ok(properties) => Ok(parse(&properties)),
-            Err(Error::Answered { status: 404, .. }) => Ok(None),
+            Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -282,8 +282,11 @@ mod tests {
     #[tokio::test]
     async fn of_many_images_at_once_the_first_16_get_a_thumbnail_and_the_rest_are_refused() {
         let thumbnails = Thumbnails::new(&storage(1), Http::new(reqwest::Client::new()));
-        // Of at most 30 futures, `join_all` polls each once before it polls one again.
-        let made = futures_util::future::join_all((0..30).map(|_| thumbnails.make(image(4, 4, 255)))).await;
+        // No decoder begins before all images have come. Of at most 30 futures, `join_all` polls each once before it polls
+        // one again.
+        let decoders = Arc::clone(&thumbnails.at_a_time).acquire_many_owned(2).await.expect("both are free");
+        let made = futures_util::future::join_all((0..30).map(|_| thumbnails.make(image(4, 4, 255))));
+        let (made, ()) = tokio::join!(made, async { drop(decoders) });
         assert_eq!(made.iter().filter(|made| made.is_ok()).count(), MAX_IMAGES);
         assert!(made[MAX_IMAGES..].iter().all(|made| matches!(made, Err(NotMade::Busy))));
         assert!(thumbnails.make(image(4, 4, 255)).await.is_ok(), "their places are free again");

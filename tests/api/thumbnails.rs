@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use devkit::stand_ins::azurite::{ACCOUNT, KEY};
-use devkit::stand_ins::faults::Line;
+use devkit::stand_ins::faults::{Faults, Line};
 use devkit::stand_ins::openai::{self, Painting};
 use reqwest::Url;
 use reqwest::header::HeaderMap;
@@ -94,16 +94,23 @@ async fn an_image_whose_thumbnail_cannot_be_made_is_stored_and_listed() {
     assert!(stored(&visionary).await.is_empty());
 }
 
-#[tokio::test]
-async fn an_image_that_is_stored_later_gets_its_thumbnail_then() {
-    let (faults, through) = with_faults_before(azurite().blob_port()).await;
+/// Draws an image. The line to the service on this port is cut before the image is there. Returns the status.
+async fn drawn_before_a_cut(port: u16) -> (Faults, Visionary, u16) {
+    let (faults, through) = with_faults_before(port).await;
     let visionary = Setup::default().set("AzureWebJobsStorage", through).start().await;
     let hold = visionary.hold_next_image();
     let request = visionary.post("a fox").spawn();
     hold.reached(1).await;
     faults.set(Line::Cut);
     hold.release();
-    assert_eq!(request.await.unwrap().status, 202);
+    let status = request.await.unwrap().status;
+    (faults, visionary, status)
+}
+
+#[tokio::test]
+async fn an_image_that_is_stored_later_gets_its_thumbnail_then() {
+    let (faults, visionary, status) = drawn_before_a_cut(azurite().blob_port()).await;
+    assert_eq!(status, 202);
     assert!(stored(&visionary).await.is_empty());
 
     faults.set(Line::Whole);
@@ -114,14 +121,8 @@ async fn an_image_that_is_stored_later_gets_its_thumbnail_then() {
 /// The process dies after the upload, before the thumbnail is stored and the record is written.
 #[tokio::test]
 async fn an_image_that_a_dead_process_stored_gets_its_thumbnail_from_the_sweep() {
-    let (faults, through) = with_faults_before(azurite().table_port()).await;
-    let visionary = Setup::default().set("AzureWebJobsStorage", through).start().await;
-    let hold = visionary.hold_next_image();
-    let request = visionary.post("a fox").spawn();
-    hold.reached(1).await;
-    faults.set(Line::Cut);
-    hold.release();
-    assert_eq!(request.await.unwrap().status, 200);
+    let (faults, visionary, status) = drawn_before_a_cut(azurite().table_port()).await;
+    assert_eq!(status, 200);
     let (name, _) = until_stored(&visionary, 1).await.pop_first().unwrap();
     visionary.host.kill_handler(0).await;
     let removed = http().delete(url(&visionary, THUMBNAILS, &name)).send().await.unwrap();
