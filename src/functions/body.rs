@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use bytes::BytesMut;
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
 use tokio::time::{Instant, timeout_at};
 
 /// The time for a whole body.
@@ -15,6 +15,9 @@ const FIRST_BYTE_WITHIN: Duration = Duration::from_secs(5);
 const SLOW_AFTER: Duration = Duration::from_secs(2);
 /// A body with more bytes needs a slot.
 const LONG_BYTES: usize = 64 * 1024;
+/// How many bytes of a refused body are read and thrown away, and for how long.
+const DISCARDED_BYTES: usize = 1024 * 1024;
+const DISCARD_WITHIN: Duration = Duration::from_secs(2);
 
 /// Why a body was not read.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,6 +49,7 @@ pub(super) async fn read<T>(body: Body, limit: usize, take: impl FnOnce() -> Opt
             Ok(Some(frame)) => {
                 let frame = frame.map_err(|_| NotRead::Broken)?;
                 if bytes.len() + frame.len() > limit {
+                    discard(frames).await;
                     return Err(NotRead::TooLarge);
                 }
                 bytes.extend_from_slice(&frame);
@@ -57,6 +61,19 @@ pub(super) async fn read<T>(body: Body, limit: usize, take: impl FnOnce() -> Opt
             && let Some(take) = take.take()
         {
             _slot = Some(take().ok_or(NotRead::NoSlot)?);
+        }
+    }
+}
+
+/// Reads the rest of a body that is refused. A client that is still sending when the connection closes may lose
+/// the answer (<https://www.rfc-editor.org/rfc/rfc9112#section-9.6>).
+pub(super) async fn discard(mut frames: impl Stream<Item = Result<Bytes, axum::Error>> + Unpin) {
+    let until = Instant::now() + DISCARD_WITHIN;
+    let mut discarded = 0;
+    while let Ok(Some(Ok(frame))) = timeout_at(until, frames.next()).await {
+        discarded += frame.len();
+        if discarded > DISCARDED_BYTES {
+            return;
         }
     }
 }
@@ -118,7 +135,10 @@ mod tests {
         assert_eq!(read(body(&[(0, 11)]), 10, || Some(())).await, Err(NotRead::TooLarge));
         assert_eq!(read(body(&[(0, 10)]), 10, || Some(())).await.map(|bytes| bytes.len()), Ok(10));
         assert_eq!(began.elapsed(), Duration::ZERO);
+        assert_eq!(read(body(&[(0, 11), (9, 1)]), 10, || Some(())).await, Err(NotRead::TooLarge));
+        assert_eq!(began.elapsed(), DISCARD_WITHIN, "the rest of a body that is too large is read for a while");
 
+        let began = Instant::now();
         assert_eq!(read(body(&[(60, 1)]), 10, || Some(())).await, Err(NotRead::Late));
         assert_eq!(began.elapsed(), FIRST_BYTE_WITHIN);
 

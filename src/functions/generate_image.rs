@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::header::CONTENT_LENGTH;
+use axum::http::header::{CONTENT_LENGTH, EXPECT};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Map, Value};
@@ -159,11 +159,14 @@ fn quota_status_of(progress: &Progress) -> Option<QuotaStatus> {
     }
 }
 
-/// Reads the body. A body that is announced as too large is not read: reading would make the server answer
-/// `Expect: 100-continue` with an invitation to send it.
+/// Reads the body. A client that announces a body that is too large and waits for `100 (Continue)` is not invited
+/// to send it, as reading would do.
 async fn read_body(app: &App, headers: &HeaderMap, caller: &Caller, body: Body) -> Result<Bytes, Problem> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > MAX_BODY_KIB * 1024) {
+        if !headers.contains_key(EXPECT) {
+            body::discard(body.into_data_stream()).await;
+        }
         return Err(Problem::too_large(MAX_BODY_KIB));
     }
     let read = body::read(body, MAX_BODY_KIB * 1024, || app.slow_bodies.take(caller)).await;
