@@ -34,6 +34,8 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
 
 /// How long a check of storage and the spool is reused. Anyone may request `/api/health` at any rate.
 const LOOKED_AGAIN_AFTER: Duration = Duration::from_secs(15);
+/// Storage that does not answer within this time counts as unreachable: probes of a load balancer wait for seconds only.
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
 /// The current state of the app.
 struct Health {
@@ -51,8 +53,9 @@ impl Health {
             match *looked {
                 Some((at, storage, waiting)) if at.elapsed() < LOOKED_AGAIN_AFTER => (storage, waiting),
                 _ => {
-                    let (storage, waiting) =
-                        tokio::join!(app.gallery.is_reachable(), app.generations.waiting_in_spool());
+                    let storage = tokio::time::timeout(LONGEST_LOOK, app.gallery.is_reachable());
+                    let (storage, waiting) = tokio::join!(storage, app.generations.waiting_in_spool());
+                    let storage = storage.unwrap_or(false);
                     *looked = Some((Instant::now(), storage, waiting));
                     (storage, waiting)
                 }
