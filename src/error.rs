@@ -15,9 +15,8 @@ use crate::spending::Refusal;
 use crate::{azure, openai};
 
 /// Logs the failure of a request whose event stream has already begun, so that its status is 200.
-pub(crate) fn log(problem: &Problem, invocation_id: &str) {
+pub(crate) fn log(problem: &Problem) {
     let Problem { code, cause: Some(cause), .. } = problem else { return };
-    let _span = tracing::info_span!("invocation", invocation.id = invocation_id).entered();
     if code.needs_operator() {
         tracing::error!(
             event = "stream_failed",

@@ -42,6 +42,7 @@ use tracing::Instrument as _;
 use self::answers::{ERROR_CODE, INVOCATION_ID};
 use crate::app::App;
 use crate::error::Problem;
+use crate::logs::Trace;
 
 /// One HTTP function: a folder with a `function.json`, a route and a handler.
 pub struct Function {
@@ -206,7 +207,9 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
     let name = function_name(&path);
     // The host asks whether the process is ready. Such a request is no invocation.
     let is_probe = path == "/" && !request.headers().contains_key(INVOCATION_ID);
-    let span = tracing::info_span!("invocation", invocation.id = %id, function.name = name);
+    let trace = Trace::of(request.headers());
+    let span = tracing::info_span!("invocation", invocation.id = %id, trace.id = trace.id(), function.name = name);
+    trace.attach_to(&span);
     let mut response = next.run(request).instrument(span.clone()).await;
     let _in_span = span.enter();
     let problem = response.extensions_mut().remove::<Problem>();

@@ -25,6 +25,7 @@ mod progress;
 mod record;
 mod records;
 mod recover;
+mod report;
 mod rows;
 mod spool;
 mod steps;

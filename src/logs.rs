@@ -1,9 +1,13 @@
 //! The log: JSON lines on stdout. The Functions host records each line with level Information.
 
-use tracing::Level;
+mod trace;
+
+use tracing::{Level, Metadata};
 use tracing_subscriber::filter::{FilterExt as _, Targets, filter_fn};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+pub(crate) use self::trace::{Trace, headers as trace_headers};
 
 /// Why [`start`] failed.
 #[derive(Debug, thiserror::Error)]
@@ -25,8 +29,10 @@ pub enum Error {
 /// See [`Error`].
 pub fn start(filter: &str) -> Result<(), Error> {
     let wanted: Targets = filter.parse().map_err(|_| Error::Filter)?;
-    let ours = |target: &str| target == "visionary" || target == "handler" || target.starts_with("visionary::");
-    let without_secrets = filter_fn(move |metadata| *metadata.level() <= Level::INFO || ours(metadata.target()));
+    let without_secrets = filter_fn(|metadata| *metadata.level() <= Level::INFO || is_ours(metadata));
+    // A span has the ids that each line within it shows, whatever the level of the line.
+    let ids = filter_fn(|metadata| metadata.is_span() && *metadata.level() <= Level::INFO && is_ours(metadata))
+        .with_max_level_hint(Level::INFO);
     let lines = tracing_subscriber::fmt::layer()
         .json()
         .flatten_event(true)
@@ -34,9 +40,15 @@ pub fn start(filter: &str) -> Result<(), Error> {
         .with_span_list(false)
         .with_writer(std::io::stdout);
     tracing_subscriber::registry()
-        .with(lines.with_filter(wanted.and(without_secrets)))
+        .with(lines.with_filter(wanted.and(without_secrets).or(ids)))
         .try_init()
         .map_err(|_| Error::Started)
+}
+
+/// Whether a line or a span comes from this app, not from a library.
+fn is_ours(metadata: &Metadata<'_>) -> bool {
+    let target = metadata.target();
+    target == "visionary" || target == "handler" || target.starts_with("visionary::")
 }
 
 /// An error and its sources on one line, separated by colons.

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use azure_core::{ExponentialRetryOptions, RetryOptions, TransportOptions};
+use azure_core::{ExponentialRetryOptions, HttpClient, Request, Response, RetryOptions, TransportOptions};
 use azure_storage::{CloudLocation, StorageCredentials};
+use futures_util::future::BoxFuture;
 use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::error::Error;
 use super::http::Http;
+use crate::logs;
 
 pub(super) fn location(account: &str, endpoint: &Url) -> CloudLocation {
     let uri = endpoint.as_str().trim_end_matches('/').to_owned();
@@ -24,7 +26,26 @@ pub(super) fn credentials(account: &str, key: &SecretString) -> StorageCredentia
 /// The app's HTTP client. The SDK's default client has no timeout and sends the Authorization header to
 /// redirects.
 pub(super) fn transport(http: &Http) -> TransportOptions {
-    TransportOptions::new(Arc::new(http.client().clone()))
+    TransportOptions::new(Arc::new(Traced(http.client().clone())))
+}
+
+/// An HTTP client whose requests carry the trace of the current request. The SDK has no setting for it.
+#[derive(Debug)]
+struct Traced(reqwest::Client);
+
+impl HttpClient for Traced {
+    fn execute_request<'a, 'b, 'c>(&'a self, request: &'b Request) -> BoxFuture<'c, azure_core::Result<Response>>
+    where
+        'a: 'c,
+        'b: 'c,
+        Self: 'c,
+    {
+        let mut request = request.clone();
+        if let Some(trace) = logs::Trace::current() {
+            request.insert_header("traceparent", trace.to_string());
+        }
+        Box::pin(async move { self.0.execute_request(&request).await })
+    }
 }
 
 /// The retries of one operation. The SDK's default retries for 82 seconds.

@@ -6,9 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use reqwest::{Method, RequestBuilder, Url};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::Error;
+use crate::logs;
 
 /// The most calls to the storage account at a time.
 const MAX_CALLS: usize = 64;
@@ -51,9 +53,14 @@ impl Http {
         }
     }
 
-    /// The client, for a call with a permit.
-    pub(crate) fn client(&self) -> &reqwest::Client {
+    /// The client, for calls with a permit that the SDK makes.
+    pub(super) fn client(&self) -> &reqwest::Client {
         &self.client
+    }
+
+    /// Begins a call with a permit, in the trace of the current request.
+    pub(crate) fn request(&self, method: Method, url: &Url) -> RequestBuilder {
+        self.client.request(method, url.clone()).headers(logs::trace_headers())
     }
 
     /// Waits for a permit for one call.

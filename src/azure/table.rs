@@ -358,8 +358,7 @@ impl Table {
         .unwrap_or(header::HeaderValue::from_static(""));
         authorization.set_sensitive(true);
         self.http
-            .client()
-            .request(method, url.clone())
+            .request(method, url)
             .timeout(TIMEOUT)
             .header("x-ms-date", date)
             .header("x-ms-version", VERSION)

@@ -14,6 +14,7 @@ use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tracing::Span;
 
 use super::answers::{self, INVOCATION_ID};
 use crate::app::App;
@@ -62,6 +63,7 @@ pub(super) fn respond(
         app: Arc::clone(app),
         progress,
         invocation_id: answers::invocation_id(headers),
+        span: Span::current(),
         sent: Sent::default(),
         waiting: VecDeque::new(),
     };
@@ -99,6 +101,8 @@ struct Watcher {
     app: Arc<App>,
     progress: watch::Receiver<Progress>,
     invocation_id: String,
+    /// The request's span. The server reads the stream outside of it.
+    span: Span,
     sent: Sent,
     /// Events to send.
     waiting: VecDeque<Event>,
@@ -160,7 +164,7 @@ impl Watcher {
     }
 
     fn failure(&self, problem: &Problem) -> Event {
-        error::log(problem, &self.invocation_id);
+        self.span.in_scope(|| error::log(problem));
         event("error", &answers::document(problem, &self.invocation_id))
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use quick_xml::Reader;
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesRef, BytesStart, Event};
-use reqwest::{StatusCode, Url, header};
+use reqwest::{Method, StatusCode, Url, header};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
@@ -100,7 +100,7 @@ impl Listing {
 async fn fetch(http: &Http, url: Url) -> Result<Page, Error> {
     let _permit = http.permit(Purpose::Caller).await?;
     // Listing changes nothing, so a 5xx or a broken connection is tried once more.
-    let send = || http.client().get(url.clone()).header("x-ms-version", VERSION).timeout(PAGE_TIMEOUT).send();
+    let send = || http.request(Method::GET, &url).header("x-ms-version", VERSION).timeout(PAGE_TIMEOUT).send();
     let response = match send().await {
         Ok(response) if response.status().is_server_error() => send().await,
         Ok(response) => Ok(response),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use reqwest::{Method, Url};
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 
@@ -122,7 +123,8 @@ impl Thumbnails {
     /// Azurite does not have.
     async fn download(&self, link: &str) -> Result<Bytes, NotMade> {
         let _permit = self.http.permit(Purpose::Caller).await?;
-        let mut response = self.http.client().get(link).send().await.map_err(|_| Error::Unreachable)?;
+        let link = Url::parse(link).map_err(|_| Error::Malformed)?;
+        let mut response = self.http.request(Method::GET, &link).send().await.map_err(|_| Error::Unreachable)?;
         if !response.status().is_success() {
             let code = response.headers().get("x-ms-error-code").and_then(|code| code.to_str().ok());
             let code = code.unwrap_or("without a code").to_owned();

@@ -77,6 +77,11 @@ impl Generations {
     /// The end could not be recorded.
     pub(crate) async fn give_up(self: &Arc<Self>, message: Message) -> Result<(), NotDelivered> {
         let Some(found) = self.records.get(&message.job).await.map_err(NotDelivered::Records)? else { return Ok(()) };
+        tracing::error!(
+            event = "job_given_up",
+            image.id = found.order.image_id,
+            "all deliveries of a job have failed; unless its image is found, the job ends without one"
+        );
         if let State::Drawing(_) = found.state
             && self.end_if_process_died(found).await.map_err(NotDelivered::Records)?.outcome().is_none()
         {

@@ -19,6 +19,7 @@ use super::progress::{Phase, Progress, Reporter};
 use super::record::{Attempt, Generation, Order, State};
 use super::records::RECORDED_WITHIN;
 use super::recover::{log_loss, log_rejection};
+use super::report;
 use super::spool::{SpooledEnd, SpooledImage};
 use crate::config::PromptEnhancement;
 use crate::gallery::{Details, Gallery};
@@ -91,7 +92,7 @@ impl Generations {
                     reporter.accepted(None);
                 }
             };
-            self.tasks.spawn(accept);
+            self.tasks.spawn(accept.in_current_span());
             self.note_added();
         }
         let result = self.draw_safely(&work, enhanced, reporter).await;
@@ -207,12 +208,16 @@ impl Generations {
         enhanced: EnhancedPrompt,
         reporter: &Reporter,
     ) -> Result<Outcome, Error> {
+        let started = Instant::now();
         let drawn = AssertUnwindSafe(self.draw_and_store(work, enhanced, reporter)).catch_unwind().await;
-        drawn.unwrap_or_else(|_| {
+        let result = drawn.unwrap_or_else(|_| {
             // The image may be in the spool; recovery uploads it from there.
             self.leave_behind(&work.order.image_id);
             Err(Error::Panicked)
-        })
+        });
+        let cause = result.as_ref().err().map(|error| chain(error));
+        report::log(work.order, outcome_of(&result).as_ref(), cause, started.elapsed());
+        result
     }
 
     async fn draw_and_store(

@@ -14,6 +14,7 @@ use super::memory::Memory;
 use super::remembered::RememberedFailure;
 use crate::config::{OpenAiAuth, OpenAiConfig};
 use crate::lock::locked;
+use crate::logs;
 
 /// The client of the provider's API. Clones share the connection pool and the remembered failure.
 #[derive(Debug, Clone)]
@@ -65,7 +66,8 @@ impl OpenAi {
 
     /// Sends a JSON body with POST. Returns a 2xx response with its body unread; any other status is an error.
     pub(super) async fn post(&self, path: &str, body: &impl Serialize, timeout: Duration) -> Result<Response, Error> {
-        let request = self.http.post(endpoint(&self.config.base_url, path)).json(body).timeout(timeout);
+        let request = self.http.post(endpoint(&self.config.base_url, path)).headers(logs::trace_headers());
+        let request = request.json(body).timeout(timeout);
         let response = self.authorized(request).send().await.map_err(Error::from_sending)?;
         if response.status().is_success() { Ok(response) } else { Err(read_error(response).await) }
     }

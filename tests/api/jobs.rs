@@ -529,6 +529,8 @@ async fn a_job_in_the_poison_queue_fails_and_does_not_count() {
         assert_eq!((answer.status, answer.body.as_str()), (200, "{}"));
     }
 
+    visionary.host.wait_for_log(|line| line.text.contains("\"event\":\"job_given_up\"")).await;
+
     let failed = visionary.get(job).await.json();
     assert_eq!((&failed["status"], &failed["problem"]["code"]), (&json!("failed"), &json!("job_failed")));
     visionary.used(0).await;

@@ -20,6 +20,7 @@ mod jobs;
 mod matrix;
 mod memory;
 mod model_watch;
+mod operating;
 mod options;
 mod pages;
 mod providers;
