@@ -113,8 +113,8 @@ fn every_link_between_documents_leads_somewhere() {
 #[test]
 fn every_file_that_a_document_names_exists() {
     let files = files();
-    let ends = [".rs", ".md", ".json", ".toml", ".example", ".yml"];
-    let folders = ["src/", "tests/", "devkit/", "docs/", ".ci/", ".github/"];
+    let ends = [".rs", ".md", ".json", ".toml", ".example", ".yml", ".kql"];
+    let folders = ["src/", "tests/", "devkit/", "docs/", "ops/", ".ci/", ".github/"];
     for (path, text) in documents() {
         for name in code_spans(&text) {
             let looks_like_one = !name.contains(' ')
