@@ -39,7 +39,7 @@ use serde_json::json;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument as _;
 
-use self::answers::{ERROR_CODE, INVOCATION_ID};
+use self::answers::{ERROR_CODE, EXPOSED, INVOCATION_ID};
 use crate::app::App;
 use crate::error::Problem;
 use crate::logs::Trace;
@@ -197,8 +197,8 @@ fn has_dot_segment(path: &str) -> bool {
     decoded.split(['/', '\\']).any(|segment| matches!(segment, "." | ".."))
 }
 
-/// The middleware around every answer: it adds the invocation id, logs one line, and writes an error
-/// in the form that the caller accepts.
+/// The middleware around every answer: it adds the invocation id and the headers that pages of other origins may
+/// read, logs one line, and writes an error in the form that the caller accepts.
 pub(crate) async fn finish(request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = answers::invocation_id(request.headers());
@@ -258,6 +258,7 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(INVOCATION_ID, value);
     }
+    response.headers_mut().insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
     response
 }
 

@@ -20,6 +20,14 @@ pub(super) const ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code"
 /// The percent-encoded blob name of an image that is not uploaded yet. A text answer has no other
 /// place for it.
 const IMAGE_NAME: HeaderName = HeaderName::from_static("x-image-name");
+/// The headers that a page of another origin may read
+/// (<https://fetch.spec.whatwg.org/#http-access-control-expose-headers>). The platform answers preflight requests and
+/// adds `Access-Control-Allow-Origin`, but names no header of the app. `*` would not do: browsers take it as the name
+/// of a header when a request has cookies.
+pub(super) const EXPOSED: HeaderValue = HeaderValue::from_static(
+    "ETag, Link, Location, Preference-Applied, RateLimit, RateLimit-Policy, Retry-After, \
+     X-Azure-Functions-InvocationId, X-Error-Code, X-Image-Name, X-Suggestion-Source",
+);
 const STORED_LATER: &str =
     "The image was drawn and is safe. It will appear in the gallery as soon as storage can be reached again.";
 /// `Retry-After` for polling a job, in seconds.

@@ -1,7 +1,10 @@
 //! Paths, methods, function keys and origins, through the host in both wire modes.
 
+use std::collections::BTreeSet;
+
 use devkit::stand_ins::openai::Endpoint;
 use reqwest::Method;
+use reqwest::header::HeaderName;
 
 use serde_json::json;
 
@@ -108,14 +111,55 @@ async fn the_handler_has_nothing_at_a_path_with_dots_and_no_function_with_a_key_
 async fn a_page_of_an_allowed_origin_may_call_and_one_of_another_may_not() {
     let visionary = Setup { cors: vec!["https://front.example".into()], ..Setup::default() }.start().await;
 
-    let preflight = visionary
-        .request(Method::OPTIONS, "/api/generateImage")
-        .header("origin", "https://front.example")
-        .header("access-control-request-method", "POST");
-    assert_eq!(preflight.send().await.status, 204);
     for (origin, allowed) in [("https://front.example", true), ("https://other.example", false)] {
+        let preflight = visionary
+            .request(Method::OPTIONS, "/api/generateImage")
+            .header("origin", origin)
+            .header("access-control-request-method", "POST")
+            .header("access-control-request-headers", "content-type,idempotency-key");
+        let preflight = preflight.send().await;
+        assert_eq!(preflight.status, 204, "{origin}");
+        let headers = if allowed { "content-type,idempotency-key" } else { "" };
+        assert_eq!(preflight.header("access-control-allow-headers"), headers, "{origin}");
         let answer = visionary.request(Method::GET, "/api/getImages").header("origin", origin).send().await;
-        assert_eq!(answer.headers.contains_key("access-control-allow-origin"), allowed, "{origin}");
+        for answer in [preflight, answer] {
+            assert_eq!(answer.headers.contains_key("access-control-allow-origin"), allowed, "{origin}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_may_read_every_header_that_the_app_sends() {
+    /// Headers that every page may read (<https://fetch.spec.whatwg.org/#cors-safelisted-response-header-name>).
+    const SAFELISTED: [&str; 3] = ["cache-control", "content-length", "content-type"];
+    /// Headers for the browser and the host, not for pages.
+    const NOT_FOR_PAGES: [&str; 5] = ["access-control-expose-headers", "allow", "date", "transfer-encoding", "vary"];
+    let visionary = Setup::default().start().await;
+
+    let job = visionary.post("A job").prefer("respond-async").send().await;
+    let answers = [
+        visionary.post("A fox").accept_json().send().await,
+        visionary.generate("A heron").await,
+        visionary.post_raw("{}").send().await,
+        visionary.get("/api/getChatGPTSuggestion").await,
+        visionary.get("/api/getImages?limit=1").await,
+        visionary.handler(0).get("/api/nothing").await,
+        visionary.handler(0).get("/api/generateImage").await,
+        visionary.get(job.header("location")).await,
+        job,
+    ];
+    let mut seen = BTreeSet::new();
+    for answer in &answers {
+        let exposed = answer.header("access-control-expose-headers").to_ascii_lowercase();
+        let exposed: Vec<&str> = exposed.split(", ").collect();
+        for name in answer.headers.keys().map(HeaderName::as_str) {
+            let is_readable = exposed.contains(&name) || SAFELISTED.contains(&name) || NOT_FOR_PAGES.contains(&name);
+            assert!(is_readable, "a page of another origin cannot read {name}: {}", answer.body);
+            seen.insert(name);
+        }
+    }
+    for name in ["etag", "link", "location", "preference-applied", "ratelimit", "retry-after", "x-error-code"] {
+        assert!(seen.contains(name), "no answer had {name}: {seen:?}");
     }
 }
 

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use anyhow::Context as _;
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
@@ -294,16 +294,18 @@ async fn answer(
     ConnectInfo(client): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Response {
-    let origin = request.headers().get(header::ORIGIN).filter(|origin| shared.allows(origin)).cloned();
-    if let Some(origin) = &origin
-        && let Some(preflight) = preflight(&request, origin)
-    {
-        return preflight;
-    }
-    let mut response = shared.invoke(request, client).await;
+    let origin = request.headers().get(header::ORIGIN).and_then(|origin| shared.allowed_origin(origin));
+    let mut response = if shared.cors.is_empty() || !is_preflight(&request) {
+        shared.invoke(request, client).await
+    } else {
+        preflight(&request, origin.is_some())
+    };
+    let headers = response.headers_mut();
     if let Some(origin) = origin {
-        response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        response.headers_mut().append(header::VARY, HeaderValue::from_static("Origin"));
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        if shared.cors.len() > 1 {
+            headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        }
     }
     response
 }
@@ -344,24 +346,35 @@ impl Shared {
         self.keys.iter().any(|key| in_header == Some(key) || in_query.as_deref() == Some(key))
     }
 
-    fn allows(&self, origin: &HeaderValue) -> bool {
-        self.cors.iter().any(|allowed| allowed == "*" || allowed.as_bytes() == origin.as_bytes())
+    /// The value of `Access-Control-Allow-Origin` for a page of this origin; `None` if it may not read the answer.
+    fn allowed_origin(&self, origin: &HeaderValue) -> Option<HeaderValue> {
+        if self.cors.iter().any(|allowed| allowed == "*") {
+            return Some(HeaderValue::from_static("*"));
+        }
+        self.cors.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()).then(|| origin.clone())
     }
 }
 
-/// The answer to a CORS preflight request, which the handler does not receive.
-fn preflight(request: &Request, origin: &HeaderValue) -> Option<Response> {
-    const ALLOW_METHODS: HeaderName = header::ACCESS_CONTROL_ALLOW_METHODS;
-    let method = request.headers().get(header::ACCESS_CONTROL_REQUEST_METHOD)?;
-    if request.method() != Method::OPTIONS {
-        return None;
-    }
+/// Whether a browser asks for permission to send another request.
+fn is_preflight(request: &Request) -> bool {
+    request.method() == Method::OPTIONS
+        && request.headers().contains_key(header::ORIGIN)
+        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// The answer to a preflight request, which the handler does not receive: 204 from any origin, and the permission
+/// for allowed ones only. Every method and every header is allowed, as the host's `CorsOptionsSetup` says
+/// (<https://github.com/Azure/azure-functions-host/blob/dev/src/WebJobs.Script.WebHost/Configuration/CorsOptionsSetup.cs>).
+fn preflight(request: &Request, is_allowed: bool) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-    headers.insert(ALLOW_METHODS, method.clone());
-    if let Some(wanted) = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+    let permissions = [
+        (header::ACCESS_CONTROL_REQUEST_METHOD, header::ACCESS_CONTROL_ALLOW_METHODS),
+        (header::ACCESS_CONTROL_REQUEST_HEADERS, header::ACCESS_CONTROL_ALLOW_HEADERS),
+    ];
+    for (asked, allowed) in permissions.into_iter().filter(|_| is_allowed) {
+        if let Some(value) = request.headers().get(asked) {
+            response.headers_mut().insert(allowed, value.clone());
+        }
     }
-    Some(response)
+    response
 }
