@@ -1,4 +1,4 @@
-//! Puts the files of `web/`, ready to be sent, into the binary.
+//! Puts the files of the page, ready to be sent, into the binary.
 
 #[path = "src/functions/web/bundle.rs"]
 mod bundle;
@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=web");
+    println!("cargo::rerun-if-changed=client/visionary.js");
     println!("cargo::rerun-if-changed=src/functions/web/bundle.rs");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
-    let page = bundle::read(Path::new("web"))?;
+    let page = bundle::read(Path::new("."))?;
     let mut files = String::new();
     for (number, file) in page.files.iter().enumerate() {
         let gzip = out.join(format!("{number}.gz"));

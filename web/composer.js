@@ -6,8 +6,8 @@ import { recall, remember } from "./memory.js";
 import { say, texts } from "./texts.js";
 
 /**
- * @typedef {import("./api.js").Body} Body
- * @typedef {import("./api.js").Options} Options
+ * @typedef {import("../client/visionary.js").Body} Body
+ * @typedef {import("../client/visionary.js").Options} Options
  */
 
 /** A second Draw with the same request within this time is a double click. */
@@ -182,7 +182,7 @@ export async function suggest() {
   const another = /** @type {HTMLButtonElement} */ (byId("another"));
   another.disabled = true;
   try {
-    suggestion = await client.suggestion(chosen("styles") || undefined);
+    suggestion = await client.suggestion({ style: chosen("styles") });
     prompt.placeholder = suggestion;
     refresh();
   } catch {

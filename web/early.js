@@ -1,4 +1,4 @@
-// Runs before the first paint, so that a remembered theme or language does not flash.
+// Runs before the first paint, so that a remembered theme or language does not flash. Loads one language only.
 try {
   const root = document.documentElement;
   const theme = localStorage.getItem("visionary.theme");
@@ -9,3 +9,7 @@ try {
 } catch {
   // Storage is blocked: the browser's own theme and English.
 }
+const texts = document.createElement("link");
+texts.rel = "modulepreload";
+texts.href = document.documentElement.lang === "de" ? "./texts.de.js" : "./texts.en.js";
+document.head.append(texts);

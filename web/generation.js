@@ -1,12 +1,12 @@
 // The generations of this browser: at most three as streams, the rest as jobs. What runs is kept in
 // the browser's storage, so that a page that is loaded again goes on with it.
 
-import { ApiError, createClient } from "./api.js";
+import { ApiError, createClient, newKey } from "../client/visionary.js";
 import { recall, remember } from "./memory.js";
 import { reachable, report } from "./status.js";
 
 /**
- * @typedef {import("./api.js").Body} Body
+ * @typedef {import("../client/visionary.js").Body} Body
  * @typedef {{key: string, body: Body, startedAt: number, ratio: number, statusUrl?: string, isJob?: boolean}} Kept
  */
 
@@ -15,7 +15,7 @@ const STREAMS = 3;
 /** The app knows an idempotency key for 24 hours; a later request would be paid again. */
 const KEPT_MS = 23 * 3_600_000;
 
-/** Sleeps, but not beyond the moment at which the network or the page is back. @type {import("./api.js").Sleep} */
+/** Sleeps, but not beyond the moment at which the network or the page is back. @type {import("../client/visionary.js").Sleep} */
 const sleep = (ms, signal) =>
   new Promise((resolve, reject) => {
     const ends = new AbortController();
@@ -43,11 +43,6 @@ function keep(change) {
   remember("pending", kept);
 }
 
-/** A random key. `randomUUID` exists in secure contexts only. */
-function newKey() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
 /** One image on its way. `onchange` hears of each event; the fields are the state after it. */
 export class Generation {
   phase = "sending";
@@ -59,7 +54,7 @@ export class Generation {
   preview;
   /** @type {(what: "progress" | "accepted" | "preview" | "image" | "storedLater" | "failed" | "dropped") => void} */
   onchange = () => {};
-  /** @type {import("./api.js").Details | undefined} */
+  /** @type {import("../client/visionary.js").Details | undefined} */
   image;
   /** The name under which an image will be listed that is stored later. @type {string | undefined} */
   storedAs;

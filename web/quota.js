@@ -4,7 +4,7 @@ import { byId } from "./element.js";
 import { client } from "./generation.js";
 import { say, texts, timeOfDay } from "./texts.js";
 
-/** @type {import("./api.js").Quota | undefined} */
+/** @type {import("../client/visionary.js").Quota | undefined} */
 let quota;
 /** @type {(againAt: string | undefined) => void} */
 let onchange = () => {};

@@ -85,7 +85,7 @@ export function runningTile(generation, hears) {
     message.after(dismiss);
   }
 
-  /** @param {import("./api.js").ApiError} error */
+  /** @param {import("../client/visionary.js").ApiError} error */
   function fail(error) {
     const words = sentence(error);
     tile.classList.add("ended");

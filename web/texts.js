@@ -1,16 +1,18 @@
 // The page's words in the user's language, and numbers and times by `Intl`.
 
-import { ApiError } from "./api.js";
-import english from "./texts.en.js";
+import { ApiError } from "../client/visionary.js";
 
 /**
  * @typedef {{one: string, other: string}} Plural
- * @typedef {typeof english extends infer T ? {[K in keyof T]: T[K] extends string ? string : T[K] extends Plural ? Plural : Record<string, string>} : never} Texts
+ * @typedef {typeof import("./texts.en.js").default extends infer T ? {[K in keyof T]: T[K] extends string ? string : T[K] extends Plural ? Plural : Record<string, string>} : never} Texts
  */
 
-/** The languages, each with the name that its speakers look for, and its file. */
+/**
+ * The languages, each with the name that its speakers look for, and its file.
+ * @type {{code: string, name: string, load: () => Promise<Texts>}[]}
+ */
 export const LANGUAGES = [
-  { code: "en", name: "English", load: async () => /** @type {Texts} */ (english) },
+  { code: "en", name: "English", load: async () => (await import("./texts.en.js")).default },
   { code: "de", name: "Deutsch", load: async () => (await import("./texts.de.js")).default },
 ];
 

@@ -218,9 +218,11 @@ export async function startStandIn({ images = 60, port = 0, latency = 0 } = {}) 
 
     if (!path.startsWith("/api/") && !path.startsWith("/.auth/")) {
       const name = path === "/" ? "index.html" : path.slice(1);
-      if (!/^[a-z.]+$/.test(name)) return fault("no such file");
+      // The binary has the client beside the other files.
+      const at = name === "client/visionary.js" ? `../${name}` : name;
+      if (at === name && !/^[a-z.]+$/.test(name)) return fault("no such file");
       try {
-        const body = stripped(name, readFileSync(new URL(name, WEB), "utf8"));
+        const body = stripped(name, readFileSync(new URL(at, WEB), "utf8"));
         return response.writeHead(200, {
           "Content-Type": TYPES[name.split(".").pop() ?? ""],
           "Cache-Control": "no-cache",

@@ -1,5 +1,5 @@
-//! `GET /`: the page, and its files. They are part of the binary (`build.rs`). A debug build reads the folder
-//! `web` for each request instead, so that a change needs no build.
+//! `GET /`: the page, and its files. They are part of the binary (`build.rs`). A debug build reads them
+//! for each request instead, so that a change needs no build.
 
 mod bundle;
 
@@ -21,7 +21,8 @@ use crate::error::Problem;
 
 /// The page as it was when the binary was built.
 static BUILT: LazyLock<Page> = LazyLock::new(|| include!(concat!(env!("OUT_DIR"), "/page.rs")));
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/web");
+/// The repository from which the binary was built.
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The name of a versioned file stands for one content.
 const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
@@ -31,8 +32,8 @@ const ROBOTS: HeaderName = HeaderName::from_static("x-robots-tag");
 
 pub(super) async fn handle(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
     let changed;
-    let page = if cfg!(debug_assertions) && Path::new(FOLDER).is_dir() {
-        changed = bundle::read(Path::new(FOLDER)).map_err(|error| Problem::internal(&error.to_string()))?;
+    let page = if cfg!(debug_assertions) && Path::new(ROOT).is_dir() {
+        changed = bundle::read(Path::new(ROOT)).map_err(|error| Problem::internal(&error.to_string()))?;
         &changed
     } else {
         &*BUILT
@@ -105,7 +106,7 @@ mod tests {
 
     #[test]
     fn the_binary_has_the_files_of_the_folder() {
-        let folder = bundle::read(Path::new(FOLDER)).unwrap();
+        let folder = bundle::read(Path::new(ROOT)).unwrap();
         assert_eq!((&BUILT.version, shown(&BUILT)), (&folder.version, shown(&folder)));
     }
 }

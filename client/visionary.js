@@ -1,4 +1,5 @@
-// The app's API. This module needs no DOM and no package: it runs in browsers and in Node 20.
+// A client of Visionary's API. This module needs no DOM and no package: it runs in browsers and in Node.js 20.
+// The page of Visionary uses it, too.
 
 /**
  * @typedef {{prompt: string, size?: string, quality?: string, style?: string, enhance?: string, partialImages?: number}} Body
@@ -11,6 +12,19 @@
  *   styles: {name: string, title?: string}[], variations: number[], jobs: boolean, signIn: boolean,
  *   maxPromptCharacters: number}} Options
  * @typedef {{limit: number | null, used: number | null, remaining: number | null, resetsAt: string | null}} Quota
+ * @typedef {{name: string, title: string, keywords: string}} Style
+ * @typedef {{sasToken: string, containerUrl: string, permissions: string, expiresOn: string}} Token
+ * @typedef {{id: string, status: string, statusUrl: string, estimateSeconds?: number | null, createdAt?: string,
+ *   elapsedSeconds?: number, result?: any, problem?: any}} Job
+ */
+/**
+ * What `generate` tells.
+ * - `accepted`: the generation has an address. Keep it: it leads to the image for 24 hours.
+ * - `progress`: `queued`, `drawing` or `saving`.
+ * - `preview`: an unfinished image, as a data URL.
+ * - `image`: the end.
+ * - `storedLater`: the end; the image is safe, and will be listed by this name when storage is back.
+ * - `waiting`: the connection is lost or the app is busy (`code`); the client tries again after `seconds`.
  * @typedef {{type: "accepted", statusUrl?: string, estimateSeconds?: number | null, quotaRemaining?: number | null, isJob?: boolean}
  *   | {type: "progress", phase: string, elapsedSeconds: number}
  *   | {type: "preview", image: string}
@@ -30,11 +44,17 @@ const SILENCE_MS = 35_000;
 /** Refused attempts of one generation, each after the wait that the app asks for. */
 const ATTEMPTS = 40;
 
-/** An answer that is no success, or none: then the code is `connection`. */
+/**
+ * An answer that is no success.
+ * - `code`: the stable code of the API, such as `quota_exceeded`; `connection` if there was no answer of the app;
+ *   `unknown` if the answer has no code, such as a 401 for a missing function key
+ * - `status`: the HTTP status, 0 without one
+ * - `retryAfter`: seconds after which another attempt makes sense, if the app said so
+ */
 export class ApiError extends Error {
   /**
-   * @param {string} code a code of the API, or `connection`
-   * @param {string} [detail]
+   * @param {string} code
+   * @param {string} [detail] a sentence for the user
    * @param {{status?: number, retryAfter?: number, categories?: string[], invocationId?: string}} [more]
    */
   constructor(code, detail = "", more = {}) {
@@ -52,22 +72,31 @@ export class ApiError extends Error {
 /** @type {Sleep} */
 const pause = (ms, signal) =>
   new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, ms);
-    signal?.addEventListener("abort", () => (clearTimeout(timer), reject(signal.reason)), { once: true });
+    const stop = () => (clearTimeout(timer), reject(signal?.reason));
+    const timer = setTimeout(() => (signal?.removeEventListener("abort", stop), resolve()), ms);
+    signal?.addEventListener("abort", stop);
   });
 
-/** @param {{base?: string, fetch?: typeof globalThis.fetch, sleep?: Sleep}} [settings] */
-export function createClient({ base = "", fetch = (...call) => globalThis.fetch(...call), sleep = pause } = {}) {
+/** A random `Idempotency-Key`. `randomUUID` exists in secure contexts only. */
+export function newKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/**
+ * @param {{base?: string, headers?: Record<string, string>, fetch?: typeof globalThis.fetch, sleep?: Sleep}} [settings]
+ *   `base`: the app's origin, such as `https://contoso.azurewebsites.net`; without it, the page's own.
+ *   `headers`: sent with each request, such as `{"x-functions-key": key}`.
+ */
+export function createClient({ base = "", headers, fetch = (...call) => globalThis.fetch(...call), sleep = pause } = {}) {
   /**
    * @param {string} path
-   * @param {RequestInit} [request]
+   * @param {RequestInit} request
    */
-  async function send(path, request = {}) {
+  async function send(path, request) {
     let response;
     try {
-      response = await fetch(base + path, request);
-    } catch (error) {
-      if (request.signal?.aborted && request.signal.reason?.name !== "TimeoutError") throw error;
+      response = await fetch(base + path, { ...request, headers: { ...headers, .../** @type {Record<string, string>} */ (request.headers) } });
+    } catch {
       throw new ApiError("connection");
     }
     if (response.ok || response.status === 304) return response;
@@ -78,76 +107,94 @@ export function createClient({ base = "", fetch = (...call) => globalThis.fetch(
    * @param {string} path
    * @param {RequestInit} [request]
    */
-  async function call(path, request = {}) {
-    const timeout = AbortSignal.timeout(CALL_MS);
-    const signal = request.signal ? AbortSignal.any([request.signal, timeout]) : timeout;
-    return send(path, { ...request, signal, headers: { Accept: JSON_TYPE, ...request.headers } });
-  }
+  const call = (path, request) =>
+    send(path, { ...request, signal: AbortSignal.timeout(CALL_MS), headers: { Accept: JSON_TYPE, ...request?.headers } });
 
-  /** @param {Response} response */
-  async function body(response) {
-    try {
-      return await response.json();
-    } catch {
-      throw new ApiError("connection");
-    }
-  }
+  /**
+   * The JSON of an answer.
+   * @param {string} path
+   * @param {RequestInit} [request]
+   */
+  const get = async (path, request) => body(await call(path, request));
 
   /** @param {string} id */
   const imagePath = (id) => `/api/images/${encodeURIComponent(id)}`;
 
+  /**
+   * A page of the gallery, newest first; `null` if it still has this ETag.
+   * @param {{page?: string, limit?: number, etag?: string}} [which] `page` is the `next` of another page
+   * @returns {Promise<{images: Listed[], next?: string, etag?: string} | null>}
+   */
+  async function list({ page, limit = 60, etag } = {}) {
+    const path = page?.startsWith("/api/getImages?") ? page : `/api/getImages?limit=${limit}`;
+    const response = await call(path, { headers: etag ? { "If-None-Match": etag } : {} });
+    if (response.status === 304) return null;
+    const { imageUrls, next } = await body(response);
+    return { images: imageUrls, next, etag: response.headers.get("ETag") ?? undefined };
+  }
+
   return {
-    /** @returns {Promise<Options>} */
-    options: async () => body(await call("/api/options")),
-    /** @returns {Promise<Quota>} */
-    quota: async () => body(await call("/api/quota")),
+    list,
+    /** All images, newest first, page by page. @returns {AsyncGenerator<Listed>} */
+    async *images() {
+      for (let page; ; ) {
+        const answer = await list({ page, limit: 200 });
+        yield* answer?.images ?? [];
+        page = answer?.next;
+        if (!page) return;
+      }
+    },
+    /** What a request for an image may ask for. @returns {Promise<Options>} */
+    options: () => get("/api/options"),
+    /** The style presets. @returns {Promise<Style[]>} */
+    styles: async () => (await get("/api/styles")).styles,
+    /** What the caller may draw today. @returns {Promise<Quota>} */
+    quota: () => get("/api/quota"),
+    /** A token for the container; it needs a function key in `headers`. @returns {Promise<Token>} */
+    token: () => get("/api/generateSASToken"),
     /**
      * An idea for a prompt.
-     * @param {string} [style]
+     * @param {{style?: string, about?: string}} [choices]
      */
-    suggestion: async (style) => {
-      const query = style ? `?style=${encodeURIComponent(style)}` : "";
-      return (await (await call(`/api/getChatGPTSuggestion${query}`, { headers: { Accept: "text/plain" } })).text()).trim();
-    },
-    /**
-     * A page of the gallery, newest first; `null` if it still has this ETag.
-     * @param {{page?: string, limit?: number, etag?: string}} [which] `page` is a `next` of this method
-     * @returns {Promise<{images: Listed[], next?: string, etag?: string} | null>}
-     */
-    list: async ({ page, limit = 60, etag } = {}) => {
-      const path = page?.startsWith("/api/getImages?") ? page : `/api/getImages?limit=${limit}`;
-      const response = await call(path, { headers: etag ? { "If-None-Match": etag } : {} });
-      if (response.status === 304) return null;
-      const { imageUrls, next } = await body(response);
-      return { images: imageUrls, next, etag: response.headers.get("ETag") ?? undefined };
+    suggestion: async (choices = {}) => {
+      const query = new URLSearchParams();
+      for (const [name, value] of Object.entries(choices)) if (value) query.set(name, value);
+      return (await (await call(`/api/getChatGPTSuggestion?${query}`, { headers: { Accept: "text/plain" } })).text()).trim();
     },
     /** @param {string} id @returns {Promise<Details>} */
-    details: async (id) => body(await call(imagePath(id))),
-    /** @param {string} id @param {string} token @returns {Promise<{id: string, restorableUntil: string}>} */
-    remove: async (id, token) => body(await call(imagePath(id), { method: "DELETE", headers: { "X-Delete-Token": token } })),
-    /** @param {string} id @param {string} token @returns {Promise<Details>} */
-    restore: async (id, token) =>
-      body(await call(`${imagePath(id)}/restore`, { method: "POST", headers: { "X-Delete-Token": token } })),
-    /** Cancels a job that has not begun. @param {string} statusUrl */
-    cancel: async (statusUrl) => void (await call(statusUrl, { method: "DELETE" })),
+    details: (id) => get(imagePath(id)),
     /**
-     * Who is signed in, if App Service authentication is on.
+     * Deletes an image.
+     * @param {string} id
+     * @param {string} token the `deleteToken` of the `image` event
+     * @returns {Promise<{id: string, restorableUntil: string}>}
+     */
+    remove: (id, token) => get(imagePath(id), { method: "DELETE", headers: { "X-Delete-Token": token } }),
+    /** Brings a deleted image back. @param {string} id @param {string} token @returns {Promise<Details>} */
+    restore: (id, token) => get(`${imagePath(id)}/restore`, { method: "POST", headers: { "X-Delete-Token": token } }),
+    /** The state of a generation. @param {string} statusUrl @returns {Promise<Job>} */
+    job: (statusUrl) => get(statusUrl),
+    /** Cancels a job that has not begun. @param {string} statusUrl @returns {Promise<Job>} */
+    cancel: (statusUrl) => get(statusUrl, { method: "DELETE" }),
+    /**
+     * The user who is signed in, if App Service authentication is on.
      * @returns {Promise<string | undefined>}
      */
-    account: async () => {
-      const [who] = await body(await call("/.auth/me"));
-      return who?.user_id;
-    },
+    account: async () => (await get("/.auth/me"))[0]?.user_id,
 
     /**
      * Draws an image, or goes on with one. Ends after `image` or `storedLater`; throws an ApiError if
-     * there will be no image. A lost connection is taken up again: at `statusUrl` once that is known,
-     * before by the same request with the same key, so nothing is paid twice.
+     * there will be no image. A lost connection is taken up again, without end but for `signal`: at `statusUrl`
+     * once that is known, before by the same request with the same key, so nothing is paid twice.
      * @param {Body} what
-     * @param {{key: string, statusUrl?: string, way?: "events" | "job" | "polledJob", signal?: AbortSignal}} how
+     * @param {{key?: string, statusUrl?: string, way?: "events" | "job" | "polledJob", signal?: AbortSignal}} [how]
+     *   `key`: the `Idempotency-Key`; one for each image, and the same to go on after a reload.
+     *   `statusUrl`: that of `accepted`, to go on with a generation.
+     *   `way`: the events of a request, those of a job, which outlives the process, or a job that is asked for its
+     *   state, which needs no open connection.
      * @returns {AsyncGenerator<GenerationEvent>}
      */
-    async *generate(what, { key, statusUrl, way = "events", signal }) {
+    async *generate(what, { key = newKey(), statusUrl, way = "events", signal } = {}) {
       for (let lost = 0, refused = 0; ; ) {
         const accept = way === "polledJob" ? JSON_TYPE : EVENTS;
         const isPost = !statusUrl;
@@ -183,6 +230,7 @@ export function createClient({ base = "", fetch = (...call) => globalThis.fetch(
           if (isPost && !statusUrl) throw new ApiError("connection");
           await sleep(200, signal);
         } catch (error) {
+          signal?.throwIfAborted();
           if (error === end || !(error instanceof ApiError)) throw error;
           // Azure's Flex plan answers a streamed POST of a signed-in caller with a 500 of its own.
           if (isPost && way === "events" && error.status === 500 && error.code === "connection") {
@@ -201,6 +249,12 @@ export function createClient({ base = "", fetch = (...call) => globalThis.fetch(
   };
 }
 /** @typedef {ReturnType<typeof createClient>} Client */
+
+/** @param {Response} response */
+const body = (response) =>
+  response.json().catch(() => {
+    throw new ApiError("connection");
+  });
 
 /** @param {Response} response */
 async function failure(response) {
@@ -234,9 +288,7 @@ async function* events(response) {
     }
     return;
   }
-  const answer = await response.json().catch(() => {
-    throw new ApiError("connection");
-  });
+  const answer = await body(response);
   if (!answer.status) return yield ended(answer);
   yield { type: "accepted", ...answer, isJob: true };
   if (answer.result) yield ended(answer.result);
