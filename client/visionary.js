@@ -2,38 +2,45 @@
 // The page of Visionary uses it, too.
 
 /**
- * @typedef {{prompt: string, size?: string, quality?: string, style?: string, enhance?: string, partialImages?: number}} Body
- * @typedef {{url: string, name: string, id?: string, createdAt?: string, width?: number, height?: number,
- *   thumbnailUrl?: string, placeholder?: string, prompt?: string, downloadUrl?: string}} Listed
- * @typedef {Listed & {finalPrompt?: string, revisedPrompt?: string | null, enhancement?: string, model?: string,
- *   size?: string, quality?: string, deleteToken?: string}} Details
- * @typedef {{sizes: {name: string, width: number, height: number, isDefault?: boolean, qualities?: string[]}[],
- *   qualities: {name: string, isDefault?: boolean}[], enhancements: string[], defaultEnhancement: string,
- *   styles: {name: string, title?: string}[], variations: number[], jobs: boolean, signIn: boolean,
- *   maxPromptCharacters: number}} Options
- * @typedef {{limit: number | null, used: number | null, remaining: number | null, resetsAt: string | null}} Quota
- * @typedef {{name: string, title: string, keywords: string}} Style
- * @typedef {{sasToken: string, containerUrl: string, permissions: string, expiresOn: string}} Token
- * @typedef {{id: string, status: string, statusUrl: string, estimateSeconds?: number | null, createdAt?: string,
- *   elapsedSeconds?: number, result?: any, problem?: any}} Job
+ * The types of the wire, generated from openapi.yaml.
+ * @typedef {import("./wire.d.ts").components["schemas"]} Wire
  */
 /**
- * What `generate` tells.
- * - `accepted`: the generation has an address. Keep it: it leads to the image for 24 hours.
- * - `progress`: `queued`, `drawing` or `saving`.
- * - `preview`: an unfinished image, as a data URL.
- * - `image`: the end.
- * - `storedLater`: the end; the image is safe, and will be listed by this name when storage is back.
- * - `waiting`: the connection is lost or the app is busy (`code`); the client tries again after `seconds`.
- * @typedef {{type: "accepted", statusUrl?: string, estimateSeconds?: number | null, quotaRemaining?: number | null, isJob?: boolean}
- *   | {type: "progress", phase: string, elapsedSeconds: number}
- *   | {type: "preview", image: string}
- *   | {type: "image", image: Details}
- *   | {type: "storedLater", name: string}
- *   | {type: "waiting", code: string, seconds: number}} GenerationEvent
- * @typedef {GenerationEvent | {type: "problem", problem: any} | {type: "poll", seconds: number}} RawEvent
- * @typedef {(ms: number, signal?: AbortSignal) => Promise<void>} Sleep
+ * What to draw. Which names are allowed depends on the app: see `options`.
+ * @typedef {{[K in keyof Wire["GenerateImageRequest"]]: NonNullable<Wire["GenerateImageRequest"][K]> extends string
+ *   ? string : NonNullable<Wire["GenerateImageRequest"][K]>}} GenerateImageRequest
  */
+/** @typedef {Wire["GeneratedImage"]} GeneratedImage the image that `generate` ends with */
+/** @typedef {Wire["ListedImage"]} ListedImage an image of the gallery */
+/** @typedef {Wire["ImageDetails"]} ImageDetails all that is public of an image */
+/** @typedef {Wire["Options"]} Options */
+/** @typedef {Wire["Quota"]} Quota */
+/** @typedef {Wire["Style"]} Style */
+/** @typedef {Wire["ContainerToken"]} ContainerToken */
+/** @typedef {Wire["Job"]} Job */
+/** @typedef {Wire["Problem"]} Problem */
+/**
+ * A code of the API; `connection` if the app gave no answer; `unknown` if the answer has no code, such as a 401 for a
+ * missing function key. A later version of the app may have more.
+ * @typedef {Wire["ErrorCode"] | "connection" | "unknown" | (string & {})} ErrorCode
+ */
+/**
+ * What `generate` yields.
+ * - `accepted`: the generation has an address. Keep `statusUrl`: it leads to the image for 24 hours.
+ * - `progress`: the generation is `queued`, `drawing` or `saving`.
+ * - `preview`: an unfinished image, as a data URL.
+ * - `image`: the image; the last event.
+ * - `storedLater`: the image is safe, and will be listed by this name when storage is back; the last event.
+ * - `waiting`: the connection is lost, or the app is busy (`code`); the client tries again after `seconds`.
+ * @typedef {{type: "accepted", id: string, statusUrl: string, estimateSeconds: number | null, quotaRemaining?: number | null, isJob?: boolean}
+ *   | ({type: "progress"} & Wire["ProgressEvent"])
+ *   | ({type: "preview"} & Wire["PreviewEvent"])
+ *   | {type: "image", image: GeneratedImage}
+ *   | {type: "storedLater", name: string}
+ *   | {type: "waiting", code: ErrorCode, seconds: number}} GenerationEvent
+ */
+/** @typedef {GenerationEvent | {type: "problem", problem: Partial<Problem>} | {type: "poll", seconds: number}} RawEvent */
+/** @typedef {(ms: number, signal?: AbortSignal) => Promise<void>} Sleep */
 
 const EVENTS = "text/event-stream";
 const JSON_TYPE = "application/json";
@@ -44,27 +51,26 @@ const SILENCE_MS = 35_000;
 /** Refused attempts of one generation, each after the wait that the app asks for. */
 const ATTEMPTS = 40;
 
-/**
- * An answer that is no success.
- * - `code`: the stable code of the API, such as `quota_exceeded`; `connection` if there was no answer of the app;
- *   `unknown` if the answer has no code, such as a 401 for a missing function key
- * - `status`: the HTTP status, 0 without one
- * - `retryAfter`: seconds after which another attempt makes sense, if the app said so
- */
+/** An answer that is no success, or none. */
 export class ApiError extends Error {
   /**
-   * @param {string} code
-   * @param {string} [detail] a sentence for the user
+   * @param {ErrorCode} code
+   * @param {string} [detail]
    * @param {{status?: number, retryAfter?: number, categories?: string[], invocationId?: string}} [more]
    */
   constructor(code, detail = "", more = {}) {
     super(detail || code);
     this.name = "ApiError";
     this.code = code;
+    /** A sentence for the user, by the app. It may be empty. */
     this.detail = detail;
+    /** The HTTP status; 0 without one. */
     this.status = more.status ?? 0;
+    /** The seconds after which another attempt makes sense, if the app says so. */
     this.retryAfter = more.retryAfter;
+    /** Why the provider's moderation refused a prompt. */
     this.categories = more.categories ?? [];
+    /** Names the request in the app's log. */
     this.invocationId = more.invocationId;
   }
 }
@@ -123,7 +129,7 @@ export function createClient({ base = "", headers, fetch = (...call) => globalTh
   /**
    * A page of the gallery, newest first; `null` if it still has this ETag.
    * @param {{page?: string, limit?: number, etag?: string}} [which] `page` is the `next` of another page
-   * @returns {Promise<{images: Listed[], next?: string, etag?: string} | null>}
+   * @returns {Promise<{images: ListedImage[], next?: string, etag?: string} | null>}
    */
   async function list({ page, limit = 60, etag } = {}) {
     const path = page?.startsWith("/api/getImages?") ? page : `/api/getImages?limit=${limit}`;
@@ -135,7 +141,7 @@ export function createClient({ base = "", headers, fetch = (...call) => globalTh
 
   return {
     list,
-    /** All images, newest first, page by page. @returns {AsyncGenerator<Listed>} */
+    /** All images, newest first, page by page. @returns {AsyncGenerator<ListedImage>} */
     async *images() {
       for (let page; ; ) {
         const answer = await list({ page, limit: 200 });
@@ -150,7 +156,7 @@ export function createClient({ base = "", headers, fetch = (...call) => globalTh
     styles: async () => (await get("/api/styles")).styles,
     /** What the caller may draw today. @returns {Promise<Quota>} */
     quota: () => get("/api/quota"),
-    /** A token for the container; it needs a function key in `headers`. @returns {Promise<Token>} */
+    /** A token for the container; it needs a function key in `headers`. @returns {Promise<ContainerToken>} */
     token: () => get("/api/generateSASToken"),
     /**
      * An idea for a prompt.
@@ -161,16 +167,16 @@ export function createClient({ base = "", headers, fetch = (...call) => globalTh
       for (const [name, value] of Object.entries(choices)) if (value) query.set(name, value);
       return (await (await call(`/api/getChatGPTSuggestion?${query}`, { headers: { Accept: "text/plain" } })).text()).trim();
     },
-    /** @param {string} id @returns {Promise<Details>} */
+    /** @param {string} id @returns {Promise<ImageDetails>} */
     details: (id) => get(imagePath(id)),
     /**
      * Deletes an image.
      * @param {string} id
      * @param {string} token the `deleteToken` of the `image` event
-     * @returns {Promise<{id: string, restorableUntil: string}>}
+     * @returns {Promise<Wire["DeletedImage"]>}
      */
     remove: (id, token) => get(imagePath(id), { method: "DELETE", headers: { "X-Delete-Token": token } }),
-    /** Brings a deleted image back. @param {string} id @param {string} token @returns {Promise<Details>} */
+    /** Brings a deleted image back. @param {string} id @param {string} token @returns {Promise<ImageDetails>} */
     restore: (id, token) => get(`${imagePath(id)}/restore`, { method: "POST", headers: { "X-Delete-Token": token } }),
     /** The state of a generation. @param {string} statusUrl @returns {Promise<Job>} */
     job: (statusUrl) => get(statusUrl),
@@ -186,7 +192,7 @@ export function createClient({ base = "", headers, fetch = (...call) => globalTh
      * Draws an image, or goes on with one. Ends after `image` or `storedLater`; throws an ApiError if
      * there will be no image. A lost connection is taken up again, without end but for `signal`: at `statusUrl`
      * once that is known, before by the same request with the same key, so nothing is paid twice.
-     * @param {Body} what
+     * @param {GenerateImageRequest} what
      * @param {{key?: string, statusUrl?: string, way?: "events" | "job" | "polledJob", signal?: AbortSignal}} [how]
      *   `key`: the `Idempotency-Key`; one for each image, and the same to go on after a reload.
      *   `statusUrl`: that of `accepted`, to go on with a generation.
@@ -260,10 +266,10 @@ const body = (response) =>
 async function failure(response) {
   const document = await response.json().catch(() => ({}));
   const retryAfter = Number(response.headers.get("Retry-After")) || undefined;
-  const code = response.headers.get("X-Error-Code") ?? document.code;
+  const code = response.headers.get("X-Error-Code") || document.code;
   // A failure without a code is not the app's: its host or a proxy cannot reach it.
   if (!code && response.status >= 500) return new ApiError("connection", "", { status: response.status, retryAfter });
-  return problem({ ...document, code: code ?? "unknown", status: response.status }, retryAfter);
+  return problem({ ...document, code: code || "unknown", status: response.status }, retryAfter);
 }
 
 /**

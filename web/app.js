@@ -41,7 +41,7 @@ function run(generation) {
   addRunning(made);
 }
 
-/** @param {import("../client/visionary.js").Body[]} bodies @param {number} ratio */
+/** @param {import("../client/visionary.js").GenerateImageRequest[]} bodies @param {number} ratio */
 function draw(bodies, ratio) {
   for (const body of bodies) run(start(body, ratio));
   scrollTo({ top: Math.min(scrollY, byId("composer").offsetTop) });

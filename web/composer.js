@@ -6,7 +6,7 @@ import { recall, remember } from "./memory.js";
 import { say, texts } from "./texts.js";
 
 /**
- * @typedef {import("../client/visionary.js").Body} Body
+ * @typedef {import("../client/visionary.js").GenerateImageRequest} Body
  * @typedef {import("../client/visionary.js").Options} Options
  */
 

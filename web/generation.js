@@ -6,7 +6,7 @@ import { recall, remember } from "./memory.js";
 import { reachable, report } from "./status.js";
 
 /**
- * @typedef {import("../client/visionary.js").Body} Body
+ * @typedef {import("../client/visionary.js").GenerateImageRequest} Body
  * @typedef {{key: string, body: Body, startedAt: number, ratio: number, statusUrl?: string, isJob?: boolean}} Kept
  */
 
@@ -54,7 +54,7 @@ export class Generation {
   preview;
   /** @type {(what: "progress" | "accepted" | "preview" | "image" | "storedLater" | "failed" | "dropped") => void} */
   onchange = () => {};
-  /** @type {import("../client/visionary.js").Details | undefined} */
+  /** @type {import("../client/visionary.js").GeneratedImage | undefined} */
   image;
   /** The name under which an image will be listed that is stored later. @type {string | undefined} */
   storedAs;

@@ -6,7 +6,7 @@ import { report } from "./status.js";
 import { texts } from "./texts.js";
 import { dataUrl } from "./thumbhash.js";
 
-/** @typedef {import("../client/visionary.js").Listed & {page?: string}} Item an image, and the page of the listing that it is from */
+/** @typedef {import("../client/visionary.js").ListedImage & {page?: string}} Item an image, and the page of the listing that it is from */
 
 /** Images of a page of the listing. */
 export const PAGE = 60;
@@ -51,7 +51,7 @@ async function refresh(page) {
   }
 }
 
-/** @param {import("../client/visionary.js").Listed} image */
+/** @param {import("../client/visionary.js").ListedImage} image */
 const links = ({ url, thumbnailUrl, downloadUrl }) => ({ url, ...(thumbnailUrl && { thumbnailUrl }), ...(downloadUrl && { downloadUrl }) });
 
 /** The name by which the page and screen readers call an image. @param {Item} item */

@@ -10,7 +10,7 @@ import { ago, exactTime, sentence, texts } from "./texts.js";
 
 /**
  * @typedef {import("./images.js").Item} Item
- * @typedef {import("../client/visionary.js").Details} Details
+ * @typedef {Item & Partial<import("../client/visionary.js").ImageDetails>} Details
  */
 
 /** The app restores a deleted image for longer; the line with Undo stays as long as this. */
@@ -24,7 +24,7 @@ let dialog;
 let shown;
 /** Whether this page has opened the lightbox, so that one step back closes it. */
 let isOurs = false;
-/** @type {{onuse: (body: import("../client/visionary.js").Body) => void, onvary: (body: import("../client/visionary.js").Body, ratio: number) => void}} */
+/** @type {{onuse: (body: import("../client/visionary.js").GenerateImageRequest) => void, onvary: (body: import("../client/visionary.js").GenerateImageRequest, ratio: number) => void}} */
 let hears;
 
 /** @param {typeof hears} listeners */

@@ -1,15 +1,14 @@
-// The files of the page, and its client of the API, which run in Node as well.
+// The files of the page.
 
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
-import { ApiError, createClient } from "../../client/visionary.js";
 import german from "../../web/texts.de.js";
 import english from "../../web/texts.en.js";
 import { decode } from "../../web/thumbhash.js";
 import { thumbHash } from "./scene.mjs";
-import { draws, fails, hangs, startStandIn, stripped } from "./stand-in.mjs";
+import { stripped } from "./stand-in.mjs";
 
 const WEB = new URL("../../web/", import.meta.url);
 const read = (/** @type {string} */ name) => readFileSync(new URL(name, WEB), "utf8");
@@ -62,58 +61,4 @@ test("a_thumbhash_is_decoded_to_colours_that_are_near_the_image", () => {
   // The example of the format's page.
   assert.equal(decode("1QcSHQRnh493V4dIh4eXh1h4kJUI")?.height, 16);
   for (const wrong of ["", "%", "AAAA"]) assert.equal(decode(wrong), undefined);
-});
-
-test("the_client_draws_goes_on_after_a_cut_lists_deletes_and_restores_in_node", async () => {
-  const app = await startStandIn({ images: 130 });
-  try {
-    const client = createClient({ base: app.url });
-    assert.equal((await client.options()).sizes.length, 3);
-    assert.equal((await client.quota()).remaining, 4);
-    const first = await client.list();
-    assert.ok(first?.next);
-    assert.equal((await client.list({ page: first.next }))?.images.length, 60);
-    assert.equal(await client.list({ etag: first.etag }), null);
-
-    app.script = hangs(1);
-    /** @type {any} */
-    let image;
-    const types = [];
-    for await (const event of client.generate({ prompt: "A fox" }, { key: "fox" })) {
-      types.push(event.type);
-      if (event.type === "preview" && !types.includes("waiting")) {
-        app.cut();
-        // The second attempt finds the image.
-        app.generations.forEach((generation) => setTimeout(() => generation.emit("image", null), 50));
-      }
-      if (event.type === "image") image = event.image;
-    }
-    assert.equal(types.at(-1), "image");
-    assert.equal(app.paid, 1);
-    assert.equal((await client.details(image.id)).prompt, "A fox");
-    await assert.rejects(client.remove(image.id, "wrong"), (error) => error instanceof ApiError && error.code === "delete_token_refused");
-    await client.remove(image.id, image.deleteToken);
-    assert.equal((await client.restore(image.id, image.deleteToken)).id, image.id);
-
-    app.script = fails("prompt_rejected", { categories: ["violence"] });
-    const refused = (async () => {
-      for await (const _ of client.generate({ prompt: "A refused fox" }, { key: "refused" }));
-    })();
-    await assert.rejects(refused, (error) => error instanceof ApiError && error.code === "prompt_rejected" && error.categories[0] === "violence");
-
-    // A job that ends with a 5xx problem is not taken for a lost connection.
-    app.script = fails("job_failed", { status: 502 });
-    const failed = (async () => {
-      for await (const _ of client.generate({ prompt: "A failed fox" }, { key: "failed", way: "job" }));
-    })();
-    await assert.rejects(failed, (error) => error instanceof ApiError && error.code === "job_failed");
-
-    app.script = draws({ ms: 1 });
-    const ends = [];
-    for await (const event of client.generate({ prompt: "A fox as a job" }, { key: "job", way: "polledJob" })) ends.push(event.type);
-    assert.equal(ends.at(-1), "image");
-    assert.deepEqual(app.faults, []);
-  } finally {
-    await app.stop();
-  }
 });

@@ -235,7 +235,8 @@ export async function startStandIn({ images = 60, port = 0, latency = 0 } = {}) 
       }
     }
     if (app.latency) await later(app.latency);
-    const planned = app.next.get(path)?.shift() ?? app.standing.get(path);
+    const next = app.next.get(path);
+    const planned = next?.length ? next.shift() : app.standing.get(path);
     if (planned === null) return request.socket.destroy();
     if (planned) return problem(...planned);
     if (path === "/api/options") return json(app.options, { "Cache-Control": "max-age=300" });
