@@ -108,11 +108,13 @@ test("nothing_is_wider_than_a_phone_and_every_target_is_large", () =>
     assert.deepEqual(small, []);
   }));
 
-test("a_remembered_theme_and_language_are_there_from_the_first_paint", () =>
-  onPage({ context: { colorScheme: "light" } }, async (page) => {
+test("a_remembered_theme_and_language_are_there_from_the_first_paint_without_the_other_language", () =>
+  onPage({ context: { colorScheme: "light" } }, async (page, app) => {
     await page.click("#theme");
+    const before = app.requests.length;
     await page.click("#language");
     await page.getByRole("button", { name: "Zeichnen" }).waitFor();
+    assert.deepEqual(app.requests.slice(before).map(({ path }) => path).filter((path) => path.startsWith("/texts.")).sort(), ["/texts.de.js", "/texts.js"]);
     assert.equal(await page.evaluate(() => getComputedStyle(document.documentElement).colorScheme), "dark");
     assert.equal(await page.evaluate(() => document.documentElement.lang), "de");
   }));
