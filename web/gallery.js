@@ -14,7 +14,7 @@ import { say, texts } from "./texts.js";
 
 /** The images of about the first row, which load before all others. */
 const EAGER = 6;
-/** A point that the topmost visible row covers, in pixels from the top of the screen. */
+/** A row that ends above this line, in pixels from the top of the screen, is not what the user looks at. */
 const TOP = 100;
 /** The interval of the look for images of others, and for one that is stored later. */
 const LOOK_MS = 45_000;
@@ -171,12 +171,31 @@ export async function startGallery(listener) {
   new ResizeObserver(() => {
     if (root.clientWidth === width) return;
     relay(width / (root.clientWidth || 1));
+    hold();
     width = root.clientWidth;
   }).observe(root);
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let rest;
+  addEventListener("scroll", () => (clearTimeout(rest), (rest = setTimeout(mark, 100))), { passive: true });
   addEventListener("online", () => failures && loadMore());
   document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && look());
   schedule();
   await loadMore();
+}
+
+/** The first tile on the screen, and its distance from the top. @type {{id: string, y: number} | undefined} */
+let anchor;
+function mark() {
+  for (const one of root.querySelectorAll("[data-id]")) {
+    const { y, bottom } = one.getBoundingClientRect();
+    if (bottom > TOP) return void (anchor = { id: idOf(one) ?? "", y });
+  }
+}
+
+/** Another width makes the lists longer or shorter; what is at the top of the screen stays there. */
+function hold() {
+  const y = anchor && tileOf(anchor.id)?.getBoundingClientRect().y;
+  if (anchor && y && scrollY) scrollBy({ top: y - anchor.y, behavior: "instant" });
 }
 
 /** Lays the rows out anew for another width. @param {number} stretch about how much longer the lists become */
@@ -187,9 +206,6 @@ function relay(stretch) {
   }
   if (sections.length > RELAID_SECTIONS) return;
   const focused = idOf(document.activeElement);
-  // What is at the top of the screen stays there.
-  const top = idOf(document.elementFromPoint(innerWidth / 2, TOP));
-  const before = top && tileOf(top)?.getBoundingClientRect().top;
   const later = items();
   const [first, ...others] = sections;
   for (const { list } of others) {
@@ -201,8 +217,6 @@ function relay(stretch) {
   carried = [];
   while (later.length) append(later.splice(0, PAGE), !later.length && !next);
   if (focused) tileOf(focused)?.querySelector("a")?.focus({ preventScroll: true });
-  const after = top && tileOf(top)?.getBoundingClientRect().top;
-  if (before && after) scrollBy({ top: after - before, behavior: "instant" });
 }
 
 /** The list that a new tile begins. */
