@@ -73,9 +73,9 @@ async function showEmpty() {
   for (let asked = 0; asked < 6 && ideas.size < 3; asked++) ideas.add(await client.suggestion().catch(() => ""));
   ideas.delete("");
   if (byId("gallery").querySelector(".tile, .empty")) return;
-  const cards = [...ideas].map((idea) => {
+  const cards = [...ideas].map((idea, at) => {
     const card = button(element("span", { dir: "auto" }, idea), () => write({ prompt: idea }), "idea");
-    card.style.setProperty("--hue", hue(idea));
+    card.style.setProperty("--hue", String(hue(idea) + 130 * at));
     return element("li", {}, card);
   });
   byId("gallery").prepend(

@@ -22,7 +22,7 @@ export function hue(text) {
   let sum = 7;
   for (const character of text) sum = (sum * 31 + (character.codePointAt(0) ?? 0)) % 9973;
   // The golden angle takes neighbours far apart.
-  return String(Math.round(sum * 137.5) % 360);
+  return Math.round(sum * 137.5) % 360;
 }
 
 /**
@@ -41,7 +41,7 @@ export function runningTile(generation, hears) {
   const box = element("div", { className: "box", role: "group", "aria-label": prompt }, progress);
   const tile = element("li", { className: "tile running" }, box, element("p", { className: "caption", dir: "auto", "aria-hidden": "true" }, short));
   tile.style.setProperty("--ratio", String(generation.kept.ratio));
-  box.style.setProperty("--hue", hue(prompt));
+  box.style.setProperty("--hue", String(hue(prompt)));
   let previews = 0;
   let isAccepted = false;
 

@@ -95,6 +95,10 @@ export const STATES = {
     before: (app) => void app.standing.set("/api/getImages", [503, "storage_unavailable"]),
     act: (page) => page.locator("#more button").waitFor(),
   },
+  "table-down": {
+    before: (app) => ["/api/quota", "/api/generateImage"].forEach((path) => app.standing.set(path, [503, "quota_unavailable"])),
+    act: async (page) => (await drawn(page), await draw(page), await page.locator(".failed").waitFor()),
+  },
   expired: {
     act: async (page, app) => {
       app.window = 9;
@@ -149,7 +153,7 @@ export const STATES = {
   german: { at: "de", act: drawn },
 };
 
-const ZOOMED = ["gallery", "failed", "lightbox-own", "empty"];
+const ZOOMED = ["gallery", "failed", "lightbox-own", "lightbox-long", "empty", "queued", "long-prompt", "storage-down", "german"];
 
 if (process.argv[1]?.endsWith("screenshots.mjs")) {
   const [out = "target/screenshots", ...names] = process.argv.slice(2);
