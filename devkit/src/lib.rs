@@ -1,10 +1,13 @@
 //! The development kit. [`stand_ins`] replaces the services that the app meets in production; the
 //! other modules are helpers that the tests and the commands (`main.rs`) share.
 
+mod install;
+
 pub mod chaos;
 pub mod kill_on_exit;
 pub mod memory;
 pub mod npm;
+pub mod pip;
 pub mod port;
 pub mod queue;
 pub mod stand_ins;
