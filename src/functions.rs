@@ -9,6 +9,7 @@ mod body;
 mod cross_site;
 mod etag;
 mod events;
+mod files;
 mod generate_image;
 mod generate_sas_token;
 mod get_chat_gpt_suggestion;
@@ -16,6 +17,7 @@ mod get_images;
 mod health;
 mod images;
 mod jobs;
+mod openapi;
 mod options;
 mod prefer;
 mod process_image;
@@ -58,7 +60,7 @@ pub struct Function {
 }
 
 /// All HTTP functions. A test compares this table with the folders.
-pub const FUNCTIONS: [Function; 16] = [
+pub const FUNCTIONS: [Function; 19] = [
     Function::open("generateImage", "api/generateImage", &["post"], || post(generate_image::handle)),
     // The constraint admits only the length of an id: a wider route would match other functions' paths.
     Function::open("generateImageJob", "api/generateImage/jobs/{id:length(75)}", &["delete", "get"], || {
@@ -95,6 +97,9 @@ pub const FUNCTIONS: [Function; 16] = [
     // Only the operator may see what the app spends.
     Function::with_key("usage", "api/usage", || get(usage::handle)),
     Function::open("options", "api/options", &["get"], || get(options::handle)),
+    Function::open("openapi", "api/openapi.json", &["get"], || get(openapi::json)),
+    Function::open("openapi31", "api/openapi-3.1.json", &["get"], || get(openapi::json_3_1)),
+    Function::open("openapiYaml", "api/openapi.yaml", &["get"], || get(openapi::yaml)),
     // One segment: a route that takes more would match the paths of functions with a key. The host matches
     // functions in the order of their names, so this one must come last.
     Function::open("web", "{page?}", &["get", "head"], || get(web::handle)),

@@ -55,6 +55,11 @@ fn documents() -> BTreeMap<String, String> {
     files().into_iter().filter(|path| path.ends_with(".md")).map(|path| (path.clone(), read(&path))).collect()
 }
 
+/// The contract, which is no document but has texts.
+fn contract() -> (String, String) {
+    ("openapi.yaml".to_owned(), read("openapi.yaml"))
+}
+
 fn sources(folder: &str) -> BTreeMap<String, String> {
     let ours = |path: &String| path.starts_with(folder) && path.ends_with(".rs");
     files().into_iter().filter(ours).map(|path| (path.clone(), read(&path))).collect()
@@ -208,7 +213,7 @@ fn the_settings_that_are_read_are_those_in_the_documents_and_in_the_example() {
 
     // A name in capitals is a setting, or one of the tools' own.
     let others = ["FUNCTIONS_WORKER_RUNTIME", "INTERLEAVINGS", "INTERLEAVING", "VISIONARY_BROWSER_MODULES"];
-    for (path, text) in documents() {
+    for (path, text) in documents().into_iter().chain([contract()]) {
         for span in code_spans(&text) {
             let name = span.split('=').next().unwrap();
             let is_setting = name.contains('_') && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
@@ -313,6 +318,7 @@ fn the_events_of_the_log_are_those_in_the_documents() {
 #[test]
 fn words_that_have_another_name_are_not_used() {
     let texts = sources("src/").into_iter().chain(sources("devkit/")).chain(sources("tests/")).chain(documents());
+    let texts = texts.chain([contract()]);
     for (path, text) in texts.filter(|(path, _)| path != "tests/documents.rs") {
         for (number, line) in text.lines().enumerate() {
             let line = line.to_lowercase();

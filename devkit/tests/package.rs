@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 
 use devkit::stand_ins::host::{FunctionsHost, Options, Wire};
 
-const FOLDERS: [&str; 18] = [
+const FOLDERS: [&str; 21] = [
     "generateImage",
     "generateImageJob",
     "generateSASToken",
@@ -22,6 +22,9 @@ const FOLDERS: [&str; 18] = [
     "imageRestore",
     "manageImage",
     "manageImageRestore",
+    "openapi",
+    "openapi31",
+    "openapiYaml",
     "options",
     "processImage",
     "processImagePoison",

@@ -15,7 +15,7 @@ use crate::error::Problem;
 use crate::gallery::{Document, ImageId, Listed, NoListing, Wanted};
 
 /// The most images of a page.
-const MAX_LIMIT: usize = 200;
+pub(super) const MAX_LIMIT: usize = 200;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

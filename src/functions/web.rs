@@ -4,7 +4,6 @@
 mod bundle;
 
 use std::borrow::Cow;
-use std::io::Read as _;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
@@ -12,10 +11,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use flate2::read::GzDecoder;
 
 use self::bundle::{File, Page};
-use super::{accept, etag};
+use super::{accept, etag, files};
 use crate::app::App;
 use crate::error::Problem;
 
@@ -40,9 +38,14 @@ pub(super) async fn handle(State(app): State<Arc<App>>, uri: Uri, headers: Heade
     };
     let file = page.files.iter().find(|file| app.web.page && file.path == uri.path()).ok_or_else(Problem::not_found)?;
     let is_gzip = accept::takes_gzip(&headers);
-    let etag = (file.path == "/").then(|| validator(page, is_gzip));
+    // The address of a page has no version.
+    let is_page = file.content_type.starts_with("text/html");
+    let etag = is_page.then(|| files::validator(&page.version, is_gzip));
     let has_it = etag.as_ref().is_some_and(|etag| etag::is_named(&headers, etag));
-    let mut response = if has_it { StatusCode::NOT_MODIFIED.into_response() } else { content(file, is_gzip)? };
+    let mut response = match has_it {
+        true => StatusCode::NOT_MODIFIED.into_response(),
+        false => files::content(file.content_type, bytes(file), is_gzip)?,
+    };
     let answered = response.headers_mut();
     answered.insert(header::CACHE_CONTROL, if etag.is_some() { REVALIDATED } else { IMMUTABLE });
     answered.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
@@ -54,30 +57,11 @@ pub(super) async fn handle(State(app): State<Arc<App>>, uri: Uri, headers: Heade
     Ok(response)
 }
 
-/// The content of a file, compressed for callers that take it so.
-fn content(file: &File, is_gzip: bool) -> Result<Response, Problem> {
-    let body = if is_gzip {
-        match &file.gzip {
-            Cow::Borrowed(bytes) => Bytes::from_static(bytes),
-            Cow::Owned(bytes) => Bytes::copy_from_slice(bytes),
-        }
-    } else {
-        let mut content = Vec::new();
-        let read = GzDecoder::new(&*file.gzip).read_to_end(&mut content);
-        read.map_err(|_| Problem::internal("a file of the page cannot be decompressed"))?;
-        content.into()
-    };
-    let mut response = ([(header::CONTENT_TYPE, file.content_type)], body).into_response();
-    if is_gzip {
-        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+fn bytes(file: &File) -> Bytes {
+    match &file.gzip {
+        Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+        Cow::Owned(bytes) => Bytes::copy_from_slice(bytes),
     }
-    Ok(response)
-}
-
-/// The strong validator. Each content coding has its own
-/// (<https://www.rfc-editor.org/rfc/rfc9110#section-8.8.3.3>).
-fn validator(page: &Page, is_gzip: bool) -> String {
-    format!("\"{}{}\"", page.version, if is_gzip { "-gzip" } else { "" })
 }
 
 /// What the page may load: its own files and answers, images of the gallery, and previews, which are `data:` URLs.
@@ -92,6 +76,10 @@ fn policy(image_origin: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
+    use flate2::read::GzDecoder;
+
     use super::*;
 
     /// The paths, media types and contents.

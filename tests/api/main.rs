@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test that fails panics")]
 
 mod conduct;
+mod contract;
 mod enhance;
 mod errors;
 mod events;
@@ -23,6 +24,7 @@ mod model_watch;
 mod operating;
 mod options;
 mod pages;
+mod promises;
 mod providers;
 mod quota;
 mod reconcile;

@@ -6,6 +6,8 @@ use futures_util::stream::BoxStream;
 use reqwest::Response;
 use serde_json::Value;
 
+use crate::contract;
+
 /// One event or one comment.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Sent {
@@ -38,6 +40,7 @@ impl Events {
                     None => Sent::Comment,
                     Some(name) => {
                         let data = serde_json::from_str(field("data:").expect("data")).expect("JSON");
+                        contract::check_event(name, &data);
                         Sent::Event(name.to_owned(), data)
                     }
                 });

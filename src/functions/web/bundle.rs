@@ -36,7 +36,7 @@ const INDEX: &str = "index.html";
 /// The page.
 #[derive(Debug)]
 pub(super) struct Page {
-    /// A hash of all files. It is in all names but that of [`INDEX`], so a browser never mixes two versions.
+    /// A hash of all files. It is in all names but those of pages, so a browser never mixes two versions.
     pub(super) version: Cow<'static, str>,
     pub(super) files: Vec<File>,
 }
@@ -121,9 +121,11 @@ fn version(sources: &[(String, Vec<u8>)]) -> String {
     format!("{:08x}", (hash ^ (hash >> 32)) & 0xffff_ffff)
 }
 
-/// `app.js` with a version, such as `app.01234567.js`. The index has none.
+/// `app.js` with a version, such as `app.01234567.js`. The address of a page has none: `index.html` is at `/` and
+/// `docs.html` at `/docs`.
 fn versioned(name: &str, version: &str) -> String {
     match name.rsplit_once('.') {
+        Some((stem, "html")) if name != INDEX => stem.to_owned(),
         Some((stem, end)) if name != INDEX => format!("{stem}.{version}.{end}"),
         _ => String::new(),
     }
@@ -172,7 +174,8 @@ fn with_versions(name: &str, text: &str, sources: &[(String, Vec<u8>)], version:
     Ok(written)
 }
 
-fn compressed(content: &[u8]) -> io::Result<Vec<u8>> {
+/// The content, compressed as well as gzip can.
+pub(super) fn compressed(content: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(content)?;
     encoder.finish()
@@ -271,7 +274,9 @@ mod tests {
     #[test]
     fn a_visit_of_the_page_loads_at_most_30_kib_compressed() {
         let page = read(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
-        let sizes: Vec<(&str, usize)> = page.files.iter().map(|file| (&*file.path, file.gzip.len())).collect();
+        // The page at `/docs` is another one.
+        let files = page.files.iter().filter(|file| !file.path.starts_with("/docs"));
+        let sizes: Vec<(&str, usize)> = files.map(|file| (&*file.path, file.gzip.len())).collect();
         // A visit loads the texts of one language.
         let (languages, others): (Vec<_>, Vec<_>) = sizes.iter().partition(|(path, _)| is_language(path));
         let longest = languages.iter().map(|(_, bytes)| bytes).max().unwrap();
