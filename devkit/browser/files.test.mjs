@@ -12,7 +12,8 @@ import { stripped } from "./stand-in.mjs";
 
 const WEB = new URL("../../web/", import.meta.url);
 const read = (/** @type {string} */ name) => readFileSync(new URL(name, WEB), "utf8");
-const names = [...readdirSync(WEB).filter((name) => /\.(html|css|js|svg)$/.test(name)), "../client/visionary.js"];
+/** The files of the page at `/`. That at `/docs` has its own. */
+const names = [...readdirSync(WEB).filter((name) => /\.(html|css|js|svg)$/.test(name) && !name.startsWith("docs.")), "../client/visionary.js"];
 const LANGUAGE = /^texts\..+\.js$/;
 
 test("the_files_that_a_visit_loads_weigh_less_than_30_kib_compressed", () => {

@@ -2,6 +2,7 @@
 
 pub(crate) mod attack;
 pub(crate) mod chaos;
+pub(crate) mod contract;
 pub(crate) mod dev;
 pub(crate) mod figures;
 pub(crate) mod handler;

@@ -4,6 +4,7 @@
 mod install;
 
 pub mod chaos;
+pub mod contract;
 pub mod kill_on_exit;
 pub mod memory;
 pub mod npm;

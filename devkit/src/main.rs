@@ -4,7 +4,7 @@ mod commands;
 
 use std::process::ExitCode;
 
-use commands::{attack, chaos, dev, figures, package};
+use commands::{attack, chaos, contract, dev, figures, package};
 
 const USAGE: &str = "\
 cargo dev            run the whole app on http://127.0.0.1:7071; needs no key and no account; --port PORT, --delay
@@ -13,7 +13,8 @@ cargo package-app    build the zip that is deployed to Azure
 cargo figures        measure speed, size and memory; --beside HANDLER also measures another build,
                      --full a gallery of a million images
 cargo chaos          kill the app while it draws, overload it, and report what was lost
-cargo attack         attack the app with the memory of a small instance, and report what was reached";
+cargo attack         attack the app with the memory of a small instance, and report what was reached
+cargo contract       hold the app to openapi.yaml with schemathesis; --calls NUMBER, --seed NUMBER";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -26,6 +27,7 @@ async fn main() -> ExitCode {
         ["figures", "--full"] => figures::run(None, true).await,
         ["figures", "--beside", handler] => figures::run(Some(handler), false).await,
         ["chaos"] => chaos::run().await,
+        ["contract", options @ ..] => contract::run(options).await,
         ["attack"] => attack::run(None).await,
         ["attack", "--only", name] => attack::run(Some(name)).await,
         _ => Err(anyhow::anyhow!("usage:\n{USAGE}")),
