@@ -8,9 +8,9 @@ param alertEmail string
 var rules = [
   {
     name: 'failures'
-    description: 'Requests answered with a server error.'
+    description: 'At least 5 % of the answers of a function are server errors.'
     severity: 2
-    query: loadTextContent('../ops/failures.kql')
+    query: '${loadTextContent('../ops/failures.kql')}\n| where percent >= 5'
     every: 'PT15M'
     window: 'PT15M'
   }
@@ -44,6 +44,7 @@ var rules = [
     severity: 2
     query: loadTextContent('../ops/spool.kql')
     every: 'PT15M'
+    // Longer than the 15 minutes that the query looks back.
     window: 'PT1H'
   }
   {

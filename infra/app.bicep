@@ -142,11 +142,17 @@ resource signIn 'Microsoft.Web/sites/config@2024-11-01' = if (!empty(signInClien
 }
 
 // Deployments use tokens of Microsoft Entra ID, never a publish profile.
-resource publishing 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-11-01' = [for name in ['ftp', 'scm']: {
+resource ftp 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-11-01' = {
   parent: site
-  name: name
+  name: 'ftp'
   properties: { allow: false }
-}]
+}
+
+resource scm 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-11-01' = {
+  parent: site
+  name: 'scm'
+  properties: { allow: false }
+}
 
 output name string = site.name
 output url string = 'https://${site.properties.defaultHostName}'

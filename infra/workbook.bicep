@@ -5,13 +5,23 @@ param componentId string
 
 var charts = [
   {
-    title: 'Images, cost and tokens by day and model'
-    query: '${loadTextContent('../ops/images.kql')}\n| summarize images = count(), costUsd = sum(costUsd) by bin(timestamp, 1d), model'
+    title: 'Images, cost and tokens by day, model and outcome'
+    query: '${loadTextContent('../ops/images.kql')}\n| summarize images = count(), usd = sum(cost_usd), input = sum(input_tokens), output = sum(output_tokens), p50_ms = percentile(duration_ms, 50) by day = bin(timestamp, 1d), model, outcome\n| order by day desc'
     visualization: 'table'
   }
   {
-    title: 'Requests by function: count and duration'
-    query: loadTextContent('../ops/requests.kql')
+    title: 'Images by hour and outcome'
+    query: '${loadTextContent('../ops/images.kql')}\n| summarize images = count() by bin(timestamp, 1h), outcome'
+    visualization: 'timechart'
+  }
+  {
+    title: 'Requests by function: number and duration in milliseconds'
+    query: '${loadTextContent('../ops/requests.kql')}\n| summarize requests = count(), failures = countif(status >= 500), p50 = percentile(host_ms, 50), p95 = percentile(host_ms, 95), p95_handler = percentile(handler_ms, 95) by name\n| order by requests desc'
+    visualization: 'table'
+  }
+  {
+    title: 'Refusals and failures by code: quota, budget, provider'
+    query: '${loadTextContent('../ops/requests.kql')}\n| where isnotempty(code)\n| summarize requests = count() by code, status\n| order by requests desc'
     visualization: 'table'
   }
   {
