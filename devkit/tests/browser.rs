@@ -57,23 +57,9 @@ async fn a_visitor_of_the_whole_app_draws_deletes_and_meets_refusals_and_faults(
 async fn the_page_of_the_contract_shows_it_and_asks_nobody_else() {
     let _alone = alone().await;
     require_chromium();
-    // This crate does not depend on the app, so cargo has not built it for this test.
-    assert!(devkit::cargo().args(["build", "--bin", "handler"]).status().unwrap().success());
-    let openai = OpenAi::start().await.expect("the stand-in for OpenAI starts");
-    let settings = [
-        ("AzureWebJobsStorage", "UseDevelopmentStorage=true".to_owned()),
-        ("OPENAI_API_KEY", "a-key".to_owned()),
-        ("OPENAI_BASE_URL", openai.base_url()),
-    ];
-    let host = FunctionsHost::start(Options {
-        handler: Some(devkit::target_dir().join("debug/handler")),
-        settings: settings.map(|(name, value)| (name.to_owned(), value)).to_vec(),
-        ..Options::new(devkit::root(), Wire::Proxying)
-    })
-    .await
-    .expect("the host and the handler start");
+    let app = WholeApp::start(4, &[]).await;
 
-    node(&["--test", "docs.mjs"], &[("VISIONARY_URL", host.url())]).await;
+    node("browser", &["--test", "docs.mjs"], &app.addresses()).await;
 
-    host.stop().await;
+    app.host.stop().await;
 }
