@@ -16,7 +16,7 @@ use zip::{CompressionMethod, DateTime, ZipWriter};
 
 const USAGE: &str = "usage: cargo package-app [--target TRIPLE] [--profile release|dev]";
 /// The target that tests run and measurements measure. Its build is static, so it runs on every Linux plan of Azure
-/// Functions.
+/// Functions, which all have this architecture.
 const DEFAULT_TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// The paths of the handler and the zip that were built.
@@ -52,9 +52,9 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The build that the measurements use: the one that `cargo package-app` packs.
+/// The build that the measurements use: the one that `cargo package-app` packs, for the architecture of this machine.
 pub(crate) fn release() -> anyhow::Result<Package> {
-    build(DEFAULT_TARGET, "release")
+    build(&format!("{}-unknown-linux-gnu", std::env::consts::ARCH), "release")
 }
 
 /// Builds the handler for `target` as a static binary, and the zip that contains it.
