@@ -54,7 +54,8 @@ async fn the_log_is_json_lines_on_stdout_and_stderr_is_empty() {
 
     let answer = visionary.generate("a fox").await;
     let id = answer.header("x-azure-functions-invocationid");
-    visionary.host.wait_for_log(|line| line.text.contains(id)).await;
+    let is_answered = |line: &LogLine| line.text.contains(id) && line.text.contains("request_answered");
+    visionary.host.wait_for_log(is_answered).await;
 
     for line in visionary.host.logs() {
         assert_eq!(line.level, Level::Information, "{}", line.text);
@@ -62,7 +63,7 @@ async fn the_log_is_json_lines_on_stdout_and_stderr_is_empty() {
         assert!(event["message"].is_string() && event["timestamp"].is_string(), "{}", line.text);
     }
     let lines = visionary.host.logs();
-    let answered = lines.iter().find(|line| line.text.contains(id)).unwrap();
+    let answered = lines.iter().find(|line| is_answered(line)).unwrap();
     let event: Value = serde_json::from_str(&answered.text).unwrap();
     assert_eq!(event["http.status"], 200);
     assert_eq!(event["span"]["function.name"], "generateImage");
