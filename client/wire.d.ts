@@ -1939,7 +1939,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/vnd.oai.openapi+json": components["schemas"]["OpenApiDocument"];
+                    "application/json": components["schemas"]["OpenApiDocument"];
                 };
             };
             304: components["responses"]["NotModified"];
@@ -1970,7 +1970,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/vnd.oai.openapi+json": components["schemas"]["OpenApiDocument"];
+                    "application/json": components["schemas"]["OpenApiDocument"];
                 };
             };
             304: components["responses"]["NotModified"];
@@ -2001,7 +2001,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/yaml": string;
+                    "application/yaml": components["schemas"]["OpenApiDocument"];
                 };
             };
             304: components["responses"]["NotModified"];
