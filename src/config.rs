@@ -5,6 +5,7 @@
 
 mod gallery;
 mod limits;
+mod openai;
 mod sas;
 mod storage;
 mod web;
@@ -14,11 +15,11 @@ use std::time::Duration;
 
 use axum::http::HeaderName;
 use reqwest::Url;
-use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 pub use gallery::GalleryConfig;
 pub use limits::{ImagePrice, LimitsConfig, Price, TokenPrice};
+pub use openai::{ImageWire, OpenAiAuth, OpenAiConfig, TextApi};
 pub use sas::{SasConfig, SasPermissions};
 pub use storage::{ServiceConfig, StorageConfig};
 pub use web::WebConfig;
@@ -74,34 +75,6 @@ pub struct Config {
     pub web: WebConfig,
 }
 
-/// The settings of the provider.
-#[derive(Debug, Clone)]
-pub struct OpenAiConfig {
-    /// `OPENAI_API_KEY`, or `OPEN_AI_KEY` as in VisionaryAI. Required.
-    pub api_key: SecretString,
-    /// `OPENAI_AUTH` (`bearer`): the header for the key.
-    pub auth: OpenAiAuth,
-    /// `OPENAI_ORG_ID` (none), or `OPEN_AI_ORGANIZATION` as in VisionaryAI: the organisation that pays.
-    pub organization: Option<String>,
-    /// `OPENAI_PROJECT_ID` (none): the project that pays.
-    pub project: Option<String>,
-    /// `OPENAI_BASE_URL` (`https://api.openai.com/v1`): the API's base URL; its query string is kept.
-    pub base_url: Url,
-    /// `OPENAI_IMAGE_MODEL` (`gpt-image-2.5-flare`): the image model's or deployment's name.
-    pub image_model: String,
-    /// `OPENAI_IMAGE_FALLBACKS` (none): the image models to try, in order, when the provider no longer
-    /// has the one before.
-    pub image_fallbacks: Vec<String>,
-    /// `OPENAI_TEXT_MODEL` (`gpt-6-luna`): the text model's or deployment's name.
-    pub text_model: String,
-    /// `OPENAI_IMAGE_WIRE` (`auto`): the request format of the image endpoint.
-    pub image_wire: ImageWire,
-    /// `OPENAI_TEXT_API` (`auto`): the endpoint for suggestions and rewritten prompts.
-    pub text_api: TextApi,
-    /// `OPENAI_TIMEOUT_SECONDS` (200): the time limit for drawing one image, with all retries.
-    pub timeout: Duration,
-}
-
 /// How prompts are enhanced before they are drawn.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -134,39 +107,6 @@ impl PromptEnhancement {
             Self::Rewrite => "rewrite",
         }
     }
-}
-
-/// The header for the provider's key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OpenAiAuth {
-    /// `Authorization: Bearer …`
-    Bearer,
-    /// `api-key: …`, as Azure OpenAI expects it.
-    ApiKey,
-}
-
-/// The request format of an image endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ImageWire {
-    /// By the model's name: `dall-e` for `dall-e…`, `gpt-image` for all others.
-    Auto,
-    /// `quality: low|medium|high`; the image is always base64.
-    GptImage,
-    /// `quality: standard|hd`, `response_format`, `style`.
-    DallE,
-}
-
-/// The endpoint of a text model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TextApi {
-    /// By the model's name: `completions` for `…-instruct`, `responses` for all others.
-    Auto,
-    /// `POST /responses`.
-    Responses,
-    /// `POST /chat/completions`.
-    Chat,
-    /// `POST /completions`.
-    Completions,
 }
 
 /// A wrong setting, which prevents the start. The text names the setting and never contains its value.
@@ -257,58 +197,6 @@ impl Config {
             storage,
             sas: SasConfig::from_vars(&vars)?,
             gallery: GalleryConfig::from_vars(&vars)?,
-        })
-    }
-}
-
-impl OpenAiConfig {
-    fn from_vars(vars: &Vars) -> Result<Self, Error> {
-        let api_key = vars.either("OPENAI_API_KEY", "OPEN_AI_KEY")?.ok_or(Error::Missing {
-            name: "OPENAI_API_KEY",
-            hint: "set it (or OPEN_AI_KEY) to the provider's API key",
-        })?;
-        Ok(Self {
-            api_key: header_value("OPENAI_API_KEY", api_key)?.into(),
-            auth: match vars.get("OPENAI_AUTH")?.as_deref() {
-                None | Some("bearer") => OpenAiAuth::Bearer,
-                Some("api-key") => OpenAiAuth::ApiKey,
-                Some(_) => return Err(Error::Malformed { name: "OPENAI_AUTH", expected: "bearer or api-key" }),
-            },
-            organization: vars
-                .either("OPENAI_ORG_ID", "OPEN_AI_ORGANIZATION")?
-                .map(|id| header_value("OPENAI_ORG_ID", id))
-                .transpose()?,
-            project: vars.get("OPENAI_PROJECT_ID")?.map(|id| header_value("OPENAI_PROJECT_ID", id)).transpose()?,
-            base_url: service_url(
-                "OPENAI_BASE_URL",
-                &vars.get("OPENAI_BASE_URL")?.unwrap_or_else(|| "https://api.openai.com/v1".to_owned()),
-            )?,
-            image_model: vars.get("OPENAI_IMAGE_MODEL")?.unwrap_or_else(|| "gpt-image-2.5-flare".to_owned()),
-            image_fallbacks: vars.list("OPENAI_IMAGE_FALLBACKS")?,
-            text_model: vars.get("OPENAI_TEXT_MODEL")?.unwrap_or_else(|| "gpt-6-luna".to_owned()),
-            image_wire: match vars.get("OPENAI_IMAGE_WIRE")?.as_deref() {
-                None | Some("auto") => ImageWire::Auto,
-                Some("gpt-image") => ImageWire::GptImage,
-                Some("dall-e") => ImageWire::DallE,
-                Some(_) => {
-                    return Err(Error::Malformed { name: "OPENAI_IMAGE_WIRE", expected: "auto, gpt-image or dall-e" });
-                }
-            },
-            text_api: match vars.get("OPENAI_TEXT_API")?.as_deref() {
-                None | Some("auto") => TextApi::Auto,
-                Some("responses") => TextApi::Responses,
-                Some("chat") => TextApi::Chat,
-                Some("completions") => TextApi::Completions,
-                Some(_) => {
-                    return Err(Error::Malformed {
-                        name: "OPENAI_TEXT_API",
-                        expected: "auto, responses, chat or completions",
-                    });
-                }
-            },
-            timeout: Duration::from_secs(
-                vars.number("OPENAI_TIMEOUT_SECONDS", "a whole number of seconds, 1 to 600", 1..=600)?.unwrap_or(200),
-            ),
         })
     }
 }
