@@ -1,14 +1,18 @@
 //! The services and settings that requests share.
 
+mod digest_key;
+mod identity;
+
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio_util::task::TaskTracker;
 
-use crate::azure;
+use self::digest_key::DigestKey;
+use crate::azure::{self, Credential};
 use crate::caller::{Callers, Slots};
-use crate::config::{Config, PromptEnhancement, WebConfig};
+use crate::config::{Config, OpenAiAuth, PromptEnhancement, WebConfig};
 use crate::digest::Digests;
 use crate::gallery::{Bodies, Coalesced, Document, Gallery, NoListing, Wanted};
 use crate::generation::{Generations, Services, SpoolError};
@@ -27,6 +31,9 @@ const MAX_STREAMS_OF_CALLER: usize = 100;
 const MAX_SLOW_BODIES: usize = 200;
 /// The slow or long bodies of one caller.
 const MAX_SLOW_BODIES_OF_CALLER: usize = 20;
+
+/// What keeps the app's identity from working, until the first check has ended.
+const UNCHECKED: &str = "The app has not yet opened its services with its identity.";
 
 /// The services and settings that all requests share.
 pub struct App {
@@ -59,6 +66,10 @@ pub struct App {
     /// spool (`None` if the spool cannot be read). The lock is held during a check, so that requests
     /// at the same time share it.
     pub(crate) looked: tokio::sync::Mutex<Option<(Instant, bool, Option<usize>)>>,
+    /// The key of digests, for an app without an account key.
+    digest_key: DigestKey,
+    /// What keeps the app's identity from working; `None` also for an app with keys.
+    identity_problem: Mutex<Option<String>>,
     /// The start of the process.
     pub(crate) started: Instant,
     pub(crate) clock: Clock,
@@ -109,10 +120,19 @@ impl App {
             .user_agent(concat!("visionary/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(Error::Http)?;
-        let openai = OpenAi::new(config.openai.clone(), http.clone());
-        let http = azure::Http::new(http);
-        let gallery = Gallery::new(config, http.clone());
+        let credential = |resource: &str| {
+            let identity = config.identity.clone()?;
+            Some(Credential::new(http.clone(), identity, resource, Arc::clone(&clock)))
+        };
+        let of_provider = match &config.openai.auth {
+            OpenAiAuth::Identity { resource } => credential(resource),
+            OpenAiAuth::Bearer(_) | OpenAiAuth::ApiKey(_) => None,
+        };
+        let openai = OpenAi::new(config.openai.clone(), of_provider, http.clone());
+        let http = azure::Http::new(http.clone()).with_credential(credential(azure::STORAGE));
         let digests = Digests::new(&config.storage);
+        let digest_key = DigestKey::new(config, digests.clone(), http.clone());
+        let gallery = Gallery::new(config, digests.clone(), http.clone());
         let tasks = TaskTracker::new();
         let text_model = TextModel::new(openai.clone(), &config.limits, Arc::clone(&clock), tasks.clone());
         let text_model = Arc::new(text_model);
@@ -140,6 +160,8 @@ impl App {
             sync_limit: config.sync_limit,
             models: Mutex::new(openai.models().map(KnownModel::new).collect()),
             looked: tokio::sync::Mutex::default(),
+            digest_key,
+            identity_problem: Mutex::new(config.identity.as_ref().map(|_| UNCHECKED.to_owned())),
             started: Instant::now(),
             openai,
             gallery,

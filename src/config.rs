@@ -4,6 +4,7 @@
 //! because an app setting can be emptied in the Azure portal without being deleted.
 
 mod gallery;
+mod identity;
 mod limits;
 mod openai;
 mod sas;
@@ -15,16 +16,20 @@ use std::time::Duration;
 
 use axum::http::HeaderName;
 use reqwest::Url;
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 pub use gallery::GalleryConfig;
+pub use identity::IdentityConfig;
 pub use limits::{ImagePrice, LimitsConfig, Price, TokenPrice};
 pub use openai::{ImageWire, OpenAiAuth, OpenAiConfig, TextApi};
 pub use sas::{SasConfig, SasPermissions};
-pub use storage::{ServiceConfig, StorageConfig};
+pub use storage::{Access, ServiceConfig, StorageConfig};
 pub use web::WebConfig;
 
+pub(crate) use identity::IdentityVars;
 pub(crate) use limits::micro_usd;
+pub(crate) use storage::HostStorage;
 
 /// All settings.
 #[derive(Debug, Clone)]
@@ -62,7 +67,7 @@ pub struct Config {
     pub storage: StorageConfig,
     /// The Table service for the records of generations.
     pub state: ServiceConfig,
-    /// The Queue service for jobs; `None` without a connection string in `AzureWebJobsStorage`.
+    /// The Queue service for jobs; `None` if neither `AzureWebJobsStorage` nor `AzureWebJobsStorage__…` leads to one.
     pub queue: Option<ServiceConfig>,
     /// `SYNC_LIMIT_SECONDS` (215): a synchronous request that takes longer becomes a job. Azure's front
     /// end closes requests without an answer after 230 s.
@@ -73,6 +78,22 @@ pub struct Config {
     pub gallery: GalleryConfig,
     /// The page, and pages on other sites.
     pub web: WebConfig,
+    /// The app's managed identity; `None` if neither storage nor the provider is opened with it.
+    pub identity: Option<IdentityConfig>,
+    /// `DIGEST_KEY` (none): the key with which an app without an account key makes its digests, in base64; the app
+    /// stores it at the first start. It is the account key of an app that has had one.
+    pub digest_key: Option<SecretString>,
+    /// Settings that have no effect beside other ones.
+    pub ignored: Vec<Ignored>,
+}
+
+/// A setting that has no effect beside another one.
+#[derive(Debug, Clone)]
+pub struct Ignored {
+    /// The setting's name.
+    pub name: &'static str,
+    /// Why it has no effect.
+    pub because: &'static str,
 }
 
 /// How prompts are enhanced before they are drawn.
@@ -153,7 +174,27 @@ impl Config {
     /// The first wrong setting, see [`Error`].
     pub fn from_vars(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
         let vars = Vars(&lookup);
-        let storage = StorageConfig::from_vars(&vars)?;
+        let identity = IdentityVars::read(&vars)?;
+        let host = HostStorage::from_vars(&vars)?;
+        let storage = StorageConfig::from_vars(&vars, host.as_ref(), identity.is_set())?;
+        let state = ServiceConfig::table(&vars, host.as_ref(), &storage)?;
+        let queue = ServiceConfig::queue(&vars, host.as_ref())?;
+        let openai = OpenAiConfig::from_vars(&vars)?;
+        let digest_key = StorageConfig::digest_key(&vars)?;
+        let services = [Some(&storage.access), Some(&state.access), queue.as_ref().map(|queue| &queue.access)];
+        let uses_identity = services.into_iter().flatten().any(|access| matches!(access, Access::Identity))
+            || matches!(openai.auth, OpenAiAuth::Identity { .. });
+        let identity = if uses_identity { Some(identity.parse()?) } else { None };
+        let has_key = matches!(storage.access, Access::Key(_));
+        let ignored = [
+            ServiceConfig::ignored(&vars, host.as_ref())?
+                .map(|name| Ignored { name, because: "AzureWebJobsStorage has an account key, which comes first" }),
+            openai.ignored(&vars)?,
+            digest_key.as_ref().filter(|_| has_key).map(|_| Ignored {
+                name: "DIGEST_KEY",
+                because: "the storage account's key makes the digests as long as it is set",
+            }),
+        ];
         // Two apps on one machine must not share a spool: each would upload the other's images.
         let spool = format!("visionary-spool/{}-{}", storage.account, storage.container);
         Ok(Self {
@@ -187,16 +228,19 @@ impl Config {
                 Some(_) => return Err(Error::Malformed { name: "MODERATION", expected: "off or on" }),
             },
             limits: LimitsConfig::from_vars(&vars)?,
-            state: ServiceConfig::table(&vars, &storage)?,
-            queue: ServiceConfig::queue(&vars)?,
+            state,
+            queue,
             sync_limit: Duration::from_secs(
                 vars.number("SYNC_LIMIT_SECONDS", "a whole number of seconds, 1 to 215", 1..=215)?.unwrap_or(215),
             ),
-            openai: OpenAiConfig::from_vars(&vars)?,
+            openai,
             web: WebConfig::from_vars(&vars, &storage.blob_endpoint)?,
+            sas: SasConfig::from_vars(&vars, &storage.access)?,
             storage,
-            sas: SasConfig::from_vars(&vars)?,
             gallery: GalleryConfig::from_vars(&vars)?,
+            identity,
+            digest_key,
+            ignored: ignored.into_iter().flatten().collect(),
         })
     }
 }

@@ -1,27 +1,48 @@
-//! Digests. Those of identifiers are keyed: equal inputs have equal digests, and without the storage account's
-//! key a digest can neither be reversed nor found by hashing guessed inputs.
+//! Digests. Those of identifiers are keyed: equal inputs have equal digests, and without the key a digest can neither
+//! be reversed nor found by hashing guessed inputs.
+
+use std::sync::{Arc, OnceLock};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use ring::{digest, hmac};
 use secrecy::ExposeSecret as _;
 
-use crate::config::StorageConfig;
+use crate::config::{Access, StorageConfig};
 
-/// Makes keyed digests with the storage account's key.
+/// Makes keyed digests. The key is the storage account's. An app without that reads or creates one in storage, and
+/// tells it to [`Self::set_key`].
 #[derive(Debug, Clone)]
-pub(crate) struct Digests(hmac::Key);
+pub(crate) struct Digests {
+    key: Arc<OnceLock<hmac::Key>>,
+    /// The key until the other one is known: its digests match none in storage.
+    random: hmac::Key,
+}
 
 impl Digests {
     pub(crate) fn new(config: &StorageConfig) -> Self {
-        // `StorageConfig` has checked that the key is base64.
-        let key = BASE64_STANDARD.decode(config.key.expose_secret()).unwrap_or_default();
-        Self(hmac::Key::new(hmac::HMAC_SHA256, &key))
+        let random: [u8; 32] = std::array::from_fn(|_| fastrand::u8(..));
+        let digests = Self { key: Arc::default(), random: hmac::Key::new(hmac::HMAC_SHA256, &random) };
+        if let Access::Key(key) = &config.access {
+            // `StorageConfig` has checked that the key is base64.
+            digests.set_key(&BASE64_STANDARD.decode(key.expose_secret()).unwrap_or_default());
+        }
+        digests
+    }
+
+    /// Sets the key, unless it is known already.
+    pub(crate) fn set_key(&self, key: &[u8]) {
+        self.key.get_or_init(|| hmac::Key::new(hmac::HMAC_SHA256, key));
+    }
+
+    /// Whether the key is known. A digest that is stored, or compared with a stored one, must not be made before.
+    pub(crate) fn has_key(&self) -> bool {
+        self.key.get().is_some()
     }
 
     /// The HMAC-SHA-256 of the parts, in hexadecimal. Each part is preceded by its length, so that
     /// different lists of parts never have the same input.
     pub(crate) fn of(&self, parts: &[&[u8]]) -> String {
-        let mut context = hmac::Context::with_key(&self.0);
+        let mut context = hmac::Context::with_key(self.key.get().unwrap_or(&self.random));
         for part in parts {
             context.update(&part.len().to_be_bytes());
             context.update(part);

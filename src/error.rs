@@ -85,11 +85,10 @@ impl Problem {
 
     /// The records cannot be reached, so quota and budget cannot be checked.
     pub(crate) fn records_unavailable(error: &azure::Error) -> Self {
-        Self::new(
-            Code::QuotaUnavailable,
+        let sentence = error.advice().unwrap_or(
             "Today's usage cannot be read at the moment, and no image is drawn until it can be. Please try again later.",
-        )
-        .caused_by(error)
+        );
+        Self::new(Code::QuotaUnavailable, sentence).caused_by(error)
     }
 
     /// The process has no room for another answer of this kind; the sentence says why.
@@ -143,7 +142,7 @@ impl From<&Error> for Problem {
             Error::NoQueue => Self::new(
                 Code::JobsUnavailable,
                 "Jobs are not available here. Please send the request without the Prefer header. The operator can \
-                 enable jobs with a connection string with an account key in AzureWebJobsStorage.",
+                 enable jobs with AzureWebJobsStorage or AzureWebJobsStorage__accountName.",
             ),
             Error::Cancelled => Self::new(Code::JobCancelled, "The job was cancelled. Nothing was drawn."),
             Error::Recorded(failure) => failure.into(),
@@ -219,7 +218,8 @@ impl From<&Failure> for Problem {
                  request was not repeated.",
             ),
             Failure::Denied => misconfigured(
-                "The image provider denied access. The operator should check OPENAI_API_KEY and OPENAI_ORG_ID.",
+                "The image provider denied access. The operator should check OPENAI_API_KEY and OPENAI_ORG_ID, or, with \
+                 OPENAI_AUTH=identity, the app's identity and its role Cognitive Services OpenAI User.",
             ),
             Failure::ModelGone => misconfigured(
                 "The image provider does not have this model. The operator should check OPENAI_IMAGE_MODEL and \
@@ -282,12 +282,7 @@ impl From<NoListing> for Problem {
 
 impl From<azure::Error> for Problem {
     fn from(error: azure::Error) -> Self {
-        let sentence = match &error {
-            azure::Error::Signing => "Storage is misconfigured. The operator should check the account key.",
-            azure::Error::Answered { .. } | azure::Error::Unreachable | azure::Error::Malformed => {
-                "Storage cannot be reached at the moment. Please try again later."
-            }
-        };
+        let sentence = error.advice().unwrap_or("Storage cannot be reached at the moment. Please try again later.");
         Self::new(Code::StorageUnavailable, sentence).caused_by(&error)
     }
 }

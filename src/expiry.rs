@@ -15,6 +15,8 @@ const PAUSE: Duration = Duration::from_secs(6 * 60 * 60);
 const LEASE: Duration = Duration::from_secs(60 * 60);
 /// Rows of generations and callers are deleted two days after their day: no request reads them later.
 const DAYS_KEPT: u16 = 2;
+/// Tokens of links are deleted this time after their window began. They live for 7 days at most.
+const LINK_TOKENS_KEPT: Duration = Duration::from_secs(8 * 24 * 60 * 60);
 /// Rows of days are deleted after this number of days. `GET /api/usage` reads the last 92.
 const TOTALS_KEPT: u16 = 94;
 /// The most rows of one transaction, a limit of Table storage
@@ -46,12 +48,14 @@ async fn delete_expired(app: &App) -> Result<usize, azure::Error> {
     }
     let day = |days| Day::of(now).before(days);
     let before = format!("Time lt '{}'", timestamp(now - Duration::from_secs(48 * 60 * 60)));
+    let oldest_token = (now - LINK_TOKENS_KEPT).unix_timestamp();
     let mut deleted = 0;
     for (from, until, condition) in [
         ("generation-", format!("generation-{}", day(DAYS_KEPT)), None),
         ("text-", format!("text-{}", day(DAYS_KEPT)), None),
         ("caller-", format!("caller-{}", day(DAYS_KEPT)), None),
         ("day-", format!("day-{}", day(TOTALS_KEPT)), None),
+        ("link-", format!("link-{oldest_token:012}"), None),
         ("key-", "key.".to_owned(), Some(before.as_str())),
         ("process-", "process.".to_owned(), Some(before.as_str())),
     ] {

@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -170,9 +170,24 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/processimagepoison", post(process_image::give_up))
         .fallback(|| async { Problem::not_found() })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), wait_for_digest_key))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), cross_site::check))
         .layer(CatchPanicLayer::custom(panicked))
         .with_state(app)
+}
+
+/// The functions whose digests are stored, or compared with stored ones.
+const WITH_DIGESTS: [&str; 7] =
+    ["generateImage", "generateImageJob", "image", "imageRestore", "quota", "processImage", "processImagePoison"];
+
+/// Lets a request through when the digests that it needs can be made. With an account key that is at once.
+async fn wait_for_digest_key(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    if WITH_DIGESTS.contains(&function_name(request.uri().path()))
+        && let Err(error) = app.digest_key_known().await
+    {
+        return Problem::from(error).into_response();
+    }
+    next.run(request).await
 }
 
 /// Changes a path to lower case and removes one trailing slash, before the router matches it. A path with

@@ -43,7 +43,7 @@ pub(crate) use coalesced::Coalesced;
 pub(crate) use deleted::NotRestored;
 pub(crate) use document::Document;
 pub(crate) use id::ImageId;
-use links::{CLOCK_SKEW, Links, for_one_call, whole_seconds};
+use links::{CLOCK_SKEW, Links, WindowTokens, for_one_call, whole_seconds};
 pub(crate) use pages::{Listed, Wanted};
 pub(crate) use thumbnail::Made;
 pub(crate) use thumbnails::{NotMade, Thumbnails};
@@ -76,6 +76,7 @@ pub struct Gallery {
     deletions: Arc<tokio::sync::Mutex<()>>,
     digests: Digests,
     sas: SasConfig,
+    tokens: Arc<WindowTokens>,
     http: Http,
     index: Arc<Index>,
     settings: GalleryConfig,
@@ -153,15 +154,20 @@ pub struct ContainerToken {
 }
 
 impl Gallery {
-    pub(crate) fn new(config: &Config, http: Http) -> Self {
+    pub(crate) fn new(config: &Config, digests: Digests, http: Http) -> Self {
+        let Config { storage, state, .. } = config;
+        let container = Container::new(storage, &storage.container, http.clone());
+        let tokens = Arc::new(WindowTokens::new(state, &storage.container, http.clone()));
+        let thumbnails = container.beside(storage, &storage.thumbnail_container());
         Self {
-            container: Container::new(&config.storage, &config.storage.container, http.clone()),
-            thumbnails: Thumbnails::new(&config.storage, http.clone()),
-            deleted: Container::new(&config.storage, &format!("{}-deleted", config.storage.container), http.clone()),
+            thumbnails: Thumbnails::new(thumbnails, Arc::clone(&tokens), http.clone()),
+            deleted: container.beside(storage, &format!("{}-deleted", storage.container)),
+            container,
             deleted_added: Arc::default(),
             deletions: Arc::default(),
-            digests: Digests::new(&config.storage),
+            digests,
             sas: config.sas.clone(),
+            tokens,
             index: Arc::new(Index::new(&config.state, &config.storage.container, http.clone())),
             settings: config.gallery.clone(),
             reads: Arc::new(Semaphore::new(READS_AT_ONCE)),
@@ -226,7 +232,7 @@ impl Gallery {
         now: OffsetDateTime,
     ) -> Result<Option<Stored>, Error> {
         let earliest = name::epoch_ms(since - CLOCK_SKEW);
-        let listing = self.listing(now).with_prefix(&name::caption(prompt));
+        let listing = self.listing(now).await?.with_prefix(&name::caption(prompt));
         let entries = listing.all_from(listing.page(None).await?, listing::MAX_PAGES).await?;
         let is_recent =
             |entry: &listing::Entry| name::timestamp_ms(&entry.name).is_some_and(|drawn_at| drawn_at >= earliest);
@@ -249,14 +255,12 @@ impl Gallery {
         name::blob_name(&details.prompt, name::epoch_ms(details.created_at), image.format())
     }
 
-    /// A read-only link to an image.
-    pub fn link(&self, name: &str, now: OffsetDateTime) -> String {
-        self.links(now).to(name)
-    }
-
-    /// A read-only link with which a browser saves an image as a file.
-    pub fn download_link(&self, name: &str, now: OffsetDateTime) -> String {
-        self.download_links(now).to(name)
+    /// A read-only link to an image, and one with which a browser saves it as a file.
+    ///
+    /// # Errors
+    /// The app has no account key, and the key of its identity cannot be fetched.
+    pub(crate) async fn links_to(&self, name: &str, now: OffsetDateTime) -> Result<(String, String), Error> {
+        Ok((self.links(now).await?.to(name), self.download_links(now).await?.to(name)))
     }
 
     /// The thumbnails of the images.
@@ -264,38 +268,43 @@ impl Gallery {
         &self.thumbnails
     }
 
-    /// Whether the storage account answers.
-    pub(crate) async fn is_reachable(&self) -> bool {
-        self.container.is_reachable().await
+    /// Whether the app may use the container and sign links.
+    ///
+    /// # Errors
+    /// It may not, or storage cannot be reached.
+    pub(crate) async fn check(&self) -> Result<(), Error> {
+        self.container.check().await?;
+        self.container.signed_by().await.map(drop)
     }
 
-    /// Signs a container token with the permissions and the lifetime from the settings.
-    pub fn container_token(&self, now: OffsetDateTime) -> ContainerToken {
+    /// Signs a container token with the permissions and the lifetime from the settings, or fails like [`Self::links_to`].
+    pub(crate) async fn container_token(&self, now: OffsetDateTime) -> Result<ContainerToken, Error> {
         let permissions = self.sas.permissions.as_str();
         // A token's times are in whole seconds, and `expires_on` must equal the time in the token.
         let expires_on = whole_seconds(now + self.sas.lifetime);
-        let grant = Grant { permissions, starts_on: now - CLOCK_SKEW, expires_on };
-        ContainerToken {
-            sas_token: self.container.sign(&grant),
+        let grant = Grant { permissions, starts_on: now - CLOCK_SKEW, expires_on, disposition: "" };
+        Ok(ContainerToken {
+            sas_token: self.container.sign(&grant).await?,
             container_url: self.container.url().to_string(),
             permissions: permissions.to_owned(),
             expires_on,
-        }
+        })
     }
 
     /// A listing of the container. Its token is valid for five minutes.
-    fn listing(&self, now: OffsetDateTime) -> Listing {
-        Listing::new(&self.http, self.container.url(), &self.container.sign(&for_one_call(now, "l")))
+    async fn listing(&self, now: OffsetDateTime) -> Result<Listing, Error> {
+        let token = self.container.sign(&for_one_call(now, "l")).await?;
+        Ok(Listing::new(&self.http, self.container.url(), &token))
     }
 
     /// Links that are the same for `SAS_MINUTES`, and valid for at least as long.
-    fn links(&self, now: OffsetDateTime) -> Links {
-        Links::to_show(&self.container, now, self.sas.lifetime)
+    async fn links(&self, now: OffsetDateTime) -> Result<Links, Error> {
+        Links::to_show(&self.tokens, &self.container, now, self.sas.lifetime).await
     }
 
     /// The links of [`Self::links`], for downloads.
-    fn download_links(&self, now: OffsetDateTime) -> Links {
-        Links::to_download(&self.container, now, self.sas.lifetime)
+    async fn download_links(&self, now: OffsetDateTime) -> Result<Links, Error> {
+        Links::to_download(&self.tokens, &self.container, now, self.sas.lifetime).await
     }
 }
 

@@ -42,6 +42,14 @@ fn raise_file_limit() {
 async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let config = Config::from_vars(|name| std::env::var(name).ok())?;
     logs::start(&config.log_filter)?;
+    for ignored in &config.ignored {
+        tracing::warn!(
+            event = "setting_ignored",
+            setting = ignored.name,
+            because = ignored.because,
+            "a setting has no effect beside another one"
+        );
+    }
     raise_file_limit();
     let app = App::new(&config, Arc::new(time::OffsetDateTime::now_utc))?;
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);

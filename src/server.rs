@@ -43,6 +43,7 @@ pub async fn run(
     let finishing = async {
         tokio::select! {
             () = connections::serve(listener, router, shutdown, given_up) => {}
+            () = app.keep_checking_identity() => {}
             () = app.generations.keep_recovering() => {}
             // The sweep also renews this process's lease. Without the lease, another process would end
             // the generations that are still being drawn.

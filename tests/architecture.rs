@@ -257,7 +257,9 @@ fn only_the_azure_folder_uses_the_storage_sdk() {
         rust_files(&src).into_iter().filter(|file| fs::read_to_string(file).unwrap().contains("azure_")).collect();
     assert_eq!(
         with_sdk,
-        ["client", "container", "error", "queue"].map(|file| src.join("azure").join(file).with_extension("rs")).into()
+        ["client", "container", "credential", "error", "queue"]
+            .map(|file| src.join("azure").join(file).with_extension("rs"))
+            .into()
     );
 }
 

@@ -7,10 +7,11 @@ use azure_core::{ExponentialRetryOptions, HttpClient, Request, Response, RetryOp
 use azure_storage::{CloudLocation, StorageCredentials};
 use futures_util::future::BoxFuture;
 use reqwest::Url;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
 
 use super::error::Error;
 use super::http::Http;
+use crate::config::Access;
 use crate::logs;
 
 pub(super) fn location(account: &str, endpoint: &Url) -> CloudLocation {
@@ -18,9 +19,16 @@ pub(super) fn location(account: &str, endpoint: &Url) -> CloudLocation {
     CloudLocation::Custom { account: account.to_owned(), uri }
 }
 
-pub(super) fn credentials(account: &str, key: &SecretString) -> StorageCredentials {
-    let key = azure_core::auth::Secret::new(key.expose_secret().to_owned());
-    StorageCredentials::access_key(account.to_owned(), key)
+pub(super) fn credentials(account: &str, access: &Access, http: &Http) -> StorageCredentials {
+    match (access, http.credential()) {
+        (Access::Key(key), _) => {
+            let key = azure_core::auth::Secret::new(key.expose_secret().to_owned());
+            StorageCredentials::access_key(account.to_owned(), key)
+        }
+        (Access::Identity, Some(credential)) => StorageCredentials::token_credential(Arc::new(credential.clone())),
+        // The settings rule this out.
+        (Access::Identity, None) => StorageCredentials::anonymous(),
+    }
 }
 
 /// The app's HTTP client. The SDK's default client has no timeout and sends the Authorization header to

@@ -48,7 +48,7 @@ impl Container {
     pub(crate) fn new(config: &StorageConfig, name: &str, http: Http) -> Self {
         let client = ClientBuilder::with_location(
             client::location(&config.account, &config.blob_endpoint),
-            client::credentials(&config.account, &config.key),
+            client::credentials(&config.account, &config.access, &http),
         )
         .transport(client::transport(&http))
         .retry(client::retry())
@@ -58,7 +58,12 @@ impl Container {
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.push(name);
         }
-        Self { client, http, signer: Signer::new(config, name), url }
+        Self { client, signer: Signer::new(config, name, http.clone()), http, url }
+    }
+
+    /// Another container of the same account, which shares what signs tokens.
+    pub(crate) fn beside(&self, config: &StorageConfig, name: &str) -> Self {
+        Self { signer: self.signer.beside(config, name), ..Self::new(config, name, self.http.clone()) }
     }
 
     /// Uploads a new blob, and creates the container if it is missing. An existing blob is not overwritten.
@@ -154,10 +159,13 @@ impl Container {
         })
     }
 
-    /// Whether the storage account answers. The container need not exist yet.
-    pub(crate) async fn is_reachable(&self) -> bool {
-        let Ok(_permit) = self.http.permit(Purpose::Caller).await else { return false };
-        client::timely(TIMEOUT, async { Ok(self.client.exists().await?) }).await.is_ok()
+    /// Whether the app may use the container, which need not exist yet.
+    ///
+    /// # Errors
+    /// It may not, or storage cannot be reached.
+    pub(crate) async fn check(&self) -> Result<(), Error> {
+        let _permit = self.http.permit(Purpose::Caller).await?;
+        client::timely(TIMEOUT, async { Ok(self.client.exists().await.map(drop)?) }).await
     }
 
     /// Creates the container without public access. An existing container is left unchanged.
@@ -170,13 +178,24 @@ impl Container {
     }
 
     /// Signs a container token. Returns a query string that begins with `sv=`.
-    pub(crate) fn sign(&self, grant: &Grant<'_>) -> String {
-        self.signer.sign(grant, "")
+    ///
+    /// # Errors
+    /// Only without an account key: the key of the app's identity cannot be fetched.
+    pub(crate) async fn sign(&self, grant: &Grant<'_>) -> Result<String, Error> {
+        self.signer.sign(grant).await
     }
 
-    /// Signs a container token with which a browser saves a blob as a file and does not show it.
-    pub(crate) fn sign_download(&self, grant: &Grant<'_>) -> String {
-        self.signer.sign(grant, "attachment")
+    /// The identity that signs tokens; `None` if the account's key does. With that, equal grants have equal tokens.
+    ///
+    /// # Errors
+    /// As [`Self::sign`].
+    pub(crate) async fn signed_by(&self) -> Result<Option<String>, Error> {
+        self.signer.signed_by().await
+    }
+
+    /// Whether the app's identity signs tokens, which then live for less than 7 days.
+    pub(crate) fn is_signed_by_identity(&self) -> bool {
+        self.signer.is_of_identity()
     }
 
     /// The URL of the container, without a token.

@@ -1,6 +1,10 @@
 //! Errors of the storage account.
 
+use std::error::Error as _;
+
 use azure_core::error::ErrorKind;
+
+use super::credential::NoToken;
 
 /// An operation on the storage account failed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -23,12 +27,58 @@ pub enum Error {
     /// A request could not be signed.
     #[error("a request cannot be signed with the account key")]
     Signing,
+    /// There is no token of the app's identity, so no request was sent.
+    #[error("there is no token of the app's identity for the storage account")]
+    NoToken(#[source] NoToken),
 }
+
+/// The answers of an account that refuses the app, and what the operator can do
+/// (<https://learn.microsoft.com/troubleshoot/azure/azure-storage/blobs/authentication/storage-troubleshoot-403-errors>).
+const REFUSALS: [(&[&str], &str); 4] = [
+    (
+        &["AuthorizationPermissionMismatch", "InsufficientAccountPermissions"],
+        "Storage refuses the app's identity. The operator should give it the roles Storage Blob Data Contributor, \
+         Storage Queue Data Contributor and Storage Table Data Contributor on the storage account, and wait some \
+         minutes.",
+    ),
+    (
+        &["KeyBasedAuthenticationNotPermitted"],
+        "The storage account takes no keys. The operator should set AzureWebJobsStorage__accountName in place of the \
+         key.",
+    ),
+    (
+        &["AuthorizationFailure"],
+        "The storage account refuses the app. The operator should check the account's network rules.",
+    ),
+    (
+        &["AuthenticationFailed", "InvalidAuthenticationInfo", "NoAuthenticationInformation"],
+        "Storage refuses the app's key or token. The operator should check the account key, or the app's identity.",
+    ),
+];
 
 impl Error {
     /// Whether the service answered that something does not exist.
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Self::Answered { status: 404, .. })
+    }
+
+    /// A sentence for the operator, if the settings or the roles of the app are the cause.
+    pub(crate) fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Answered { status: 401 | 403, code } => {
+                let known = REFUSALS.iter().find(|(codes, _)| codes.contains(&code.as_str()));
+                known.map(|(_, advice)| *advice)
+            }
+            Self::Signing => Some("Storage is misconfigured. The operator should check the account key."),
+            Self::NoToken(NoToken::Unassigned) => Some(
+                "The app's identity is missing. The operator should assign a managed identity to the app, and set \
+                 AzureWebJobsStorage__clientId to its client id if it is user-assigned.",
+            ),
+            Self::NoToken(_) => {
+                Some("There is no token of the app's identity. If this stays so, the operator should restart the app.")
+            }
+            Self::Answered { .. } | Self::Unreachable | Self::Malformed => None,
+        }
     }
 
     /// Whether the service answered with this error code.
@@ -42,6 +92,13 @@ impl From<azure_core::Error> for Error {
         if let Some(answer) = error.as_http_error() {
             let code = answer.error_code().unwrap_or("without a code").to_owned();
             return Self::Answered { status: u16::from(answer.status()), code };
+        }
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<NoToken>() {
+                return Self::NoToken(error.clone());
+            }
+            cause = error.source();
         }
         match error.kind() {
             ErrorKind::HttpResponse { status, error_code } => Self::Answered {

@@ -1,4 +1,5 @@
-//! The HTTP client of the storage account, with a limit for the calls under way.
+//! The HTTP client of the storage account, with a limit for the calls under way, and what authorizes calls without an
+//! account key.
 //!
 //! Each call holds a connection, and a process may have 1,024 files open. Without a limit, many requests at once
 //! would leave no file for the spool.
@@ -6,9 +7,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use reqwest::header::HeaderValue;
 use reqwest::{Method, RequestBuilder, Url};
+use time::OffsetDateTime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::credential::Credential;
 use super::error::Error;
 use crate::logs;
 
@@ -25,6 +29,8 @@ pub(crate) struct Http {
     client: reqwest::Client,
     all: Arc<Semaphore>,
     for_callers: Arc<Semaphore>,
+    /// The app's identity; `None` if all accounts are opened with keys.
+    credential: Option<Credential>,
 }
 
 /// What a call is for.
@@ -50,11 +56,36 @@ impl Http {
             client,
             all: Arc::new(Semaphore::new(MAX_CALLS)),
             for_callers: Arc::new(Semaphore::new(MAX_CALLS_FOR_CALLERS)),
+            credential: None,
         }
     }
 
-    /// The client, for calls with a permit that the SDK makes.
-    pub(super) fn client(&self) -> &reqwest::Client {
+    /// The same client for accounts that are opened with the app's identity.
+    pub(crate) fn with_credential(self, credential: Option<Credential>) -> Self {
+        Self { credential, ..self }
+    }
+
+    /// The app's identity.
+    pub(super) fn credential(&self) -> Option<&Credential> {
+        self.credential.as_ref()
+    }
+
+    /// The value of an Authorization header with a token of the app's identity.
+    ///
+    /// # Errors
+    /// `NoToken`, and `Signing` without an identity, which the settings rule out.
+    pub(super) async fn bearer(&self) -> Result<HeaderValue, Error> {
+        let credential = self.credential.as_ref().ok_or(Error::Signing)?;
+        credential.authorization().await.map_err(Error::NoToken)
+    }
+
+    /// The current time, for requests without an account key.
+    pub(super) fn now(&self) -> Result<OffsetDateTime, Error> {
+        Ok(self.credential.as_ref().ok_or(Error::Signing)?.now())
+    }
+
+    /// The client, for a call with a permit.
+    pub(crate) fn client(&self) -> &reqwest::Client {
         &self.client
     }
 

@@ -24,11 +24,11 @@ pub(crate) struct Queue {
 impl Queue {
     pub(crate) fn new(config: &ServiceConfig, name: &str, http: Http) -> Self {
         let location = client::location(&config.account, &config.endpoint);
-        let client =
-            QueueServiceClientBuilder::with_location(location, client::credentials(&config.account, &config.key))
-                .transport(client::transport(&http))
-                .retry(client::retry())
-                .build();
+        let credentials = client::credentials(&config.account, &config.access, &http);
+        let client = QueueServiceClientBuilder::with_location(location, credentials)
+            .transport(client::transport(&http))
+            .retry(client::retry())
+            .build();
         Self { client: client.queue_client(name), http }
     }
 
@@ -44,6 +44,18 @@ impl Queue {
                 timely(TIMEOUT, self.create()).await?;
                 timely(TIMEOUT, put()).await
             }
+            result => result,
+        }
+    }
+
+    /// Whether the app may use the queue, which need not exist yet.
+    ///
+    /// # Errors
+    /// It may not, or storage cannot be reached.
+    pub(crate) async fn check(&self) -> Result<(), Error> {
+        let _permit = self.http.permit(Purpose::Caller).await?;
+        match timely(TIMEOUT, async { Ok(self.client.get_metadata().await.map(drop)?) }).await {
+            Err(error) if error.is_not_found() => Ok(()),
             result => result,
         }
     }

@@ -6,19 +6,19 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant, SystemTime};
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Response, StatusCode, Url, header};
-use ring::hmac;
-use secrecy::ExposeSecret as _;
 use serde_json::{Map, Value, json};
 
+use super::authorization::Authorization;
 use super::error::Error;
 use super::http::{Http, Purpose};
 use super::transaction::{Change, Columns, Failed, Operation, Version, code_of, read_answer, unknown};
 use crate::config::ServiceConfig;
 
+/// The table of the app's state. Its partition is the name of the images' container.
+pub(crate) const STATE_TABLE: &str = "visionary";
 /// The version of the service, sent as `x-ms-version`.
 const VERSION: &str = "2020-12-06";
 /// Limit for one request other than a transaction.
@@ -40,8 +40,7 @@ pub(crate) struct Table {
     name: &'static str,
     http: Http,
     endpoint: Url,
-    account: String,
-    key: hmac::Key,
+    authorization: Authorization,
     partition: String,
 }
 
@@ -95,14 +94,11 @@ pub(crate) struct Continuation {
 
 impl Table {
     pub(crate) fn new(config: &ServiceConfig, name: &'static str, partition: &str, http: Http) -> Self {
-        // `Config` has checked that the key is base64.
-        let key = BASE64_STANDARD.decode(config.key.expose_secret()).unwrap_or_default();
         Self {
             name,
             http,
             endpoint: config.endpoint.clone(),
-            account: config.account.clone(),
-            key: hmac::Key::new(hmac::HMAC_SHA256, &key),
+            authorization: Authorization::new(config),
             partition: partition.to_owned(),
         }
     }
@@ -187,7 +183,7 @@ impl Table {
     /// (<https://learn.microsoft.com/rest/api/storageservices/insert-or-merge-entity>).
     async fn send_merge(&self, row: &str, columns: &Columns, if_match: Option<&'static str>) -> Result<(), Error> {
         let method = Method::from_bytes(b"MERGE").map_err(|_| Error::Malformed)?;
-        let mut request = self.request(method, &self.url(&self.entity(row)));
+        let mut request = self.request(method, &self.url(&self.entity(row))).await?;
         if let Some(if_match) = if_match {
             request = request.header(header::IF_MATCH, if_match);
         }
@@ -219,8 +215,8 @@ impl Table {
         let url = self.url("$batch");
         let body = self.body(operations);
         let _permit = self.http.permit(Purpose::Generation).await.map_err(unknown)?;
-        let request = self
-            .request(Method::POST, &url)
+        let request = self.request(Method::POST, &url).await.map_err(unknown)?;
+        let request = request
             .timeout(TRANSACTION_TIMEOUT)
             .header(header::CONTENT_TYPE, format!("multipart/mixed; boundary={BOUNDARY}"))
             .body(body);
@@ -302,7 +298,8 @@ impl Table {
         let (began, mut pause) = (Instant::now(), FIRST_PAUSE);
         loop {
             let permit = self.http.permit(purpose).await?;
-            let (status, error) = match self.request(Method::GET, url).send().await {
+            let request = self.request(Method::GET, url).await?;
+            let (status, error) = match request.send().await {
                 Ok(response) if response.status().is_success() => {
                     let headers = response.headers().clone();
                     return Ok(Some((headers, json_of(response).await?)));
@@ -323,7 +320,7 @@ impl Table {
 
     async fn create(&self) -> Result<(), Error> {
         let _permit = self.http.permit(Purpose::Generation).await?;
-        let request = self.request(Method::POST, &self.url("Tables")).json(&json!({"TableName": self.name}));
+        let request = self.request(Method::POST, &self.url("Tables")).await?.json(&json!({"TableName": self.name}));
         let response = request.send().await.map_err(|_| Error::Unreachable)?;
         if response.status().is_success() || response.status() == StatusCode::CONFLICT {
             return Ok(());
@@ -341,23 +338,16 @@ impl Table {
         url
     }
 
-    /// Builds a request that is signed with the account key (Shared Key Lite,
-    /// <https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key>).
+    /// Builds an authorized request.
     #[expect(
         clippy::disallowed_methods,
         reason = "the service rejects a request whose signed time differs from its own clock"
     )]
-    fn request(&self, method: Method, url: &Url) -> reqwest::RequestBuilder {
+    async fn request(&self, method: Method, url: &Url) -> Result<reqwest::RequestBuilder, Error> {
         let date = httpdate::fmt_http_date(SystemTime::now());
-        let signed = hmac::sign(&self.key, format!("{date}\n/{}{}", self.account, url.path()).as_bytes());
-        let mut authorization = header::HeaderValue::from_str(&format!(
-            "SharedKeyLite {}:{}",
-            self.account,
-            BASE64_STANDARD.encode(signed.as_ref())
-        ))
-        .unwrap_or(header::HeaderValue::from_static(""));
-        authorization.set_sensitive(true);
-        self.http
+        let authorization = self.authorization.header(&self.http, &date, url.path()).await?;
+        let request = self
+            .http
             .request(method, url)
             .timeout(TIMEOUT)
             .header("x-ms-date", date)
@@ -365,7 +355,8 @@ impl Table {
             .header("DataServiceVersion", "3.0;")
             .header("MaxDataServiceVersion", "3.0;NetFx")
             .header(header::ACCEPT, "application/json;odata=minimalmetadata")
-            .header(header::AUTHORIZATION, authorization)
+            .header(header::AUTHORIZATION, authorization);
+        Ok(request)
     }
 }
 

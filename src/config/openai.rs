@@ -5,14 +5,12 @@ use std::time::Duration;
 use reqwest::Url;
 use secrecy::SecretString;
 
-use super::{Error, Vars, header_value, service_url};
+use super::{Error, Ignored, Vars, header_value, service_url};
 
 /// The settings of the provider.
 #[derive(Debug, Clone)]
 pub struct OpenAiConfig {
-    /// `OPENAI_API_KEY`, or `OPEN_AI_KEY` as in VisionaryAI. Required.
-    pub api_key: SecretString,
-    /// `OPENAI_AUTH` (`bearer`): the header for the key.
+    /// `OPENAI_AUTH` (`bearer`): how requests are authorized.
     pub auth: OpenAiAuth,
     /// `OPENAI_ORG_ID` (none), or `OPEN_AI_ORGANIZATION` as in VisionaryAI: the organisation that pays.
     pub organization: Option<String>,
@@ -35,13 +33,18 @@ pub struct OpenAiConfig {
     pub timeout: Duration,
 }
 
-/// The header for the provider's key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How requests to the provider are authorized. The key is `OPENAI_API_KEY`, or `OPEN_AI_KEY` as in VisionaryAI.
+#[derive(Debug, Clone)]
 pub enum OpenAiAuth {
-    /// `Authorization: Bearer …`
-    Bearer,
-    /// `api-key: …`, as Azure OpenAI expects it.
-    ApiKey,
+    /// `Authorization: Bearer KEY`.
+    Bearer(SecretString),
+    /// `api-key: KEY`, as Azure OpenAI expects it.
+    ApiKey(SecretString),
+    /// `Authorization: Bearer TOKEN`, with a token of the app's managed identity.
+    Identity {
+        /// `OPENAI_AUTH_SCOPE` (`https://cognitiveservices.azure.com`): the resource that the token is for.
+        resource: String,
+    },
 }
 
 /// The request format of an image endpoint.
@@ -70,17 +73,9 @@ pub enum TextApi {
 
 impl OpenAiConfig {
     pub(super) fn from_vars(vars: &Vars) -> Result<Self, Error> {
-        let api_key = vars.either("OPENAI_API_KEY", "OPEN_AI_KEY")?.ok_or(Error::Missing {
-            name: "OPENAI_API_KEY",
-            hint: "set it (or OPEN_AI_KEY) to the provider's API key",
-        })?;
+        let base_url = vars.get("OPENAI_BASE_URL")?;
         Ok(Self {
-            api_key: header_value("OPENAI_API_KEY", api_key)?.into(),
-            auth: match vars.get("OPENAI_AUTH")?.as_deref() {
-                None | Some("bearer") => OpenAiAuth::Bearer,
-                Some("api-key") => OpenAiAuth::ApiKey,
-                Some(_) => return Err(Error::Malformed { name: "OPENAI_AUTH", expected: "bearer or api-key" }),
-            },
+            auth: OpenAiAuth::from_vars(vars, base_url.is_some())?,
             organization: vars
                 .either("OPENAI_ORG_ID", "OPEN_AI_ORGANIZATION")?
                 .map(|id| header_value("OPENAI_ORG_ID", id))
@@ -88,7 +83,7 @@ impl OpenAiConfig {
             project: vars.get("OPENAI_PROJECT_ID")?.map(|id| header_value("OPENAI_PROJECT_ID", id)).transpose()?,
             base_url: service_url(
                 "OPENAI_BASE_URL",
-                &vars.get("OPENAI_BASE_URL")?.unwrap_or_else(|| "https://api.openai.com/v1".to_owned()),
+                &base_url.unwrap_or_else(|| "https://api.openai.com/v1".to_owned()),
             )?,
             image_model: vars.get("OPENAI_IMAGE_MODEL")?.unwrap_or_else(|| "gpt-image-2.5-flare".to_owned()),
             image_fallbacks: vars.list("OPENAI_IMAGE_FALLBACKS")?,
@@ -117,5 +112,45 @@ impl OpenAiConfig {
                 vars.number("OPENAI_TIMEOUT_SECONDS", "a whole number of seconds, 1 to 600", 1..=600)?.unwrap_or(200),
             ),
         })
+    }
+
+    /// The key, if the identity is used instead.
+    pub(super) fn ignored(&self, vars: &Vars) -> Result<Option<Ignored>, Error> {
+        let key = vars.either("OPENAI_API_KEY", "OPEN_AI_KEY")?;
+        let is_ignored = key.is_some() && matches!(self.auth, OpenAiAuth::Identity { .. });
+        Ok(is_ignored.then_some(Ignored { name: "OPENAI_API_KEY", because: "OPENAI_AUTH is identity" }))
+    }
+}
+
+impl OpenAiAuth {
+    fn from_vars(vars: &Vars, has_base_url: bool) -> Result<Self, Error> {
+        let key = vars.either("OPENAI_API_KEY", "OPEN_AI_KEY")?;
+        let scope = vars.get("OPENAI_AUTH_SCOPE")?;
+        let auth = vars.get("OPENAI_AUTH")?;
+        if auth.as_deref() == Some("identity") {
+            if !has_base_url {
+                return Err(Error::Missing {
+                    name: "OPENAI_BASE_URL",
+                    hint: "set it to the Azure OpenAI endpoint that takes the app's identity",
+                });
+            }
+            let scope = scope.unwrap_or_else(|| "https://cognitiveservices.azure.com".to_owned());
+            // The identity endpoint takes a resource. The scope of the same resource, as in Azure's SDKs, has a suffix.
+            let resource = scope.strip_suffix("/.default").unwrap_or(&scope).to_owned();
+            if Url::parse(&resource).is_err() {
+                return Err(Error::Malformed { name: "OPENAI_AUTH_SCOPE", expected: "a resource, as a URL" });
+            }
+            return Ok(Self::Identity { resource });
+        }
+        let key = key.ok_or(Error::Missing {
+            name: "OPENAI_API_KEY",
+            hint: "set it (or OPEN_AI_KEY) to the provider's API key, or OPENAI_AUTH to identity",
+        })?;
+        let key = header_value("OPENAI_API_KEY", key)?.into();
+        match auth.as_deref() {
+            None | Some("bearer") => Ok(Self::Bearer(key)),
+            Some("api-key") => Ok(Self::ApiKey(key)),
+            Some(_) => Err(Error::Malformed { name: "OPENAI_AUTH", expected: "bearer, api-key or identity" }),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Error, Vars};
+use super::{Access, Error, Vars};
 
 /// The shared access signatures (SAS) for clients.
 #[derive(Debug, Clone)]
@@ -36,9 +36,14 @@ impl SasPermissions {
 }
 
 impl SasConfig {
-    pub(super) fn from_vars(vars: &Vars) -> Result<Self, Error> {
-        let minutes =
-            vars.number("SAS_MINUTES", "a whole number of minutes, 1 to 10080", 1..=10_080)?.unwrap_or(30_u64);
+    pub(super) fn from_vars(vars: &Vars, access: &Access) -> Result<Self, Error> {
+        // A link lives for two windows, and no longer than the key that signs it. A user delegation key lives for 7 days:
+        // https://learn.microsoft.com/rest/api/storageservices/get-user-delegation-key
+        let (expected, most) = match access {
+            Access::Key(_) => ("a whole number of minutes, 1 to 10080", 10_080),
+            Access::Identity => ("a whole number of minutes, 1 to 5000 with the app's identity", 5_000),
+        };
+        let minutes = vars.number("SAS_MINUTES", expected, 1..=most)?.unwrap_or(30_u64);
         let permissions = vars.get("SAS_PERMISSIONS")?.unwrap_or_else(|| "rcw".to_owned());
         Ok(Self {
             lifetime: Duration::from_secs(minutes * 60),

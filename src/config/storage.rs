@@ -1,4 +1,4 @@
-//! The settings of the storage account: `accountName` and `accountKey`, or a connection string.
+//! The settings of the storage account: `accountName` and `accountKey`, a connection string, or the app's identity.
 
 use std::collections::HashMap;
 
@@ -8,13 +8,22 @@ use secrecy::SecretString;
 
 use super::{Error, Vars, service_url};
 
+/// How requests to a storage account are authorized.
+#[derive(Debug, Clone)]
+pub enum Access {
+    /// `accountKey`, or `AccountKey` of `AzureWebJobsStorage`: with the account's key; valid base64.
+    Key(SecretString),
+    /// With tokens of the app's managed identity.
+    Identity,
+}
+
 /// The storage account and container of the images.
 #[derive(Debug, Clone)]
 pub struct StorageConfig {
-    /// `accountName`, or `AccountName` of `AzureWebJobsStorage`.
+    /// `accountName`, or `AccountName` of `AzureWebJobsStorage`, or the account in `AzureWebJobsStorage__…`.
     pub account: String,
-    /// `accountKey`, or `AccountKey` of `AzureWebJobsStorage`; valid base64.
-    pub key: SecretString,
+    /// How requests are authorized.
+    pub access: Access,
     /// The account's blob endpoint, without a trailing slash.
     pub blob_endpoint: Url,
     /// `IMAGE_CONTAINER` (`images`): the container. The app creates it, private, when it is missing.
@@ -29,8 +38,8 @@ const THUMBNAILS: &str = "-thumbnails";
 pub struct ServiceConfig {
     /// The account's name.
     pub account: String,
-    /// The account's key; valid base64.
-    pub key: SecretString,
+    /// How requests are authorized.
+    pub access: Access,
     /// The service's endpoint, without a trailing slash.
     pub endpoint: Url,
 }
@@ -47,12 +56,17 @@ const DEVELOPMENT_STORAGE: &str = "AccountName=devstoreaccount1;\
     TableEndpoint=http://127.0.0.1:10002/devstoreaccount1";
 
 impl StorageConfig {
+    /// `DIGEST_KEY`, in base64 like the account key that it was.
+    pub(super) fn digest_key(vars: &Vars) -> Result<Option<SecretString>, Error> {
+        vars.get("DIGEST_KEY")?.map(|key| account_key("DIGEST_KEY", key)).transpose()
+    }
+
     /// The name of the container of the thumbnails.
     pub fn thumbnail_container(&self) -> String {
         format!("{}{THUMBNAILS}", self.container)
     }
 
-    pub(super) fn from_vars(vars: &Vars) -> Result<Self, Error> {
+    pub(super) fn from_vars(vars: &Vars, host: Option<&HostStorage>, has_identity: bool) -> Result<Self, Error> {
         let container = vars.get("IMAGE_CONTAINER")?.unwrap_or_else(|| "images".to_owned());
         // Azure allows 63 characters, of which the thumbnails' container needs 11 for itself.
         if !is_container_name(&container) || !is_container_name(&format!("{container}{THUMBNAILS}")) {
@@ -63,27 +77,37 @@ impl StorageConfig {
         }
         let connection_string = vars.get(CONNECTION_STRING)?;
         match (vars.get("accountName")?, vars.get("accountKey")?, connection_string) {
-            (Some(name), Some(key), _) => Self::from_account(&name, key, container),
+            (Some(name), Some(key), _) => {
+                Self::from_account(&name, Access::Key(account_key("accountKey", key)?), container)
+            }
+            (Some(name), None, _) if has_identity => Self::from_account(&name, Access::Identity, container),
             (Some(_), None, _) => Err(Error::Missing {
                 name: "accountKey",
-                hint: "set it to the account's key, because accountName is set",
+                hint: "set it to the account's key, because accountName is set, or give the app a managed identity",
             }),
             (None, Some(_), _) => Err(Error::Missing {
                 name: "accountName",
                 hint: "set it to the account's name, because accountKey is set",
             }),
             (None, None, Some(text)) => Self::from_connection_string(&text, container),
-            (None, None, None) => Err(Error::Missing {
-                name: CONNECTION_STRING,
-                hint: "set it to the storage account's connection string, or set accountName and accountKey",
-            }),
+            (None, None, None) => match host {
+                Some(host) => {
+                    let ServiceConfig { account, access, endpoint } = host.blob()?;
+                    Ok(Self { account, access, blob_endpoint: endpoint, container })
+                }
+                None => Err(Error::Missing {
+                    name: CONNECTION_STRING,
+                    hint: "set it to the storage account's connection string, or set accountName and accountKey, or \
+                           set AzureWebJobsStorage__accountName and give the app a managed identity",
+                }),
+            },
         }
     }
 
-    fn from_account(name: &str, key: String, container: String) -> Result<Self, Error> {
+    fn from_account(name: &str, access: Access, container: String) -> Result<Self, Error> {
         let account = account_name("accountName", name)?;
         Ok(Self {
-            key: account_key("accountKey", key)?,
+            access,
             blob_endpoint: service_url("accountName", &format!("https://{account}.blob.core.windows.net"))?,
             account,
             container,
@@ -92,27 +116,39 @@ impl StorageConfig {
 
     fn from_connection_string(text: &str, container: String) -> Result<Self, Error> {
         let parsed = ConnectionString::parse(text)?;
-        Ok(Self { blob_endpoint: parsed.endpoint("blob")?, account: parsed.account, key: parsed.key, container })
+        let blob_endpoint = parsed.endpoint("blob")?;
+        Ok(Self { blob_endpoint, account: parsed.account, access: Access::Key(parsed.key), container })
     }
 }
 
 impl ServiceConfig {
-    /// The Queue service of the account in `AzureWebJobsStorage`, whose queues trigger functions.
-    /// `None` if that setting is not a connection string with an account key: an app with
-    /// `accountName` and `accountKey` works without one, but has no jobs.
-    pub(super) fn queue(vars: &Vars) -> Result<Option<Self>, Error> {
-        Self::of_connection_string(vars, "queue")
+    /// The Queue service of the account in `AzureWebJobsStorage` or `AzureWebJobsStorage__…`, whose queues trigger
+    /// functions. `None` if neither leads to one: an app with `accountName` works without, but has no jobs.
+    pub(super) fn queue(vars: &Vars, host: Option<&HostStorage>) -> Result<Option<Self>, Error> {
+        if let Some(config) = Self::of_connection_string(vars, "queue")? {
+            return Ok(Some(config));
+        }
+        host.map_or(Ok(None), HostStorage::queue)
     }
 
-    /// The Table service of the account in `AzureWebJobsStorage`, or else of the images' account. That
-    /// order matters, because a blob-only storage account has no Table service.
-    pub(super) fn table(vars: &Vars, storage: &StorageConfig) -> Result<Self, Error> {
+    /// The Table service of the account in `AzureWebJobsStorage` or `AzureWebJobsStorage__…`, or else of the images'
+    /// account. That order matters, because a blob-only storage account has no Table service.
+    pub(super) fn table(vars: &Vars, host: Option<&HostStorage>, storage: &StorageConfig) -> Result<Self, Error> {
         if let Some(config) = Self::of_connection_string(vars, "table")? {
             return Ok(config);
         }
+        if let Some(host) = host {
+            return host.table();
+        }
         let account = &storage.account;
         let endpoint = service_url("accountName", &format!("https://{account}.table.core.windows.net"))?;
-        Ok(Self { account: account.clone(), key: storage.key.clone(), endpoint })
+        Ok(Self { account: account.clone(), access: storage.access.clone(), endpoint })
+    }
+
+    /// The setting that is ignored because both a connection string and an identity open the host's account.
+    pub(super) fn ignored(vars: &Vars, host: Option<&HostStorage>) -> Result<Option<&'static str>, Error> {
+        let has_key = Self::of_connection_string(vars, "table")?.is_some();
+        Ok(host.filter(|_| has_key).map(HostStorage::name))
     }
 
     fn of_connection_string(vars: &Vars, service: &str) -> Result<Option<Self>, Error> {
@@ -124,8 +160,109 @@ impl ServiceConfig {
             // There is no explicit endpoint, and the default one is not usable: it is not https.
             Err(_) => return Ok(None),
         };
-        Ok(Some(Self { account: parsed.account, key: parsed.key, endpoint }))
+        Ok(Some(Self { account: parsed.account, access: Access::Key(parsed.key), endpoint }))
     }
+}
+
+/// The storage account of the Functions host, opened with the app's identity: the settings `AzureWebJobsStorage__…`
+/// (<https://learn.microsoft.com/azure/azure-functions/functions-reference#connecting-to-host-storage-with-an-identity>).
+pub(crate) struct HostStorage {
+    account: Option<String>,
+    blob: Option<Url>,
+    queue: Option<Url>,
+    table: Option<Url>,
+}
+
+/// The setting with the account's name.
+const ACCOUNT_NAME: &str = "AzureWebJobsStorage__accountName";
+const BLOB: &str = "AzureWebJobsStorage__blobServiceUri";
+const QUEUE: &str = "AzureWebJobsStorage__queueServiceUri";
+const TABLE: &str = "AzureWebJobsStorage__tableServiceUri";
+
+impl HostStorage {
+    /// `None` if no such setting names an account or a service.
+    pub(super) fn from_vars(vars: &Vars) -> Result<Option<Self>, Error> {
+        let uri = |name: &'static str| {
+            let uri = vars.get(name)?;
+            uri.map(|uri| service_url(name, uri.trim_end_matches('/'))).transpose()
+        };
+        let account = vars.get(ACCOUNT_NAME)?.map(|name| account_name(ACCOUNT_NAME, &name)).transpose()?;
+        let (blob, queue, table) = (uri(BLOB)?, uri(QUEUE)?, uri(TABLE)?);
+        let credential = vars.get("AzureWebJobsStorage__credential")?;
+        if credential.is_some_and(|credential| !credential.eq_ignore_ascii_case("managedidentity")) {
+            return Err(Error::Malformed {
+                name: "AzureWebJobsStorage__credential",
+                expected: "managedidentity, or nothing",
+            });
+        }
+        let is_set = account.is_some() || blob.is_some() || queue.is_some() || table.is_some();
+        Ok(is_set.then_some(Self { account, blob, queue, table }))
+    }
+
+    fn blob(&self) -> Result<ServiceConfig, Error> {
+        let found = self.service("blob", BLOB, self.blob.as_ref())?;
+        found.ok_or(Error::Missing {
+            name: ACCOUNT_NAME,
+            hint: "set it, or AzureWebJobsStorage__blobServiceUri, beside the other AzureWebJobsStorage__… settings",
+        })
+    }
+
+    /// The first of the settings that is set.
+    fn name(&self) -> &'static str {
+        match self {
+            Self { account: Some(_), .. } => ACCOUNT_NAME,
+            Self { blob: Some(_), .. } => BLOB,
+            Self { queue: Some(_), .. } => QUEUE,
+            Self { .. } => TABLE,
+        }
+    }
+
+    /// The Queue service; `None` if no setting leads to it.
+    fn queue(&self) -> Result<Option<ServiceConfig>, Error> {
+        self.service("queue", QUEUE, self.queue.as_ref())
+    }
+
+    fn table(&self) -> Result<ServiceConfig, Error> {
+        let found = self.service("table", TABLE, self.table.as_ref())?;
+        found.ok_or(Error::Missing {
+            name: TABLE,
+            hint: "set it, or AzureWebJobsStorage__accountName: the app keeps its state in a table",
+        })
+    }
+
+    /// A service at its own URI; else at the account's default one; else beside another service of the account.
+    fn service(&self, service: &str, name: &'static str, uri: Option<&Url>) -> Result<Option<ServiceConfig>, Error> {
+        let beside = || {
+            let known = [("blob", &self.blob), ("queue", &self.queue), ("table", &self.table)];
+            known.into_iter().find_map(|(other, uri)| {
+                let mut uri = uri.clone()?;
+                let (account, suffix) = uri.host_str()?.split_once(&format!(".{other}."))?;
+                let host = format!("{account}.{service}.{suffix}");
+                uri.set_host(Some(&host)).ok()?;
+                Some(uri)
+            })
+        };
+        let default = || {
+            let account = self.account.as_ref()?;
+            Url::parse(&format!("https://{account}.{service}.core.windows.net")).ok()
+        };
+        let Some(endpoint) = uri.cloned().or_else(default).or_else(beside) else { return Ok(None) };
+        let account = match &self.account {
+            Some(account) => account.clone(),
+            None => account_name(name, &account_of(&endpoint))?,
+        };
+        Ok(Some(ServiceConfig { account, access: Access::Identity, endpoint }))
+    }
+}
+
+/// The account in a service's URL: the first label of the host; after an address, as with Azurite, the first segment of
+/// the path.
+fn account_of(endpoint: &Url) -> String {
+    let name = match endpoint.host() {
+        Some(url::Host::Domain(host)) if host != "localhost" => host.split('.').next(),
+        _ => endpoint.path_segments().and_then(|mut segments| segments.next()),
+    };
+    name.unwrap_or_default().to_owned()
 }
 
 /// A connection string

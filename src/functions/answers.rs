@@ -11,6 +11,7 @@ use crate::app::App;
 use crate::error::{Code, Problem};
 use crate::gallery::{ImageId, Stored};
 use crate::generation::{Address, Drawn, Ended, Phase, Progress};
+use crate::logs::chain;
 use crate::prompt::Prompt;
 
 /// The host's id of the invocation; every answer has it.
@@ -78,26 +79,46 @@ pub(super) fn invocation_id(headers: &HeaderMap) -> String {
     }
 }
 
-/// The JSON of an image, or the problem that there is none.
+/// A drawn image, as an answer describes it.
+pub(super) struct ImageAnswer {
+    /// The JSON.
+    pub(super) json: Value,
+    /// The name that the image will have, if it has no link yet.
+    later: Option<String>,
+}
+
+impl ImageAnswer {
+    fn later(name: &str) -> Self {
+        let json = json!({"code": Code::StoredLater, "name": name, "detail": STORED_LATER});
+        Self { json, later: Some(name.to_owned()) }
+    }
+}
+
+/// Describes an image.
 ///
 /// # Errors
 /// The generation failed.
-pub(super) fn image(app: &App, prompt: &Prompt, ended: &Ended) -> Result<Value, Problem> {
-    match &ended.result {
-        Ok(Drawn::Stored(stored)) => {
-            let now = (app.clock)();
-            let id = ImageId::of(&stored.name, None);
-            Ok(json!(Generated {
-                id: id.as_str(),
-                delete_token: app.gallery.delete_token(&id),
-                url: app.gallery.link(&stored.name, now),
-                download_url: app.gallery.download_link(&stored.name, now),
-                prompt,
-                stored,
-            }))
+pub(super) async fn image(app: &App, prompt: &Prompt, ended: &Ended) -> Result<ImageAnswer, Problem> {
+    let stored = match &ended.result {
+        Ok(Drawn::Stored(stored)) => stored,
+        Ok(Drawn::StoredLater { name }) => return Ok(ImageAnswer::later(name)),
+        Err(error) => return Err(error.into()),
+    };
+    let id = ImageId::of(&stored.name, None);
+    match app.gallery.links_to(&stored.name, (app.clock)()).await {
+        Ok((url, download_url)) => {
+            let delete_token = app.gallery.delete_token(&id);
+            let generated = Generated { id: id.as_str(), delete_token, url, download_url, prompt, stored };
+            Ok(ImageAnswer { json: json!(generated), later: None })
         }
-        Ok(Drawn::StoredLater { name }) => Ok(json!({"code": Code::StoredLater, "name": name, "detail": STORED_LATER})),
-        Err(error) => Err(error.into()),
+        Err(error) => {
+            tracing::error!(
+                event = "link_not_signed",
+                cause = chain(&error),
+                "an image is stored, but the app cannot sign a link to it; the answer says that it comes later"
+            );
+            Ok(ImageAnswer::later(&stored.name))
+        }
     }
 }
 
@@ -119,21 +140,20 @@ struct Generated<'a> {
 }
 
 /// The answer to a request for an image: the outcome, or 202 while the generation is under way.
-pub(super) fn of_progress(app: &App, accept: Accept, progress: &Progress) -> Response {
+pub(super) async fn of_progress(app: &App, accept: Accept, progress: &Progress) -> Response {
     let Some(ended) = &progress.ended else { return accepted(progress) };
-    let body = match image(app, &progress.order.prompt, ended) {
-        Ok(body) => body,
+    if accept == Accept::Text && matches!(ended.result, Ok(Drawn::Stored(_))) {
+        return text("Image uploaded successfully");
+    }
+    let image = match image(app, &progress.order.prompt, ended).await {
+        Ok(image) => image,
         Err(problem) => return problem.into_response(),
     };
-    let later = match &ended.result {
-        Ok(Drawn::StoredLater { name }) => Some(name),
-        _ => None,
-    };
     let mut response = match accept {
-        Accept::Json => json(&body),
-        Accept::Text => text(if later.is_some() { STORED_LATER } else { "Image uploaded successfully" }),
+        Accept::Json => json(&image.json),
+        Accept::Text => text(STORED_LATER),
     };
-    if let Some(name) = later {
+    if let Some(name) = &image.later {
         // 202 and not an error: after an error, many callers would try again and pay for a second image.
         *response.status_mut() = StatusCode::ACCEPTED;
         let name = utf8_percent_encode(name, NON_ALPHANUMERIC).to_string();

@@ -117,7 +117,7 @@ impl Watcher {
             if self.sent.end {
                 return None;
             }
-            self.push_new();
+            self.push_new().await;
             if self.waiting.is_empty() && self.progress.changed().await.is_err() {
                 // The sender of the progress has stopped. The client can reconnect.
                 return None;
@@ -126,7 +126,7 @@ impl Watcher {
     }
 
     /// Queues the events for all changes since the last call.
-    fn push_new(&mut self) {
+    async fn push_new(&mut self) {
         let progress = self.progress.borrow_and_update().clone();
         let order = &progress.order;
         if let Some(accepted) = progress.accepted.as_ref().filter(|_| !self.sent.accepted) {
@@ -149,8 +149,8 @@ impl Watcher {
         }
         if let Some(ended) = &progress.ended {
             self.sent.end = true;
-            self.waiting.push_back(match answers::image(&self.app, &order.prompt, ended) {
-                Ok(image) => event("image", &image),
+            self.waiting.push_back(match answers::image(&self.app, &order.prompt, ended).await {
+                Ok(image) => event("image", &image.json),
                 Err(problem) => self.failure(&problem),
             });
         }

@@ -92,7 +92,7 @@ async fn respond(
         }
     }
     let progress = progress.borrow().clone();
-    Ok((answers::of_progress(app, accept, &progress), quota_status_of(&progress)))
+    Ok((answers::of_progress(app, accept, &progress).await, quota_status_of(&progress)))
 }
 
 /// The answer to a request for a job: its outcome if it ends within `Prefer: wait`, else 202.
@@ -124,11 +124,11 @@ async fn respond_async(
         }
         let quota_status = known.as_ref().and_then(quota_status_of);
         let progress = progress.borrow().clone();
-        return applied(answers::of_progress(app, accept, &progress), quota_status, asynchronous);
+        return applied(answers::of_progress(app, accept, &progress).await, quota_status, asynchronous);
     }
     match known.take() {
         Some(progress) => {
-            applied(answers::of_progress(app, accept, &progress), quota_status_of(&progress), asynchronous)
+            applied(answers::of_progress(app, accept, &progress).await, quota_status_of(&progress), asynchronous)
         }
         None => applied(Problem::from(&Error::NoRecord).into_response(), None, asynchronous),
     }

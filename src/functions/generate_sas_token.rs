@@ -9,11 +9,12 @@ use axum::response::Response;
 use super::accept::Accept;
 use super::answers;
 use crate::app::App;
+use crate::error::Problem;
 
-pub(super) async fn handle(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    let token = app.gallery.container_token((app.clock)());
-    match Accept::of(&headers) {
+pub(super) async fn handle(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
+    let token = app.gallery.container_token((app.clock)()).await?;
+    Ok(match Accept::of(&headers) {
         Accept::Text => answers::text(token.sas_token),
         Accept::Json => answers::json(&token),
-    }
+    })
 }

@@ -15,12 +15,16 @@ use crate::openai::ModelState;
 
 pub(super) async fn handle(State(app): State<Arc<App>>) -> Response {
     let state = Health::of(&app).await;
-    answers::json(&json!({"status": state.word(), "version": env!("CARGO_PKG_VERSION")}))
+    let mut answer = json!({"status": state.word(), "version": env!("CARGO_PKG_VERSION")});
+    if let Some(problem) = state.identity_problem {
+        answer["reason"] = json!(problem);
+    }
+    answers::json(&answer)
 }
 
 pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
     let state = Health::of(&app).await;
-    answers::json(&json!({
+    let mut answer = json!({
         "status": state.word(),
         "version": env!("CARGO_PKG_VERSION"),
         "build": if cfg!(debug_assertions) { "debug" } else { "release" },
@@ -29,7 +33,11 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
         "provider": if state.provider { "ok" } else { "refuses the key or the account" },
         "waitingInSpool": state.waiting,
         "models": state.models.iter().map(model).collect::<Vec<_>>(),
-    }))
+    });
+    if let Some(problem) = state.identity_problem {
+        answer["reason"] = json!(problem);
+    }
+    answers::json(&answer)
 }
 
 /// How long a check of storage and the spool is reused. Anyone may request `/api/health` at any rate.
@@ -41,6 +49,8 @@ const LONGEST_LOOK: Duration = Duration::from_secs(1);
 struct Health {
     storage: bool,
     provider: bool,
+    /// What keeps the app's identity from working.
+    identity_problem: Option<String>,
     /// The images in the spool; `None` if it cannot be read.
     waiting: Option<usize>,
     models: Vec<KnownModel>,
@@ -53,15 +63,21 @@ impl Health {
             match *looked {
                 Some((at, storage, waiting)) if at.elapsed() < LOOKED_AGAIN_AFTER => (storage, waiting),
                 _ => {
-                    let storage = tokio::time::timeout(LONGEST_LOOK, app.gallery.is_reachable());
+                    let storage = tokio::time::timeout(LONGEST_LOOK, app.gallery.check());
                     let (storage, waiting) = tokio::join!(storage, app.generations.waiting_in_spool());
-                    let storage = storage.unwrap_or(false);
+                    let storage = matches!(storage, Ok(Ok(())));
                     *looked = Some((Instant::now(), storage, waiting));
                     (storage, waiting)
                 }
             }
         };
-        Self { storage, provider: !app.openai.is_failing(), waiting, models: locked(&app.models).clone() }
+        Self {
+            storage,
+            provider: !app.openai.is_failing(),
+            identity_problem: app.identity_problem(),
+            waiting,
+            models: locked(&app.models).clone(),
+        }
     }
 
     fn word(&self) -> &'static str {
@@ -70,7 +86,8 @@ impl Health {
         let draws = self.models.iter().filter(|known| known.setting != "OPENAI_TEXT_MODEL");
         let gone = draws.clone().next().is_some_and(|known| known.state == ModelState::Gone);
         let spooled = self.waiting.is_none_or(|waiting| waiting > 0);
-        if self.storage && self.provider && !gone && !spooled { "ok" } else { "degraded" }
+        let works = self.storage && self.provider && self.identity_problem.is_none();
+        if works && !gone && !spooled { "ok" } else { "degraded" }
     }
 }
 

@@ -32,14 +32,14 @@ pub(super) async fn look(State(app): State<Arc<App>>, headers: HeaderMap, id: Id
         };
     }
     let progress = progress.borrow().clone();
-    view(&app, &progress, &answers::invocation_id(&headers))
+    view(&app, &progress, &answers::invocation_id(&headers)).await
 }
 
 pub(super) async fn cancel(State(app): State<Arc<App>>, headers: HeaderMap, id: Id) -> Response {
     let Some(address) = parse(id) else { return unknown().into_response() };
     match app.generations.cancel(&address).await {
         Ok(Advanced::Done(cancelled)) => {
-            view(&app, &Progress::of_record(&cancelled), &answers::invocation_id(&headers))
+            view(&app, &Progress::of_record(&cancelled), &answers::invocation_id(&headers)).await
         }
         Ok(Advanced::Refused(..)) => {
             Problem::new(Code::JobHasBegun, "This job has already begun or ended, so it cannot be cancelled.")
@@ -51,7 +51,7 @@ pub(super) async fn cancel(State(app): State<Arc<App>>, headers: HeaderMap, id: 
 }
 
 /// The state of a job as JSON.
-fn view(app: &App, progress: &Progress, invocation_id: &str) -> Response {
+async fn view(app: &App, progress: &Progress, invocation_id: &str) -> Response {
     let order = &progress.order;
     // Milliseconds, as in an image's `createdAt`.
     let created_at = order.created_at.replace_millisecond(order.created_at.millisecond()).unwrap_or(order.created_at);
@@ -66,8 +66,8 @@ fn view(app: &App, progress: &Progress, invocation_id: &str) -> Response {
     if let Some(ended) = &progress.ended
         && !matches!(ended.result, Err(Error::Cancelled))
     {
-        match answers::image(app, &order.prompt, ended) {
-            Ok(image) => body["result"] = image,
+        match answers::image(app, &order.prompt, ended).await {
+            Ok(image) => body["result"] = image.json,
             Err(problem) => body["problem"] = answers::document(&problem, invocation_id),
         }
     }

@@ -44,7 +44,10 @@ impl Gallery {
 
     /// Makes and notes the thumbnail of an image in the container.
     pub(crate) async fn make_thumbnail(&self, id: &ImageId, name: &str, now: time::OffsetDateTime) {
-        let made = self.thumbnails.of_link(id.as_str(), &self.link(name, now)).await;
+        let made = match self.links(now).await {
+            Ok(links) => self.thumbnails.of_link(id.as_str(), &links.to(name)).await,
+            Err(error) => Err(error.into()),
+        };
         self.note_thumbnail(id, made).await;
     }
 

@@ -305,7 +305,7 @@ impl Gallery {
         (target, new_name): (&Container, &str),
         now: OffsetDateTime,
     ) -> Result<(), Error> {
-        let link = Links::to_copy(source, now).to(name);
+        let link = Links::to_copy(source, now).await?.to(name);
         match target.copy_new(new_name, &link).await {
             // The same code says that the source's container is missing.
             Err(error) if error.is("ContainerNotFound") && source.properties(name, Purpose::Caller).await.is_ok() => {

@@ -49,7 +49,7 @@ impl Gallery {
         }
         let stored = found(row.name.clone(), &properties);
         Ok(Some(ImageDetails {
-            listed: PageLinks::new(self, now).listed(row),
+            listed: PageLinks::new(self, now).await?.listed(row),
             final_prompt: stored.final_prompt,
             revised_prompt: stored.revised_prompt,
             enhancement: stored.enhancement.name(),

@@ -359,6 +359,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::config::Access;
     use crate::gallery::row::NAME_COLUMN;
 
     /// An index on a Table service that answers queries with these pages of row numbers, one after the other. Each
@@ -401,7 +402,8 @@ mod tests {
         let endpoint = format!("http://{}/account", listener.local_addr().expect("an address"));
         tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await });
         let endpoint = endpoint.parse().expect("a URL");
-        let config = ServiceConfig { account: "account".to_owned(), key: String::new().into(), endpoint };
+        let config =
+            ServiceConfig { account: "account".to_owned(), access: Access::Key(String::new().into()), endpoint };
         let index = Index::new(&config, "images", Http::new(reqwest::Client::new()));
         *locked(&index.build) = Some("b".to_owned());
         index

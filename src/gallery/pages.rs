@@ -101,7 +101,7 @@ impl Gallery {
         {
             return Ok(images);
         }
-        let first = self.listing(now).page(None).await?;
+        let first = self.listing(now).await?.page(None).await?;
         if first.next_marker.is_some() {
             // The container has grown since the last pass, perhaps by images without a row.
             self.index.wanted.notify_one();
@@ -115,7 +115,7 @@ impl Gallery {
     async fn newest(&self, limit: usize, now: OffsetDateTime) -> Result<Option<Images>, Error> {
         match self.index.read(None, limit, &[NAME_COLUMN]).await {
             Ok(Some(rows)) => {
-                let links = self.links(now);
+                let links = self.links(now).await?;
                 Ok(Some(images(rows, |row| Listed { url: links.to(&row.name), name: row.name, more: None })))
             }
             Ok(None) => {
@@ -136,7 +136,7 @@ impl Gallery {
     /// Lists the container from its first page, if that is known.
     async fn list_container(&self, first: Option<Page>, limit: usize, now: OffsetDateTime) -> Result<Images, Error> {
         let mut entries = self.entries(first, MAX_PAGES, now).await?;
-        let links = self.links(now);
+        let links = self.links(now).await?;
         let next = if entries.len() > limit {
             // The cursor needs the order of ids, also among images of the same millisecond.
             entries.sort_by_cached_key(id_of);
@@ -172,13 +172,13 @@ impl Gallery {
                 }
             }
         };
-        let links = PageLinks::new(self, now);
+        let links = PageLinks::new(self, now).await?;
         Ok(images(rows, |row| links.listed(row)))
     }
 
     /// The blobs of the container, from its first page, if that is known.
     async fn entries(&self, first: Option<Page>, max_pages: usize, now: OffsetDateTime) -> Result<Vec<Entry>, Error> {
-        let listing = self.listing(now);
+        let listing = self.listing(now).await?;
         let first = match first {
             Some(first) => first,
             None => listing.page(None).await?,
@@ -210,12 +210,14 @@ pub(super) struct PageLinks {
 }
 
 impl PageLinks {
-    pub(super) fn new(gallery: &Gallery, now: OffsetDateTime) -> Self {
-        Self {
-            show: gallery.links(now),
-            download: gallery.download_links(now),
-            thumbnails: gallery.thumbnails.links(now),
-        }
+    /// # Errors
+    /// As [`Gallery::links_to`].
+    pub(super) async fn new(gallery: &Gallery, now: OffsetDateTime) -> Result<Self, Error> {
+        Ok(Self {
+            show: gallery.links(now).await?,
+            download: gallery.download_links(now).await?,
+            thumbnails: gallery.thumbnails.links(now).await?,
+        })
     }
 
     pub(super) fn listed(&self, row: Row) -> Listed {

@@ -146,7 +146,7 @@ impl Gallery {
             let mut rows = self.fingerprints(pass.lowest).await?;
             let mut known: HashSet<u64> = rows.iter().take(SMALL + 1).collect();
             loop {
-                let listing = self.listing(now()).with_metadata();
+                let listing = self.listing(now()).await?.with_metadata();
                 let page = match listing.page(pass.marker.as_deref()).await {
                     // The service no longer takes the marker of an earlier process.
                     Err(Error::Answered { status: 400, .. }) if !is_whole => {

@@ -10,10 +10,9 @@ use reqwest::{Method, Url};
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 
-use super::links::Links;
+use super::links::{Links, WindowTokens};
 use super::thumbnail::{self, Made, Size, Thumbnail};
 use crate::azure::{Container, Error, Http, Properties, Purpose};
-use crate::config::StorageConfig;
 use crate::image::Image;
 
 /// The most thumbnails that one process makes at a time. Each takes a CPU core, and at most 64 MiB.
@@ -23,6 +22,8 @@ const MAX_IMAGES: usize = 16;
 /// All links of a window are the same. The thumbnails of a gallery are many, so browsers keep them for longer than
 /// images.
 const WINDOW: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// The window without an account key. A link lives for two windows, and less than the 7 days of a user delegation key.
+const WINDOW_OF_IDENTITY: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 /// A larger blob is not downloaded.
 const MAX_BYTES: usize = 32 * 1024 * 1024;
 
@@ -30,6 +31,7 @@ const MAX_BYTES: usize = 32 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub(crate) struct Thumbnails {
     container: Container,
+    tokens: Arc<WindowTokens>,
     http: Http,
     images: Arc<Semaphore>,
     at_a_time: Arc<Semaphore>,
@@ -50,9 +52,10 @@ pub(crate) enum NotMade {
 }
 
 impl Thumbnails {
-    pub(super) fn new(storage: &StorageConfig, http: Http) -> Self {
+    pub(super) fn new(container: Container, tokens: Arc<WindowTokens>, http: Http) -> Self {
         Self {
-            container: Container::new(storage, &storage.thumbnail_container(), http.clone()),
+            container,
+            tokens,
             http,
             images: Arc::new(Semaphore::new(MAX_IMAGES)),
             at_a_time: Arc::new(Semaphore::new(AT_A_TIME)),
@@ -140,9 +143,14 @@ impl Thumbnails {
         Ok(bytes.into())
     }
 
-    /// Links to thumbnails, by [`blob_name`]. They are the same for a week, and valid for at least as long.
-    pub(super) fn links(&self, now: OffsetDateTime) -> Links {
-        Links::to_show(&self.container, now, WINDOW)
+    /// Links to thumbnails, by [`blob_name`]. They are the same for a week, or three days without an account key, and
+    /// valid for at least as long.
+    ///
+    /// # Errors
+    /// As [`Container::sign`].
+    pub(super) async fn links(&self, now: OffsetDateTime) -> Result<Links, Error> {
+        let window = if self.container.is_signed_by_identity() { WINDOW_OF_IDENTITY } else { WINDOW };
+        Links::to_show(&self.tokens, &self.container, now, window).await
     }
 }
 
@@ -185,11 +193,25 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
+    use crate::config::{Access, ServiceConfig, StorageConfig};
+
+    fn thumbnails(port: u16) -> Thumbnails {
+        let (storage, http) = (storage(port), Http::new(reqwest::Client::new()));
+        let container = Container::new(&storage, &storage.thumbnail_container(), http.clone());
+        Thumbnails::new(container, Arc::new(tokens(&storage)), http)
+    }
+
+    /// With an account key no token is stored.
+    fn tokens(storage: &StorageConfig) -> WindowTokens {
+        let StorageConfig { account, access, blob_endpoint, .. } = storage.clone();
+        let config = ServiceConfig { account, access, endpoint: blob_endpoint };
+        WindowTokens::new(&config, "images", Http::new(reqwest::Client::new()))
+    }
 
     fn storage(port: u16) -> StorageConfig {
         StorageConfig {
             account: azurite::ACCOUNT.to_owned(),
-            key: azurite::KEY.to_owned().into(),
+            access: Access::Key(azurite::KEY.to_owned().into()),
             blob_endpoint: format!("http://127.0.0.1:{port}/{}", azurite::ACCOUNT).parse().expect("a URL"),
             container: "images".to_owned(),
         }
@@ -210,7 +232,7 @@ mod tests {
     async fn a_stored_thumbnail_is_found_again_and_its_link_opens_for_a_week_and_only_reads() {
         let azurite = tokio::task::spawn_blocking(Azurite::start).await.expect("a thread").expect("Azurite starts");
         let http = reqwest::Client::new();
-        let thumbnails = Thumbnails::new(&storage(azurite.blob_port()), Http::new(http.clone()));
+        let thumbnails = thumbnails(azurite.blob_port());
         assert!(thumbnails.find("fox").await.expect("no container yet").is_none());
 
         for (id, alpha) in [("fox", 255), ("glass", 80)] {
@@ -226,7 +248,7 @@ mod tests {
 
         #[expect(clippy::disallowed_methods, reason = "Azurite compares the token's times with the clock")]
         let now = OffsetDateTime::now_utc();
-        let url = thumbnails.links(now).to(&blob_name("fox"));
+        let url = thumbnails.links(now).await.expect("a token").to(&blob_name("fox"));
         let opened = http.get(&url).send().await.expect("an answer");
         assert_eq!(opened.status(), 200);
         assert_eq!(opened.headers()["content-type"], "image/jpeg");
@@ -235,27 +257,28 @@ mod tests {
         assert_eq!((small.width(), small.height()), (512, 256));
         let write = http.put(&url).header("x-ms-blob-type", "BlockBlob").body("x").send().await.expect("an answer");
         assert_eq!(write.status(), 403);
-        let past = thumbnails.links(now - time::Duration::days(15)).to(&blob_name("fox"));
+        let past = thumbnails.links(now - time::Duration::days(15)).await.expect("a token").to(&blob_name("fox"));
         assert_eq!(http.get(past).send().await.expect("an answer").status(), 403);
     }
 
-    #[test]
-    fn the_links_of_a_week_are_the_same_and_valid_for_at_least_a_week_more() {
-        let thumbnails = Thumbnails::new(&storage(1), Http::new(reqwest::Client::new()));
+    #[tokio::test]
+    async fn the_links_of_a_week_are_the_same_and_valid_for_at_least_a_week_more() {
+        let thumbnails = thumbnails(1);
         // Windows begin at 00:00 UTC on Thursdays, because 1970 did.
         let begin = datetime!(2026-11-19 00:00 UTC);
-        let link = |at: OffsetDateTime| thumbnails.links(at).to("fox.jpg");
-        assert_eq!(link(begin), link(begin + time::Duration::days(7) - Duration::from_millis(1)));
-        assert_ne!(link(begin), link(begin + time::Duration::days(7)));
-        assert!(link(begin).contains("/images-thumbnails/fox.jpg?sv="), "{}", link(begin));
-        assert!(link(begin).contains("&sp=r&sr=c&se=2026-12-03T00%3A00%3A01Z"), "{}", link(begin));
+        let link = async |at: OffsetDateTime| thumbnails.links(at).await.expect("a token").to("fox.jpg");
+        let first = link(begin).await;
+        assert_eq!(first, link(begin + time::Duration::days(7) - Duration::from_millis(1)).await);
+        assert_ne!(first, link(begin + time::Duration::days(7)).await);
+        assert!(first.contains("/images-thumbnails/fox.jpg?sv="), "{first}");
+        assert!(first.contains("&sp=r&sr=c&se=2026-12-03T00%3A00%3A01Z"), "{first}");
     }
 
     #[tokio::test]
     async fn an_image_behind_a_link_gets_a_thumbnail_and_a_file_that_is_no_image_does_not() {
         let azurite = tokio::task::spawn_blocking(Azurite::start).await.expect("a thread").expect("Azurite starts");
         let storage = storage(azurite.blob_port());
-        let thumbnails = Thumbnails::new(&storage, Http::new(reqwest::Client::new()));
+        let thumbnails = thumbnails(azurite.blob_port());
         let images = Container::new(&storage, &storage.container, Http::new(reqwest::Client::new()));
         let put = async |name: &str, bytes: Bytes| {
             images.put_new(name, "image/png", &bytes, &BTreeMap::new()).await.expect("it is stored");
@@ -267,7 +290,8 @@ mod tests {
         put("half_4.png", whole.slice(..whole.len() / 2)).await;
         put("huge_5.png", [whole, vec![0; MAX_BYTES].into()].concat().into()).await;
         #[expect(clippy::disallowed_methods, reason = "Azurite compares the token's times with the clock")]
-        let links = Links::to_show(&images, OffsetDateTime::now_utc(), WINDOW);
+        let now = OffsetDateTime::now_utc();
+        let links = Links::to_show(&tokens(&storage), &images, now, WINDOW).await.expect("a token");
 
         let made = thumbnails.of_link("1", &links.to("fox?_1.png")).await.expect("a thumbnail");
 
@@ -283,7 +307,7 @@ mod tests {
 
     #[tokio::test]
     async fn of_many_images_at_once_the_first_16_get_a_thumbnail_and_the_rest_are_refused() {
-        let thumbnails = Thumbnails::new(&storage(1), Http::new(reqwest::Client::new()));
+        let thumbnails = thumbnails(1);
         // No decoder begins before all images have come. Of at most 30 futures, `join_all` polls each once before it polls
         // one again.
         let decoders = Arc::clone(&thumbnails.at_a_time).acquire_many_owned(2).await.expect("both are free");

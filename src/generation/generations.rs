@@ -19,7 +19,7 @@ use super::rows::Work;
 use super::spool::{self, Spool};
 use super::steps::IdempotencyKey;
 use super::watches::Watches;
-use crate::azure::{self, Queue, Table};
+use crate::azure::{self, Queue, STATE_TABLE, Table};
 use crate::caller::Caller;
 use crate::config::Config;
 use crate::digest::Digests;
@@ -31,9 +31,6 @@ use crate::spending::{Clock, Cost, Day, Limits, Prices, QuotaStatus, Usage};
 
 /// The queue whose messages trigger `processImage/function.json`.
 pub(crate) const QUEUE: &str = "visionary-jobs";
-
-/// The table of the records. Its partition is the container's name.
-const TABLE: &str = "visionary";
 
 /// All generations of this process: the services that they use, and their records.
 pub(crate) struct Generations {
@@ -97,7 +94,7 @@ impl Generations {
             usual_cost: default_request.map_or(0, |image_request| most_cost(&prices, &image_request, added)),
         };
         let ceiling = Ceiling::new(config.limits.max_image_cost, prices.clone(), &openai);
-        let table = Table::new(&config.state, TABLE, &config.storage.container, http.clone());
+        let table = Table::new(&config.state, STATE_TABLE, &config.storage.container, http.clone());
         let process = format!("{:032x}", fastrand::u128(..));
         Ok(Self {
             openai,
@@ -153,6 +150,17 @@ impl Generations {
         self.queue.is_some()
     }
 
+    /// Whether the app may use the queue for jobs, if one is configured.
+    ///
+    /// # Errors
+    /// It may not, or storage cannot be reached.
+    pub(crate) async fn check_queue(&self) -> Result<(), azure::Error> {
+        match &self.queue {
+            Some(queue) => queue.check().await,
+            None => Ok(()),
+        }
+    }
+
     /// The number of images in the spool that wait for recovery; `None` if the folder cannot be read.
     pub(crate) async fn waiting_in_spool(&self) -> Option<usize> {
         self.spool.left_behind().await.ok().map(|ids| ids.len())
@@ -163,7 +171,7 @@ impl Generations {
         (self.clock)()
     }
 
-    /// The address of an image's record. Only a holder of the storage account's key can compute it.
+    /// The address of an image's record. Only a holder of the digests' key can compute it.
     pub(crate) fn address(&self, image_id: &str, now: OffsetDateTime) -> Address {
         Address::new(Day::of(now), self.digests.of(&[b"generation", image_id.as_bytes()]))
     }

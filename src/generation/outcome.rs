@@ -146,7 +146,7 @@ impl From<&openai::Error> for Failure {
             openai::Error::ReasoningRefused(_) | openai::Error::StreamRefused(_) | openai::Error::BadRequest(_) => {
                 Self::BadRequest
             }
-            openai::Error::Denied(_) => Self::Denied,
+            openai::Error::NoToken(_) | openai::Error::Denied(_) => Self::Denied,
             openai::Error::ModelGone(_) => Self::ModelGone,
             openai::Error::OutOfCredit(_) => Self::OutOfCredit,
             openai::Error::RateLimited(_) => Self::RateLimited,

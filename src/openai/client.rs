@@ -12,6 +12,7 @@ use super::body::read_error;
 use super::error::Error;
 use super::memory::Memory;
 use super::remembered::RememberedFailure;
+use crate::azure::Credential;
 use crate::config::{OpenAiAuth, OpenAiConfig};
 use crate::lock::locked;
 use crate::logs;
@@ -21,6 +22,8 @@ use crate::logs;
 pub struct OpenAi {
     pub(super) config: OpenAiConfig,
     pub(super) http: reqwest::Client,
+    /// The app's identity, with which [`OpenAiAuth::Identity`] authorizes requests.
+    credential: Option<Credential>,
     pub(super) remembered: Arc<Mutex<RememberedFailure>>,
     /// True once the text model has rejected the reasoning field; later requests leave the field out.
     pub(super) rejects_reasoning: Arc<AtomicBool>,
@@ -31,10 +34,11 @@ pub struct OpenAi {
 }
 
 impl OpenAi {
-    pub(crate) fn new(config: OpenAiConfig, http: reqwest::Client) -> Self {
+    pub(crate) fn new(config: OpenAiConfig, credential: Option<Credential>, http: reqwest::Client) -> Self {
         Self {
             config,
             http,
+            credential,
             remembered: Arc::default(),
             rejects_reasoning: Arc::default(),
             memory: Memory::default(),
@@ -68,19 +72,24 @@ impl OpenAi {
     pub(super) async fn post(&self, path: &str, body: &impl Serialize, timeout: Duration) -> Result<Response, Error> {
         let request = self.http.post(endpoint(&self.config.base_url, path)).headers(logs::trace_headers());
         let request = request.json(body).timeout(timeout);
-        let response = self.authorized(request).send().await.map_err(Error::from_sending)?;
+        let response = self.authorized(request).await?.send().await.map_err(Error::from_sending)?;
         if response.status().is_success() { Ok(response) } else { Err(read_error(response).await) }
     }
 
-    pub(super) fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
-        let key = self.config.api_key.expose_secret();
-        let mut request = match self.config.auth {
-            OpenAiAuth::Bearer => request.bearer_auth(key),
-            OpenAiAuth::ApiKey => {
+    /// Adds the headers that say who asks and who pays.
+    ///
+    /// # Errors
+    /// `NoToken`, and nothing was sent.
+    pub(super) async fn authorized(&self, request: RequestBuilder) -> Result<RequestBuilder, Error> {
+        let mut request = match &self.config.auth {
+            OpenAiAuth::Bearer(key) => request.bearer_auth(key.expose_secret()),
+            OpenAiAuth::ApiKey(key) => {
+                let key = key.expose_secret();
                 let mut value = header::HeaderValue::from_str(key).unwrap_or(header::HeaderValue::from_static(""));
                 value.set_sensitive(true);
                 request.header("api-key", value)
             }
+            OpenAiAuth::Identity { .. } => request.header(header::AUTHORIZATION, self.identity().await?),
         };
         if let Some(organization) = &self.config.organization {
             request = request.header("OpenAI-Organization", organization);
@@ -88,7 +97,25 @@ impl OpenAi {
         if let Some(project) = &self.config.project {
             request = request.header("OpenAI-Project", project);
         }
-        request
+        Ok(request)
+    }
+
+    /// The Authorization header of the app's identity.
+    async fn identity(&self) -> Result<header::HeaderValue, Error> {
+        // The settings rule out that there is none.
+        let credential = self.credential.as_ref().ok_or(Error::BadAnswer("there is no identity to ask with"))?;
+        credential.authorization().await.map_err(Error::NoToken)
+    }
+
+    /// Whether the app can authorize requests. Only with its identity it may be unable to.
+    ///
+    /// # Errors
+    /// `NoToken`.
+    pub(crate) async fn check_identity(&self) -> Result<(), Error> {
+        match self.config.auth {
+            OpenAiAuth::Identity { .. } => self.identity().await.map(drop),
+            OpenAiAuth::Bearer(_) | OpenAiAuth::ApiKey(_) => Ok(()),
+        }
     }
 }
 

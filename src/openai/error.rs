@@ -10,10 +10,15 @@ use reqwest::header::HeaderMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::azure::NoToken;
+
 /// Why the provider returned no image or no text. OpenAI's error codes:
 /// <https://platform.openai.com/docs/guides/error-codes>.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// There is no token of the app's identity for the provider, so the request was not sent.
+    #[error("there is no token of the app's identity for the provider")]
+    NoToken(#[source] NoToken),
     /// No connection was made, so the request was not sent.
     #[error("the provider cannot be reached")]
     Unreachable(#[source] reqwest::Error),
@@ -169,7 +174,7 @@ impl Error {
     /// Whether the same request may succeed later: nothing was drawn, and the cause may pass by itself or
     /// be fixed by the operator.
     pub(crate) fn is_passing(&self) -> bool {
-        self.pause(0).is_some() || matches!(self, Self::Denied(_) | Self::OutOfCredit(_))
+        self.pause(0).is_some() || matches!(self, Self::NoToken(_) | Self::Denied(_) | Self::OutOfCredit(_))
     }
 
     /// The wait that the provider asks for.

@@ -55,12 +55,14 @@ impl OpenAi {
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.push(id);
         }
-        let request = self.authorized(self.http.get(url).timeout(TIMEOUT));
+        let Ok(request) = self.authorized(self.http.get(url).timeout(TIMEOUT)).await else {
+            return ModelState::Unknown;
+        };
         let Ok(response) = request.send().await else { return ModelState::Unknown };
         if !response.status().is_success() {
             return match read_error(response).await {
-                // Azure OpenAI (`api-key`) knows base models on this path, while the settings name deployments.
-                Error::ModelGone(answer) if self.config.auth == OpenAiAuth::Bearer => {
+                // Azure OpenAI (`api-key`, `identity`) knows base models on this path, while the settings name deployments.
+                Error::ModelGone(answer) if matches!(self.config.auth, OpenAiAuth::Bearer(_)) => {
                     // A gateway answers 404 without a code, and so does a server without this path.
                     let is_gone = answer.code() == "model_not_found" || self.lists_models_without(id).await;
                     if is_gone { ModelState::Gone } else { ModelState::Unknown }
@@ -82,7 +84,8 @@ impl OpenAi {
     /// Whether `GET /models` lists models, and not this one.
     async fn lists_models_without(&self, id: &str) -> bool {
         let url = endpoint(&self.config.base_url, "models");
-        let Ok(response) = self.authorized(self.http.get(url).timeout(TIMEOUT)).send().await else { return false };
+        let Ok(request) = self.authorized(self.http.get(url).timeout(TIMEOUT)).await else { return false };
+        let Ok(response) = request.send().await else { return false };
         if !response.status().is_success() {
             return false;
         }

@@ -99,7 +99,8 @@ fn may_be_billed(error: &Error) -> bool {
         | Error::GatewayTimeout(_)
         | Error::FailedLate(_)
         | Error::BadAnswer(_) => true,
-        Error::Unreachable(_)
+        Error::NoToken(_)
+        | Error::Unreachable(_)
         | Error::PromptRefused(_)
         | Error::OptionRefused(..)
         | Error::ReasoningRefused(_)

@@ -40,7 +40,7 @@ fn each_wrong_setting_is_named() {
             "OPENAI_IMAGE_WIRE is malformed: expected auto, gpt-image or dall-e",
         ),
         (&[("OPENAI_TEXT_API", "secret-value")], "OPENAI_TEXT_API is malformed"),
-        (&[("OPENAI_AUTH", "secret-value")], "OPENAI_AUTH is malformed: expected bearer or api-key"),
+        (&[("OPENAI_AUTH", "secret-value")], "OPENAI_AUTH is malformed: expected bearer, api-key or identity"),
         (&[("PROMPT_ENHANCEMENT", "secret-value")], "PROMPT_ENHANCEMENT is malformed: expected off, style or rewrite"),
         (&[("SUGGESTION_TIMEOUT_MS", "secret-value")], "SUGGESTION_TIMEOUT_MS is malformed"),
         (&[("OPENAI_TIMEOUT_SECONDS", "0")], "OPENAI_TIMEOUT_SECONDS is malformed"),
