@@ -3,6 +3,7 @@
 mod backfill;
 mod bodies;
 mod coalesced;
+mod container_token;
 mod deleted;
 mod details;
 mod document;
@@ -29,7 +30,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use self::index::Index;
 use self::listing::Listing;
-use crate::azure::{Container, Grant, Http, Properties, Purpose};
+use crate::azure::{Container, Http, Properties, Purpose};
 use crate::caller::Caller;
 use crate::config::{Config, GalleryConfig, PromptEnhancement, SasConfig};
 use crate::digest::Digests;
@@ -43,7 +44,7 @@ pub(crate) use coalesced::Coalesced;
 pub(crate) use deleted::NotRestored;
 pub(crate) use document::Document;
 pub(crate) use id::ImageId;
-use links::{CLOCK_SKEW, Links, WindowTokens, for_one_call, whole_seconds};
+use links::{CLOCK_SKEW, Links, WindowTokens, for_one_call};
 pub(crate) use pages::{Listed, Wanted};
 pub(crate) use thumbnail::Made;
 pub(crate) use thumbnails::{NotMade, Thumbnails};
@@ -136,21 +137,6 @@ pub struct Stored {
     /// The time in the blob's name.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
-}
-
-/// A container token for a caller.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ContainerToken {
-    /// The query string, without `?`.
-    pub sas_token: String,
-    /// The URL of the container, without a token.
-    pub container_url: String,
-    /// The permissions, in Azure's letters (`r` for read, `l` for list, …).
-    pub permissions: String,
-    /// The end of the validity.
-    #[serde(with = "time::serde::rfc3339")]
-    pub expires_on: OffsetDateTime,
 }
 
 impl Gallery {
@@ -268,27 +254,20 @@ impl Gallery {
         &self.thumbnails
     }
 
-    /// Whether the app may use the container and sign links.
+    /// Whether the app may use the container.
     ///
     /// # Errors
     /// It may not, or storage cannot be reached.
     pub(crate) async fn check(&self) -> Result<(), Error> {
-        self.container.check().await?;
-        self.container.signed_by().await.map(drop)
+        self.container.check().await
     }
 
-    /// Signs a container token with the permissions and the lifetime from the settings, or fails like [`Self::links_to`].
-    pub(crate) async fn container_token(&self, now: OffsetDateTime) -> Result<ContainerToken, Error> {
-        let permissions = self.sas.permissions.as_str();
-        // A token's times are in whole seconds, and `expires_on` must equal the time in the token.
-        let expires_on = whole_seconds(now + self.sas.lifetime);
-        let grant = Grant { permissions, starts_on: now - CLOCK_SKEW, expires_on, disposition: "" };
-        Ok(ContainerToken {
-            sas_token: self.container.sign(&grant).await?,
-            container_url: self.container.url().to_string(),
-            permissions: permissions.to_owned(),
-            expires_on,
-        })
+    /// Whether the app can sign links. With an account key it always can.
+    ///
+    /// # Errors
+    /// As [`Self::links_to`].
+    pub(crate) async fn check_signing(&self) -> Result<(), Error> {
+        self.container.signed_by().await.map(drop)
     }
 
     /// A listing of the container. Its token is valid for five minutes.

@@ -55,17 +55,27 @@ impl App {
     /// # Errors
     /// The first failure, with its causes and as a sentence.
     async fn check_identity(&self) -> Result<(), (String, String)> {
-        let storage = |error: azure::Error| {
-            let sentence = error.advice().unwrap_or("Storage cannot be reached.");
-            (chain(&error), sentence.to_owned())
-        };
-        self.digest_key.known().await.map_err(storage)?;
-        self.gallery.check().await.map_err(storage)?;
-        self.generations.check_queue().await.map_err(storage)?;
+        self.digest_key.known().await.map_err(|error| problem(&error, "Storage Table Data Contributor"))?;
+        self.gallery.check().await.map_err(|error| problem(&error, "Storage Blob Data Contributor"))?;
+        self.gallery.check_signing().await.map_err(|error| problem(&error, "Storage Blob Delegator"))?;
+        self.generations.check_queue().await.map_err(|error| problem(&error, "Storage Queue Data Contributor"))?;
         self.openai.check_identity().await.map_err(|error| {
             let sentence = "There is no token of the app's identity for the provider. The operator should check the app's \
                             identity and OPENAI_AUTH_SCOPE.";
             (chain(&error), sentence.to_owned())
         })
     }
+}
+
+/// The causes of a failure, and a sentence; if the identity lacks a role, it is this one.
+fn problem(error: &azure::Error, role: &str) -> (String, String) {
+    let sentence = if error.is_missing_role() {
+        format!(
+            "Storage refuses the app's identity. The operator should give it the role {role} on the storage account, and \
+             wait some minutes."
+        )
+    } else {
+        error.advice().unwrap_or("Storage cannot be reached.").to_owned()
+    };
+    (chain(error), sentence)
 }

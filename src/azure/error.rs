@@ -32,14 +32,17 @@ pub enum Error {
     NoToken(#[source] NoToken),
 }
 
+/// The codes of an identity without the role that a request needs.
+const MISSING_ROLE: [&str; 2] = ["AuthorizationPermissionMismatch", "InsufficientAccountPermissions"];
+
 /// The answers of an account that refuses the app, and what the operator can do
 /// (<https://learn.microsoft.com/troubleshoot/azure/azure-storage/blobs/authentication/storage-troubleshoot-403-errors>).
 const REFUSALS: [(&[&str], &str); 4] = [
     (
-        &["AuthorizationPermissionMismatch", "InsufficientAccountPermissions"],
+        &MISSING_ROLE,
         "Storage refuses the app's identity. The operator should give it the roles Storage Blob Data Contributor, \
-         Storage Queue Data Contributor and Storage Table Data Contributor on the storage account, and wait some \
-         minutes.",
+         Storage Blob Delegator, Storage Queue Data Contributor and Storage Table Data Contributor on the storage \
+         account, and wait some minutes.",
     ),
     (
         &["KeyBasedAuthenticationNotPermitted"],
@@ -60,6 +63,11 @@ impl Error {
     /// Whether the service answered that something does not exist.
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Self::Answered { status: 404, .. })
+    }
+
+    /// Whether the app's identity lacks the role that the request needs.
+    pub(crate) fn is_missing_role(&self) -> bool {
+        matches!(self, Self::Answered { status: 403, code } if MISSING_ROLE.contains(&code.as_str()))
     }
 
     /// A sentence for the operator, if the settings or the roles of the app are the cause.
