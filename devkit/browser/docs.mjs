@@ -39,7 +39,7 @@ test("the_page_of_the_contract_shows_every_operation_and_every_shape_and_asks_no
     await page.evaluate(() => document.querySelectorAll("details").forEach((details) => (details.open = true)));
     await page.evaluate(readFileSync(axePath, "utf8"));
     for (const [colorScheme, width] of /** @type {const} */ ([["light", 1200], ["dark", 1200], ["light", 390]])) {
-      await page.emulateMedia({ colorScheme });
+      await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
       await page.setViewportSize({ width, height: 900 });
       const { violations } = await page.evaluate(() => /** @type {any} */ (window).axe.run({ resultTypes: ["violations"] }));
       assert.deepEqual(violations.map((/** @type {any} */ one) => `${one.id}: ${one.nodes[0].html}`), [], `${colorScheme} ${width}`);

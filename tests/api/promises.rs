@@ -62,7 +62,11 @@ impl<'a> Comparison<'a> {
             for (method, operation) in entries(item).filter(|(_, value)| value.get("operationId").is_some()) {
                 let at = format!("{method} {path}");
                 match self.new["paths"][path].get(method) {
-                    Some(new) => self.operation(&at, (operation, &item["parameters"]), (new, &self.new["paths"][path]["parameters"])),
+                    Some(new) => self.operation(
+                        &at,
+                        (operation, &item["parameters"]),
+                        (new, &self.new["paths"][path]["parameters"]),
+                    ),
                     None => self.found(&at, "the operation is gone"),
                 }
             }
@@ -75,11 +79,13 @@ impl<'a> Comparison<'a> {
         if old["operationId"] != new["operationId"] {
             self.found(at, "operationId has changed, which names functions of clients");
         }
-        if old.get("security").unwrap_or(&self.old["security"]) != new.get("security").unwrap_or(&self.new["security"]) {
+        if old.get("security").unwrap_or(&self.old["security"]) != new.get("security").unwrap_or(&self.new["security"])
+        {
             self.found(at, "security has changed");
         }
         let parameters = |document: &'a Value, own: &'a Value, of_path: &'a Value| -> Vec<&'a Value> {
-            let listed = own["parameters"].as_array().into_iter().flatten().chain(of_path.as_array().into_iter().flatten());
+            let listed =
+                own["parameters"].as_array().into_iter().flatten().chain(of_path.as_array().into_iter().flatten());
             listed.map(|parameter| resolved(document, parameter)).collect()
         };
         let before = parameters(self.old, old, of_old_path);
@@ -214,18 +220,58 @@ fn each_kind_of_a_breaking_change_is_found_and_an_addition_is_none() {
         (page("parameters/0/schema/maximum"), json!(100), "get /api/getImages \"limit\": maximum was 200 and is 100"),
         (drawing("responses/202"), json!(null), "post /api/generateImage 202: the status is gone"),
         (drawing("responses/202/headers/Location"), json!(null), "post /api/generateImage 202 Location: the header"),
-        (drawing("responses/200/content/text~1plain"), json!(null), "post /api/generateImage 200 text/plain: the media"),
-        (schema("GenerateImageRequest", "required"), json!(["prompt", "size"]), "post /api/generateImage application/json: [\"\\\"size\\\"\"] is required"),
-        (schema("GenerateImageRequest", "properties/style"), json!(null), "post /api/generateImage application/json: the field style"),
-        (schema("GenerateImageRequest", "properties/quality/enum"), json!(["hd"]), "post /api/generateImage application/json.quality: enum"),
-        (schema("GeneratedImage", "properties/url"), json!(null), "post /api/generateImage 200 application/json: the field url"),
-        (schema("Quota", "required"), json!(["limit", "used", "remaining"]), "get /api/quota 200 application/json: [\"\\\"resetsAt\\\"\"] is not always"),
+        (
+            drawing("responses/200/content/text~1plain"),
+            json!(null),
+            "post /api/generateImage 200 text/plain: the media",
+        ),
+        (
+            schema("GenerateImageRequest", "required"),
+            json!(["prompt", "size"]),
+            "post /api/generateImage application/json: [\"\\\"size\\\"\"] is required",
+        ),
+        (
+            schema("GenerateImageRequest", "properties/style"),
+            json!(null),
+            "post /api/generateImage application/json: the field style",
+        ),
+        (
+            schema("GenerateImageRequest", "properties/quality/enum"),
+            json!(["hd"]),
+            "post /api/generateImage application/json.quality: enum",
+        ),
+        (
+            schema("GeneratedImage", "properties/url"),
+            json!(null),
+            "post /api/generateImage 200 application/json: the field url",
+        ),
+        (
+            schema("Quota", "required"),
+            json!(["limit", "used", "remaining"]),
+            "get /api/quota 200 application/json: [\"\\\"resetsAt\\\"\"] is not always",
+        ),
         (schema("Quota", "properties/used/type"), json!("string"), "get /api/quota 200 application/json.used: type"),
-        (schema("Health", "properties/version/type"), json!(["string", "null"]), "get /api/health 200 application/json.version: type"),
-        (schema("HealthStatus", "enum"), json!(["ok", "degraded", "down"]), "get /api/health 200 application/json.status: enum"),
+        (
+            schema("Health", "properties/version/type"),
+            json!(["string", "null"]),
+            "get /api/health 200 application/json.version: type",
+        ),
+        (
+            schema("HealthStatus", "enum"),
+            json!(["ok", "degraded", "down"]),
+            "get /api/health 200 application/json.status: enum",
+        ),
         (schema("ProgressEvent", "properties/phase"), json!(null), "post /api/generateImage 200 text/event-stream"),
         // Additions.
-        (schema("ErrorCode", "enum"), { let mut codes = DOCUMENT["components"]["schemas"]["ErrorCode"]["enum"].clone(); codes.as_array_mut().unwrap().push(json!("new")); codes }, ""),
+        (
+            schema("ErrorCode", "enum"),
+            {
+                let mut codes = DOCUMENT["components"]["schemas"]["ErrorCode"]["enum"].clone();
+                codes.as_array_mut().unwrap().push(json!("new"));
+                codes
+            },
+            "",
+        ),
         (schema("Quota", "properties/unit"), json!({"type": "string"}), ""),
         (schema("GenerateImageRequest", "properties/seed"), json!({"type": "integer"}), ""),
         (schema("Health", "properties/version/description"), json!("Another text."), ""),
