@@ -96,9 +96,10 @@ export function tile(item, isFirst = false, behind = item.placeholder && dataUrl
       isHealed = true;
       if (await heal(item).then(() => true, () => false)) return load();
     }
-    const again = button(texts.tryAgain, () => (failed.remove(), (isHealed = false), load()));
-    const failed = element("div", { className: "failed" }, element("p", {}, texts.imageFailed), again);
+    const again = () => (failed.remove(), (isHealed = false), load());
+    const failed = element("div", { className: "failed" }, element("p", {}, texts.imageFailed), button(texts.tryAgain, again));
     made.append(failed);
+    addEventListener("online", () => failed.isConnected && again(), { once: true });
   });
   load();
   return made;

@@ -41,6 +41,16 @@ test("expired_links_are_healed_with_one_request_for_the_page", () =>
     assert.equal(app.requests.slice(before).filter(({ path }) => path.startsWith("/api/getImages")).length, 1);
   }));
 
+test("images_that_failed_without_a_network_are_loaded_when_it_is_back", () =>
+  onPage({}, async (page) => {
+    await drawn(page);
+    await page.context().setOffline(true);
+    await page.evaluate(() => document.querySelectorAll("img").forEach((image) => (image.src += "&again")));
+    await page.getByText("This image cannot be loaded.").first().waitFor();
+    await page.context().setOffline(false);
+    await page.waitForFunction(() => !document.querySelector(".failed") && document.images[0].complete && document.images[0].naturalWidth > 0);
+  }));
+
 test("new_images_of_others_wait_behind_a_button", () =>
   onPage({}, async (page, app) => {
     await STATES.newer.act(page, app);
