@@ -1,8 +1,10 @@
 // A visit to the whole app in a real Chromium: `devkit/tests/browser.rs` starts the app and names it in
-// VISIONARY_URL, and its storage in VISIONARY_BLOBS. The quota is four images, an image takes
-// some seconds, and the handler is killed while it draws LOST. The steps build on each other.
+// VISIONARY_URL, and its storage in VISIONARY_BLOBS. The quota is six images, the app draws one at a time, an image takes
+// some seconds, the handler is killed while it draws LOST, and storage is away when LATER is drawn. The steps build on
+// each other.
 
 import assert from "node:assert/strict";
+import { request } from "node:http";
 import { after, before, test } from "node:test";
 import { image, launch, until } from "./browser.mjs";
 
@@ -11,6 +13,12 @@ const BLOBS = process.env.VISIONARY_BLOBS ?? "";
 const HOSTILE = "<img src=x onerror=alert(1)> in neon";
 const REFUSED = "A forbidden fox";
 const LOST = "A heron of folded maps";
+const LATER = "A whale above a harbour";
+const BUSY = "A night bus full of owls";
+/** How long the network is cut. */
+const CUT_MS = 10_000;
+/** One image is drawn and four wait; these are enough to be told that the app is busy. */
+const CROWD = 7;
 /** A debug build on a busy machine needs longer for an image than the stand-in. */
 const LONG = { timeout: 60_000 };
 
@@ -25,7 +33,7 @@ let suggestion = "";
 before(async () => {
   // The quota begins anew at midnight UTC, which must not come in the middle.
   const left = new Date().setUTCHours(24, 0, 0, 0) - Date.now();
-  if (left < 240_000) await new Promise((resolve) => setTimeout(resolve, left + 1000));
+  if (left < 300_000) await new Promise((resolve) => setTimeout(resolve, left + 1000));
   browser = await launch();
   const context = await browser.newContext({ viewport: { width: 1200, height: 900 }, locale: "en-GB" });
   page = await context.newPage();
@@ -52,10 +60,26 @@ async function draw(prompt) {
   await page.fill("#prompt", prompt);
   await page.click("#draw");
 }
+/** What is wrong but for failed requests, which the browser itself reports. */
+const otherwiseWrong = () => wrong.splice(0).filter((one) => !one.startsWith("Failed to load resource: "));
+/** Asks for images from other addresses, so on the quotas of others, until the app is busy. @returns {Promise<() => void>} ends the requests */
+async function crowd() {
+  /** @type {import("node:http").ClientRequest[]} */
+  const requests = [];
+  await new Promise((resolve, reject) => {
+    for (let at = 0; at < CROWD; at++) {
+      const one = request(`${URL_OF_APP}/api/generateImage`, { method: "POST", localAddress: `127.0.0.${at + 2}` }, ({ statusCode }) => statusCode === 503 && resolve(undefined));
+      one.on("error", reject);
+      one.end(JSON.stringify({ prompt: `A fox for somebody else, number ${at}` }));
+      requests.push(one);
+    }
+  });
+  return () => requests.forEach((one) => (one.on("error", () => {}), one.destroy()));
+}
 /** @param {RegExp} words */
 const quotaSays = (words) => page.locator("#quota").filter({ hasText: words }).waitFor();
 
-test("a_visit", { timeout: 300_000 }, async (visit) => {
+test("a_visit", { timeout: 400_000 }, async (visit) => {
   /** A step; the ones after a failed one make no sense. @param {string} name @param {() => Promise<unknown>} act */
   const step = async (name, act) => {
     let failure;
@@ -76,7 +100,7 @@ test("a_visit", { timeout: 300_000 }, async (visit) => {
     await page.goto(URL_OF_APP);
     await page.locator(".idea").nth(2).waitFor();
     await page.locator("#sizes input").first().waitFor({ state: "attached" });
-    await quotaSays(/4 of 4 left · resets \d\d:\d\d/);
+    await quotaSays(/6 of 6 left · resets \d\d:\d\d/);
     const labels = await page.locator("#sizes label").evaluateAll((all) => all.map((one) => one.getAttribute("title")));
     assert.deepEqual(labels.map((label) => label?.split(",")[0]), ["Square", "Portrait", "Landscape"]);
   });
@@ -93,7 +117,7 @@ test("a_visit", { timeout: 300_000 }, async (visit) => {
     await image(page, suggestion).waitFor(LONG);
     assert.ok(await isLoaded(".tile img"));
     assert.equal(await page.inputValue("#prompt"), "");
-    await quotaSays(/3 of 4 left/);
+    await quotaSays(/5 of 6 left/);
     const box = await page.locator(".tile .box").first().boundingBox();
     assert.ok(box && box.width > 1.4 * box.height, JSON.stringify(box));
   });
@@ -150,7 +174,7 @@ test("a_visit", { timeout: 300_000 }, async (visit) => {
   await step("a_refused_prompt_is_named_and_costs_nothing", async () => {
     await draw(REFUSED);
     await page.locator(".failed").getByText("The image service refuses this prompt.").waitFor(LONG);
-    await quotaSays(/3 of 4 left/);
+    await quotaSays(/5 of 6 left/);
     await page.fill("#prompt", "");
     await page.getByRole("button", { name: "Edit prompt" }).click();
     assert.equal(await page.inputValue("#prompt"), REFUSED);
@@ -174,10 +198,28 @@ test("a_visit", { timeout: 300_000 }, async (visit) => {
     await draw(LOST);
     // The app waits until the lease of the dead process has ended: a minute and a quarter.
     await page.locator(".failed").getByText("The image may have been drawn, but it got lost.").waitFor({ timeout: 120_000 });
-    await quotaSays(/1 of 4 left/);
+    await quotaSays(/3 of 6 left/);
     await page.getByRole("button", { name: "Dismiss" }).click();
-    // The browser itself reports the broken stream.
-    assert.deepEqual(wrong.splice(0).filter((one) => !one.startsWith("Failed to load resource: ")), []);
+    assert.deepEqual(otherwiseWrong(), []);
+  });
+
+  await step("an_image_that_storage_refuses_is_safe_and_appears_by_itself", async () => {
+    await draw(LATER);
+    await page.locator(".failed").getByText("Drawn and safe; it will appear by itself.").waitFor(LONG);
+    await image(page, LATER).waitFor(LONG);
+    assert.ok(await isLoaded(".tile img"));
+    await quotaSays(/2 of 6 left/);
+    assert.deepEqual(otherwiseWrong(), []);
+  });
+
+  await step("a_busy_app_is_asked_again_until_it_draws", async () => {
+    const leave = await crowd();
+    await draw(BUSY);
+    await page.getByText("Busy, goes on by itself").waitFor();
+    leave();
+    await image(page, BUSY).waitFor(LONG);
+    await quotaSays(/1 of 6 left/);
+    assert.deepEqual(otherwiseWrong(), []);
   });
 
   await step("a_lost_network_loses_no_image_and_the_used_up_quota_says_when_it_resets", async () => {
@@ -185,11 +227,14 @@ test("a_visit", { timeout: 300_000 }, async (visit) => {
     await page.locator(".running .preview").first().waitFor(LONG);
     await page.context().setOffline(true);
     await page.getByText("No network.").first().waitFor();
+    await new Promise((resolve) => setTimeout(resolve, CUT_MS));
     await page.context().setOffline(false);
     await image(page, "A lighthouse of books").waitFor(LONG);
-    await quotaSays(/0 of 4 left · resets \d\d:\d\d/);
+    assert.deepEqual(otherwiseWrong(), []);
+    await quotaSays(/0 of 6 left · resets \d\d:\d\d/);
     await page.getByRole("button", { name: /^Again at \d\d:\d\d$/ }).waitFor();
-    assert.equal((await listed()).length, 3);
-    assert.equal(await page.locator(".tile").count(), 3);
+    const own = (await listed()).filter((/** @type {any} */ one) => !one.prompt.includes("somebody else"));
+    assert.equal(own.length, 5);
+    assert.equal(await page.locator(".tile").count(), 5);
   });
 });

@@ -43,7 +43,7 @@ async fn the_client_uses_the_whole_app_in_node_and_from_another_origin_in_chromi
     require_chromium();
     let front_end = Port::reserve().unwrap();
     let origin = format!("http://127.0.0.1:{}", front_end.number());
-    let app = WholeApp::start(10, std::slice::from_ref(&origin)).await;
+    let app = WholeApp::start(&[("DAILY_IMAGE_QUOTA", "10")], std::slice::from_ref(&origin)).await;
 
     let mut environment = app.addresses().to_vec();
     environment.push(("VISIONARY_FRONT_END", front_end.number().to_string()));

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use devkit::stand_ins::azurite::Azurite;
+use devkit::stand_ins::faults::Faults;
 use devkit::stand_ins::host::{FunctionsHost, Options, Wire};
 use devkit::stand_ins::openai::{self, OpenAi, Painting};
 use tempfile::TempDir;
@@ -51,16 +52,18 @@ pub(crate) async fn node(folder: &str, arguments: &[&str], environment: &[(&str,
 
 /// The handler with Azurite and the stand-ins for the host and OpenAI.
 pub(crate) struct WholeApp {
-    pub(crate) azurite: Azurite,
+    /// A proxy before the images.
+    pub(crate) storage: Faults,
     pub(crate) openai: OpenAi,
     pub(crate) host: FunctionsHost,
+    _azurite: Azurite,
     // The folder is removed when the test ends.
     _spool: TempDir,
 }
 
 impl WholeApp {
-    /// Starts the app with a quota of `daily_images`, for pages of its own origin and of the origins `cors`.
-    pub(crate) async fn start(daily_images: u32, cors: &[String]) -> Self {
+    /// Starts the app with more settings, for pages of its own origin and of the origins `cors`.
+    pub(crate) async fn start(more: &[(&str, &str)], cors: &[String]) -> Self {
         // This crate does not depend on the app, so cargo has not built it for this test.
         assert!(devkit::cargo().args(["build", "--bin", "handler"]).status().unwrap().success());
         let azurite = tokio::task::spawn_blocking(Azurite::start).await.unwrap().expect("Azurite starts");
@@ -68,28 +71,32 @@ impl WholeApp {
             openai::Options { painting: Painting::Artist, delay: DRAWING_TAKES, ..openai::Options::default() };
         let openai = OpenAi::start_with(options).await.expect("the stand-in for OpenAI starts");
         let spool = tempfile::tempdir().unwrap();
+        let storage = Faults::before(azurite.blob_port()).await.expect("a proxy before storage");
+        let port = |number: u16| format!(":{number}/");
+        let through = azurite.connection_string().replace(&port(azurite.blob_port()), &port(storage.port()));
         let settings = [
-            ("AzureWebJobsStorage", azurite.connection_string()),
+            ("AzureWebJobsStorage", through),
             ("SPOOL_DIR", spool.path().to_str().unwrap().to_owned()),
             ("OPENAI_API_KEY", "a-key".to_owned()),
             ("OPENAI_BASE_URL", openai.base_url()),
-            ("DAILY_IMAGE_QUOTA", daily_images.to_string()),
         ];
+        let more = more.iter().map(|(name, value)| (*name, (*value).to_owned()));
+        let settings = settings.into_iter().chain(more).map(|(name, value)| (name.to_owned(), value));
         let host = FunctionsHost::start(Options {
             handler: Some(devkit::target_dir().join("debug/handler")),
-            settings: settings.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+            settings: settings.collect(),
             queues: true,
             cors: cors.to_vec(),
             ..Options::new(devkit::root(), Wire::Proxying)
         })
         .await
         .expect("the host and the handler start");
-        Self { azurite, openai, host, _spool: spool }
+        Self { storage, openai, host, _azurite: azurite, _spool: spool }
     }
 
     /// What the programs in Node.js read: the app's address and that of its images.
     pub(crate) fn addresses(&self) -> [(&'static str, String); 2] {
-        let blobs = format!("http://127.0.0.1:{}", self.azurite.blob_port());
+        let blobs = format!("http://127.0.0.1:{}", self.storage.port());
         [("VISIONARY_URL", self.host.url()), ("VISIONARY_BLOBS", blobs)]
     }
 }
