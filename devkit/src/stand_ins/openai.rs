@@ -82,7 +82,7 @@ pub enum Dialect {
 pub enum Painting {
     /// Small images that all differ and are fast to make.
     Sketch,
-    /// A landscape of the requested size, drawn by [`artist`](super::artist).
+    /// An image of the requested size, drawn by [`artist`](super::artist).
     Artist,
     /// Always these bytes, whatever the requested size and format.
     Fixed(Bytes),
