@@ -329,7 +329,8 @@ fn words_that_have_another_name_are_not_used() {
     let texts = texts.chain([contract()]);
     for (path, text) in texts.filter(|(path, _)| path != "tests/documents.rs") {
         for (number, line) in text.lines().enumerate() {
-            let line = line.to_lowercase();
+            // The element of HTML has this name.
+            let line = line.to_lowercase().replace("<picture>", "").replace("</picture>", "");
             for (word, better) in UNUSED_WORDS {
                 let is_used = line
                     .split(|c: char| !c.is_alphanumeric())

@@ -14,11 +14,16 @@ export const axePath = require.resolve("axe-core/axe.min.js");
 
 const CHROMIUM = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
 
+/** The path of the browser. */
+export function chromium() {
+  const path = process.env.CHROMIUM ?? CHROMIUM.find((path) => existsSync(path));
+  if (!path) throw new Error("Chromium is missing: install it (Debian: `apt-get install chromium`), or name it in CHROMIUM.");
+  return path;
+}
+
 export async function launch() {
-  const executablePath = process.env.CHROMIUM ?? CHROMIUM.find((path) => existsSync(path));
-  if (!executablePath) throw new Error("Chromium is missing: install it (Debian: `apt-get install chromium`), or name it in CHROMIUM.");
   const isRoot = process.getuid?.() === 0;
-  return playwright.chromium.launch({ executablePath, args: ["--disable-gpu", ...(isRoot ? ["--no-sandbox"] : [])] });
+  return playwright.chromium.launch({ executablePath: chromium(), args: ["--disable-gpu", ...(isRoot ? ["--no-sandbox"] : [])] });
 }
 
 /** The tile of a drawn image. @param {import("playwright-core").Page} page @param {string} prompt */

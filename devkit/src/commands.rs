@@ -7,3 +7,4 @@ pub(crate) mod dev;
 pub(crate) mod figures;
 pub(crate) mod handler;
 pub(crate) mod package;
+pub(crate) mod page;

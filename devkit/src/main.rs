@@ -4,7 +4,7 @@ mod commands;
 
 use std::process::ExitCode;
 
-use commands::{attack, chaos, contract, dev, figures, package};
+use commands::{attack, chaos, contract, dev, figures, package, page};
 
 const USAGE: &str = "\
 cargo dev            run the whole app on http://127.0.0.1:7071; needs no key and no account; --port PORT, --delay
@@ -14,7 +14,9 @@ cargo figures        measure speed, size and memory; --beside HANDLER also measu
                      --full a gallery of a million images
 cargo chaos          kill the app while it draws, overload it, and report what was lost
 cargo attack         attack the app with the memory of a small instance, and report what was reached
-cargo contract       hold the app to openapi.yaml with schemathesis; --calls NUMBER, --seed NUMBER";
+cargo contract       hold the app to openapi.yaml with schemathesis; --calls NUMBER, --seed NUMBER
+cargo screenshots    draw the README's images of the page; --states [NAME…] shows every state of the page instead
+cargo page-figures   measure the page in Chromium: Lighthouse, and a gallery of 10,000 images that is scrolled";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -30,6 +32,9 @@ async fn main() -> ExitCode {
         ["contract", options @ ..] => contract::run(options).await,
         ["attack"] => attack::run(None).await,
         ["attack", "--only", name] => attack::run(Some(name)).await,
+        ["screenshots"] => page::screenshots().await,
+        ["screenshots", "--states", names @ ..] => page::states(names).await,
+        ["page-figures"] => page::figures().await,
         _ => Err(anyhow::anyhow!("usage:\n{USAGE}")),
     };
     match result {

@@ -262,9 +262,9 @@ fn storage_has_the_containers_queues_and_tables_of_the_handler() {
     assert_eq!(kind("queueServices/queues"), list(&queues.iter().map(String::as_str).collect::<Vec<_>>()));
     let name = |path: &str| {
         let source = crate::read(path);
-        source.split("const TABLE: &str = \"").nth(1).unwrap().split('"').next().unwrap().to_owned()
+        source.split("TABLE: &str = \"").nth(1).unwrap().split('"').next().unwrap().to_owned()
     };
-    let tables = [name("src/generation/generations.rs"), name("src/gallery/index.rs")];
+    let tables = [name("src/azure/table.rs"), name("src/gallery/index.rs")];
     assert_eq!(kind("tableServices/tables"), list(&tables.each_ref().map(String::as_str)));
     assert_eq!(kind("blobServices/containers"), "[imageContainer, '${imageContainer}-thumbnails', packageContainer]");
 }
