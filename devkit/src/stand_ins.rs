@@ -5,7 +5,11 @@
 
 pub mod artist;
 pub mod azurite;
+mod certificate;
 pub mod faults;
+mod forward;
 pub mod host;
+pub mod identity;
+pub mod keyless;
 pub mod listing;
 pub mod openai;

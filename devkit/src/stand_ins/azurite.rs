@@ -1,13 +1,16 @@
 //! Runs Azurite, Microsoft's storage emulator: installs it from npm once and starts it with storage in memory or
 //! in a folder.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
+use super::certificate::Certificate;
 use crate::{kill_on_exit, npm};
 
 /// The name of Azurite's default account.
@@ -37,7 +40,26 @@ impl Azurite {
     /// # Errors
     /// Fails if Node.js is missing or too old, npm cannot install Azurite, or Azurite does not start.
     pub fn start() -> anyhow::Result<Self> {
-        Self::start_with(None)
+        Self::start_with(None, None)
+    }
+
+    /// [`start`](Self::start) with https and OAuth (`--oauth basic`): the services take tokens of Microsoft Entra ID,
+    /// too. Returns also the certificate of the services, in DER.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), and if no certificate can be made.
+    pub fn start_with_oauth() -> anyhow::Result<(Self, Vec<u8>)> {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let certificate = Certificate::new()?;
+        let folder = crate::target_dir().join("devkit");
+        fs::create_dir_all(&folder)?;
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let file = folder.join(format!("certificate-{}-{number}.pem", std::process::id()));
+        fs::write(&file, certificate.pem)?;
+        let started = Self::start_with(None, Some(&file));
+        // Azurite reads the file before it listens.
+        let _ = fs::remove_file(&file);
+        Ok((started?, certificate.der))
     }
 
     /// [`start`](Self::start) with the storage in this folder, where the next start finds it. Azurite writes every
@@ -46,10 +68,10 @@ impl Azurite {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn start_in(folder: &Path) -> anyhow::Result<Self> {
-        Self::start_with(Some(folder))
+        Self::start_with(Some(folder), None)
     }
 
-    fn start_with(folder: Option<&Path>) -> anyhow::Result<Self> {
+    fn start_with(folder: Option<&Path>, certificate: Option<&Path>) -> anyhow::Result<Self> {
         let program = npm::modules("npm")?.join("azurite/dist/src/azurite.js");
         let mut command = Command::new("node");
         command.arg(program).args(["--skipApiVersionCheck", "--disableTelemetry", "--silent"]);
@@ -57,6 +79,9 @@ impl Azurite {
             Some(folder) => command.arg("--location").arg(folder),
             None => command.arg("--inMemoryPersistence"),
         };
+        if let Some(file) = certificate {
+            command.args(["--oauth", "basic", "--cert"]).arg(file).arg("--key").arg(file);
+        }
         for service in ["blob", "queue", "table"] {
             command.args([format!("--{service}Host"), "127.0.0.1".into(), format!("--{service}Port"), "0".into()]);
         }
@@ -76,11 +101,7 @@ impl Azurite {
 
     /// The connection string for the setting `AzureWebJobsStorage`.
     pub fn connection_string(&self) -> String {
-        let [blob, queue, table] = self.ports.map(|port| format!("http://127.0.0.1:{port}/{ACCOUNT}"));
-        format!(
-            "DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={blob};\
-             QueueEndpoint={queue};TableEndpoint={table};"
-        )
+        connection_string(self.ports)
     }
 
     /// The ports of the blob, queue and table services on 127.0.0.1.
@@ -112,6 +133,15 @@ impl Drop for Azurite {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// The connection string of the default account whose blob, queue and table services listen on these ports of 127.0.0.1.
+pub(super) fn connection_string(ports: [u16; 3]) -> String {
+    let [blob, queue, table] = ports.map(|port| format!("http://127.0.0.1:{port}/{ACCOUNT}"));
+    format!(
+        "DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={blob};\
+         QueueEndpoint={queue};TableEndpoint={table};"
+    )
 }
 
 fn listening_port(lines: &mut impl Iterator<Item = std::io::Result<String>>, service: &str) -> anyhow::Result<u16> {

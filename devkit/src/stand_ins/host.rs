@@ -62,6 +62,9 @@ pub struct Options {
     pub handlers: usize,
     /// Whether queue triggers run. Use a separate storage account then, because queue names are fixed.
     pub queues: bool,
+    /// The connection string of the queues. `None` takes it from the app settings, which have none in an app that
+    /// opens its account with an identity.
+    pub queue_storage: Option<String>,
 }
 
 impl Options {
@@ -78,6 +81,7 @@ impl Options {
             keys: Vec::new(),
             handlers: 1,
             queues: false,
+            queue_storage: None,
         }
     }
 }
@@ -155,7 +159,8 @@ impl FunctionsHost {
         });
         let mut listeners = JoinSet::new();
         for trigger in manifest.triggers.iter().filter(|_| options.queues) {
-            let connection = settings.get(&trigger.connection).map_or("", String::as_str);
+            let of_app = settings.get(&trigger.connection);
+            let connection = options.queue_storage.as_ref().or(of_app).map_or("", String::as_str);
             let queue = Queue::open(connection, &trigger.queue).context(trigger.connection.clone())?;
             let poison = Queue::open(connection, &format!("{}-poison", trigger.queue))?;
             let (targets, written) = (Arc::clone(&targets), written.clone());

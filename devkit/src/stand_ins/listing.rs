@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::Bytes;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use super::forward;
+
 /// The blobs of a page, the most that Blob Storage returns
 /// (<https://learn.microsoft.com/rest/api/storageservices/list-blobs>).
 const PAGE: usize = 5_000;
-/// The most bytes of a request that is passed on.
-const MAX_BODY: usize = 64 * 1024 * 1024;
 
 /// A running stand-in. It ends when the value is dropped.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub struct Listing {
 }
 
 struct Server {
-    upstream: u16,
+    upstream: String,
     http: reqwest::Client,
     pages: Vec<Bytes>,
 }
@@ -41,7 +41,11 @@ impl Listing {
         let port = listener.local_addr()?.port();
         let last = blobs.div_ceil(PAGE).max(1);
         let pages = (0..last).map(|number| page(number, blobs, number + 1 == last));
-        let server = Server { upstream, http: reqwest::Client::new(), pages: pages.collect() };
+        let server = Server {
+            upstream: format!("http://127.0.0.1:{upstream}"),
+            http: reqwest::Client::new(),
+            pages: pages.collect(),
+        };
         let router = Router::new().fallback(answer).with_state(Arc::new(server));
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(async move {
@@ -83,7 +87,8 @@ async fn answer(State(server): State<Arc<Server>>, request: Request) -> Response
         all.find(|(known, _)| known == name).map(|(_, value)| value.into_owned())
     };
     if parameter("comp").as_deref() != Some("list") || parameter("prefix").is_some() {
-        return pass_on(&server, request).await.unwrap_or_else(|_| StatusCode::BAD_GATEWAY.into_response());
+        let answer = forward::pass_on(&server.http, &server.upstream, request).await;
+        return answer.unwrap_or_else(|_| StatusCode::BAD_GATEWAY.into_response());
     }
     if parameter("sig").is_none() && !request.headers().contains_key(header::AUTHORIZATION) {
         return StatusCode::FORBIDDEN.into_response();
@@ -95,25 +100,4 @@ async fn answer(State(server): State<Arc<Server>>, request: Request) -> Response
         Some(page) => ([(header::CONTENT_TYPE, "application/xml")], page.clone()).into_response(),
         None => StatusCode::BAD_REQUEST.into_response(),
     }
-}
-
-async fn pass_on(server: &Server, request: Request) -> anyhow::Result<Response> {
-    let (parts, body) = request.into_parts();
-    let path = parts.uri.path_and_query().context("a request has no path")?;
-    let upstream = server.http.request(parts.method, format!("http://127.0.0.1:{}{path}", server.upstream));
-    let body = to_bytes(body, MAX_BODY).await?;
-    let answer = upstream.headers(end_to_end(&parts.headers)).body(body).send().await?;
-    let (status, headers) = (answer.status(), end_to_end(answer.headers()));
-    let mut response = Response::new(Body::from(answer.bytes().await?));
-    (*response.status_mut(), *response.headers_mut()) = (status, headers);
-    Ok(response)
-}
-
-/// The headers without those that belong to one connection or follow from the body.
-fn end_to_end(headers: &HeaderMap) -> HeaderMap {
-    let mut headers = headers.clone();
-    for name in [header::HOST, header::CONNECTION, header::TRANSFER_ENCODING, header::CONTENT_LENGTH] {
-        headers.remove(name);
-    }
-    headers
 }

@@ -3,6 +3,7 @@
 //! The stand-in refuses requests that the API refuses, gives scripted answers and faults, and records
 //! every request and every image.
 
+mod access;
 mod images;
 mod script;
 mod text;
@@ -28,6 +29,8 @@ use tokio::sync::watch;
 pub use images::Drawn;
 use script::Fault;
 pub use script::{Hold, Reply};
+
+use super::identity::Identity;
 
 /// The endpoints of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,6 +66,8 @@ pub struct Options {
     pub shutdown_dates: HashMap<String, String>,
     /// The provider that the stand-in imitates.
     pub dialect: Dialect,
+    /// With an identity, Azure OpenAI takes its tokens only (`disableLocalAuth`).
+    pub identity: Option<Identity>,
 }
 
 /// The providers of the API that differ in ways that the app must handle.
@@ -110,6 +115,7 @@ impl Default for Options {
             models: models.map(str::to_owned).to_vec(),
             shutdown_dates: HashMap::new(),
             dialect: Dialect::OpenAi,
+            identity: None,
         }
     }
 }
@@ -333,22 +339,7 @@ impl Server {
         if request.endpoint == Endpoint::Files {
             return Ok(Value::Null);
         }
-        let sent = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
-        let azure = self.options.dialect == Dialect::Azure;
-        let key =
-            if azure { sent("api-key") } else { sent("authorization").and_then(|value| value.strip_prefix("Bearer ")) };
-        if azure && !request.uri.contains("api-version=") {
-            return Err(Refusal::not_found());
-        }
-        if key.is_none_or(|key| key.trim().is_empty()) {
-            return Err(Refusal {
-                status: 401,
-                kind: "invalid_request_error",
-                code: "invalid_api_key",
-                param: None,
-                message: "You didn't provide an API key.".to_owned(),
-            });
-        }
+        access::check(&self.options, request)?;
         if request.endpoint == Endpoint::Models {
             let id = path.split("/models/").nth(1);
             return match (self.options.dialect, id) {
