@@ -11,7 +11,9 @@ use devkit::chaos::Chaos;
 use devkit::stand_ins::azurite::Azurite;
 use devkit::stand_ins::faults::Faults;
 use devkit::stand_ins::host::{FunctionsHost, Options, Wire};
-use devkit::stand_ins::openai::{self, Endpoint, Hold, OpenAi, Reply};
+use devkit::stand_ins::identity::Identity;
+use devkit::stand_ins::keyless::KeylessAccount;
+use devkit::stand_ins::openai::{self, Dialect, Endpoint, Hold, OpenAi, Reply};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
@@ -61,6 +63,8 @@ pub(crate) struct Visionary {
     pub(crate) settings: Vec<(String, String)>,
     /// The storage account of this app alone, with [`Setup::own_account`] or [`Setup::queues`].
     pub(crate) azurite: Option<Azurite>,
+    /// The storage account of an app with [`Setup::identity`].
+    pub(crate) keyless: Option<KeylessAccount>,
     /// The lines to other services, with [`Setup::lines`].
     pub(crate) lines: Option<Lines>,
     handlers: usize,
@@ -91,6 +95,8 @@ pub(crate) struct Setup {
     pub(crate) queues: bool,
     /// Lines that can fail before the blobs, the tables and the provider.
     pub(crate) lines: bool,
+    /// No key is set: the storage account and Azure OpenAI take the tokens of this identity only.
+    pub(crate) identity: Option<Identity>,
 }
 
 impl Default for Setup {
@@ -105,11 +111,19 @@ impl Default for Setup {
             own_account: false,
             queues: false,
             lines: false,
+            identity: None,
         }
     }
 }
 
 impl Setup {
+    /// An app without a key, for this identity.
+    pub(crate) fn identity(identity: &Identity) -> Self {
+        let openai =
+            openai::Options { dialect: Dialect::Azure, identity: Some(identity.clone()), ..Default::default() };
+        Self { identity: Some(identity.clone()), openai, ..Self::default() }
+    }
+
     pub(crate) fn wire(wire: Wire) -> Self {
         Self { wire, ..Self::default() }
     }
@@ -121,18 +135,23 @@ impl Setup {
 
     pub(crate) async fn start(self) -> Visionary {
         let spool = TempDir::new().expect("a temporary folder");
-        let own = if self.own_account || self.queues {
+        let keyless = match &self.identity {
+            Some(identity) => Some(KeylessAccount::start(identity).await.expect("an account without shared keys")),
+            None => None,
+        };
+        let own = if keyless.is_none() && (self.own_account || self.queues) {
             Some(tokio::task::spawn_blocking(Azurite::start).await.expect("a thread").expect("Azurite starts"))
         } else {
             None
         };
         let openai = OpenAi::start_with(self.openai).await.expect("the stand-in for OpenAI starts");
-        let account = own.as_ref().unwrap_or_else(|| azurite());
-        let (mut storage, mut provider) = (account.connection_string(), openai.base_url());
+        let mut provider = openai.base_url();
+        let account = || own.as_ref().unwrap_or_else(|| azurite());
+        let mut storage = if keyless.is_none() { account().connection_string() } else { String::new() };
         let lines = if self.lines {
             let lines = Lines {
-                blobs: before(&mut storage, account.blob_port()).await,
-                tables: before(&mut storage, account.table_port()).await,
+                blobs: before(&mut storage, account().blob_port()).await,
+                tables: before(&mut storage, account().table_port()).await,
                 provider: before(&mut provider, openai.port()).await,
             };
             Some(lines)
@@ -140,15 +159,21 @@ impl Setup {
             None
         };
         let mut settings: Vec<(String, String)> = vec![
-            ("AzureWebJobsStorage".into(), storage),
             ("IMAGE_CONTAINER".into(), new_container()),
             ("SPOOL_DIR".into(), spool.path().join("spool").to_str().expect("UTF-8").into()),
             // Each request makes its reservations, and only tests of a limit reach it.
             ("DAILY_IMAGE_QUOTA".into(), "100000".into()),
             ("DAILY_BUDGET_USD".into(), "100000".into()),
-            ("OPENAI_API_KEY".into(), API_KEY.into()),
             ("OPENAI_BASE_URL".into(), provider),
         ];
+        let access = match (&self.identity, &keyless) {
+            (Some(identity), Some(keyless)) => {
+                let auth = [("OPENAI_AUTH", "identity".to_owned())];
+                [&identity.variables()[..], &keyless.settings(), &auth].concat()
+            }
+            _ => vec![("AzureWebJobsStorage", storage.clone()), ("OPENAI_API_KEY", API_KEY.to_owned())],
+        };
+        settings.extend(access.into_iter().map(|(name, value)| (name.to_owned(), value)));
         for (name, value) in self.settings {
             settings.retain(|(known, _)| known != name);
             settings.push((name.to_owned(), value));
@@ -160,11 +185,22 @@ impl Setup {
             cors: self.cors,
             handlers: self.handlers,
             queues: self.queues,
+            queue_storage: keyless.as_ref().map(KeylessAccount::connection_string),
             ..Options::new(root(), self.wire)
         };
         let host = FunctionsHost::start(options).await.expect("the host and the handler start");
         let client = Client::of(&host.url());
-        Visionary { host, openai, settings, azurite: own, lines, handlers: self.handlers, client, _spool: spool }
+        Visionary {
+            host,
+            openai,
+            settings,
+            azurite: own,
+            keyless,
+            lines,
+            handlers: self.handlers,
+            client,
+            _spool: spool,
+        }
     }
 }
 
@@ -314,7 +350,20 @@ impl Visionary {
 
     /// Serves the same app from this process, with this clock.
     pub(crate) async fn serve_by(&self, clock: Clock) -> Client {
-        let lookup = |name: &str| self.settings.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        self.serve(&[], clock).await
+    }
+
+    /// Serves the app from this process with these settings in place of its own. An empty one is absent.
+    pub(crate) async fn serve_with(&self, changes: &[(&str, &str)]) -> Client {
+        self.serve(changes, Arc::new(now)).await
+    }
+
+    async fn serve(&self, changes: &[(&str, &str)], clock: Clock) -> Client {
+        let own = || self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let lookup = |name: &str| {
+            let mut all = changes.iter().copied().chain(own());
+            all.find(|(known, _)| *known == name).map(|(_, value)| value.to_owned())
+        };
         let config = Config::from_vars(lookup).expect("the settings are right");
         let app = App::new(&config, clock).expect("the app starts");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

@@ -16,6 +16,7 @@ mod generate_image;
 mod harness;
 mod hostile;
 mod idempotency;
+mod identity;
 mod images;
 mod jobs;
 mod matrix;

@@ -11,7 +11,7 @@ use crate::harness::{Client, Setup, Visionary, now};
 
 /// The statuses of the SDK's operations with a token, as in
 /// `{"put": 201, "overwrite": 201, "get": 200, "delete": 403, "list": 403}`.
-fn judge(container_url: &str, token: &str) -> Value {
+pub(crate) fn judge(container_url: &str, token: &str) -> Value {
     let script = crate::harness::root().join("devkit/npm/judge-token.cjs");
     let modules = devkit::npm::modules("npm").expect("the npm packages are there");
     let output = Command::new("node")
