@@ -1,6 +1,7 @@
 //! `cargo figures`: measures speed, size and memory of the release build; most figures are medians.
 
 mod calls;
+mod identity;
 mod pages;
 
 use std::fs;
@@ -63,6 +64,12 @@ pub(crate) async fn run(beside: Option<&str>, full: bool) -> anyhow::Result<()> 
         "time from start to the first answer to `GET /`",
         "20 ms",
         starts.iter_mut().map(|took| ms(median(took))),
+    );
+    let mut of_identity = identity::starts(&programs).await?;
+    figures.add(
+        "the same without a key, where a token takes 200 ms",
+        "20 ms",
+        of_identity.iter_mut().map(|took| ms(median(took))),
     );
     let resident = resident.iter_mut().map(|bytes| format!("{:.1} MB", mb(median(bytes))));
     figures.add("resident memory when idle", "15 MB", resident);
