@@ -152,8 +152,9 @@ impl<'a> Comparison<'a> {
             // A caller's value stays allowed; the app sends no value that a caller does not know.
             let fits = match written {
                 _ if before == after => true,
+                _ if grows => before.is_subset(&after),
                 Written::ByCaller => after.is_empty() || !before.is_empty() && before.is_subset(&after),
-                Written::ByApp => before.is_empty() || !after.is_empty() && (grows || after.is_subset(&before)),
+                Written::ByApp => before.is_empty() || !after.is_empty() && after.is_subset(&before),
             };
             if !fits {
                 self.found(at, &format!("{key} was {} and is {}", old[key], new[key]));
@@ -262,6 +263,7 @@ fn each_kind_of_a_breaking_change_is_found_and_an_addition_is_none() {
             "get /api/health 200 application/json.status: enum",
         ),
         (schema("ProgressEvent", "properties/phase"), json!(null), "post /api/generateImage 200 text/event-stream"),
+        (schema("ErrorCode", "enum"), json!(["busy"]), "post /api/generateImage 202 X-Error-Code: enum"),
         // Additions.
         (
             schema("ErrorCode", "enum"),
