@@ -330,7 +330,7 @@ export interface paths {
         };
         /**
          * Read whether the app works
-         * @description `ok`, or `degraded` if storage, the provider or the model fails, or images wait for storage.
+         * @description `ok`, or `degraded` if storage, the provider, the model or the app's managed identity fails, or images wait for storage.
          */
         get: operations["getHealth"];
         put?: never;
@@ -816,12 +816,16 @@ export interface components {
         Health: {
             status: components["schemas"]["HealthStatus"];
             version: string;
+            reason?: components["schemas"]["HealthReason"];
         };
         /** @enum {string} */
         HealthStatus: "ok" | "degraded";
+        /** @description What keeps the app's managed identity from working, as a sentence for the operator. It may change. */
+        HealthReason: string;
         Status: {
             status: components["schemas"]["HealthStatus"];
             version: string;
+            reason?: components["schemas"]["HealthReason"];
             /** @enum {string} */
             build: "release" | "debug";
             uptimeSeconds: number;
@@ -1060,16 +1064,6 @@ export interface components {
             };
             content: {
                 "application/json": components["schemas"]["ImageDetails"];
-            };
-        };
-        /** @description The image is deleted. A second deletion gets the same answer. */
-        DeletedImage: {
-            headers: {
-                "X-Azure-Functions-InvocationId": components["headers"]["InvocationId"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["DeletedImage"];
             };
         };
     };
@@ -1604,7 +1598,16 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            200: components["responses"]["DeletedImage"];
+            /** @description The image is deleted. A second deletion gets the same answer. */
+            200: {
+                headers: {
+                    "X-Azure-Functions-InvocationId": components["headers"]["InvocationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeletedImage"];
+                };
+            };
             403: components["responses"]["DeletionRefused"];
             404: components["responses"]["ImageNotFound"];
             500: components["responses"]["InternalError"];
@@ -1655,7 +1658,16 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            200: components["responses"]["DeletedImage"];
+            /** @description The image is deleted. A second deletion gets the same answer. */
+            200: {
+                headers: {
+                    "X-Azure-Functions-InvocationId": components["headers"]["InvocationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeletedImage"];
+                };
+            };
             401: components["responses"]["KeyMissing"];
             403: components["responses"]["CrossSiteRefused"];
             404: components["responses"]["ImageNotFound"];
@@ -1879,7 +1891,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description One word, and the version. */
+            /** @description One word, and the version; the reason while the app's managed identity does not work. */
             200: {
                 headers: {
                     "X-Azure-Functions-InvocationId": components["headers"]["InvocationId"];
