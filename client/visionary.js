@@ -46,6 +46,8 @@ const EVENTS = "text/event-stream";
 const JSON_TYPE = "application/json";
 /** Ends a call that gives no answer. */
 const CALL_MS = 30_000;
+/** Ends an attempt of a generation that got no headers. The app answers within 215 s, and Azure ends a request after 230 s. */
+const HEADERS_MS = 240_000;
 /** The app sends a comment every 10 s, so a stream that is silent for longer is lost. */
 const SILENCE_MS = 35_000;
 /** Refused attempts of one generation, each after the wait that the app asks for. */
@@ -78,6 +80,8 @@ export class ApiError extends Error {
 /** @type {Sleep} */
 const pause = (ms, signal) =>
   new Promise((resolve, reject) => {
+    // An aborted signal has no event any more.
+    signal?.throwIfAborted();
     const stop = () => (clearTimeout(timer), reject(signal?.reason));
     const timer = setTimeout(() => (signal?.removeEventListener("abort", stop), resolve()), ms);
     signal?.addEventListener("abort", stop);
@@ -206,9 +210,14 @@ export function createClient({ base = "", headers, fetch = (...call) => globalTh
         const isPost = !statusUrl;
         /** The failure that ends the generation. @type {ApiError | undefined} */
         let end;
+        signal?.throwIfAborted();
+        const attempt = new AbortController();
+        const stop = () => attempt.abort();
+        const timer = setTimeout(stop, HEADERS_MS);
+        signal?.addEventListener("abort", stop);
         try {
           const response = await (statusUrl
-            ? send(statusUrl, { headers: { Accept: accept }, signal })
+            ? send(statusUrl, { headers: { Accept: accept }, signal: attempt.signal })
             : send("/api/generateImage", {
                 method: "POST",
                 headers: {
@@ -217,8 +226,9 @@ export function createClient({ base = "", headers, fetch = (...call) => globalTh
                   ...(way === "events" ? { Accept: EVENTS } : { Accept: JSON_TYPE, Prefer: "respond-async" }),
                 },
                 body: JSON.stringify(what),
-                signal,
-              }));
+                signal: attempt.signal,
+              })
+          ).finally(() => clearTimeout(timer));
           for await (const event of events(response)) {
             lost = 0;
             if (event.type === "problem") throw (end = problem(event.problem));
@@ -249,6 +259,8 @@ export function createClient({ base = "", headers, fetch = (...call) => globalTh
           const seconds = isLost ? Math.min(15, 2 ** lost++) : Math.min(60, error.retryAfter ?? 3);
           yield { type: "waiting", code: error.code, seconds };
           await sleep(seconds * 1000, signal);
+        } finally {
+          signal?.removeEventListener("abort", stop);
         }
       }
     },

@@ -178,6 +178,49 @@ test("an_abort_ends_a_generation_with_its_reason_also_a_timeout_and_also_while_i
   }
 });
 
+test("an_abort_between_two_attempts_ends_the_wait_at_once", async () => {
+  const app = await startStandIn({ images: 0 });
+  try {
+    const client = createClient({ base: app.url });
+    app.standing.set("/api/generateImage", [503, "busy", { "Retry-After": "60" }]);
+    const abort = new AbortController();
+    // The abort comes before the wait has begun, so the wait sees no event.
+    const events = collected(client.generate({ prompt: "A fox" }, { signal: abort.signal }), ({ type }) => type === "waiting" && abort.abort("enough"));
+    const late = new Promise((resolve) => setTimeout(resolve, 10_000, "the wait went on").unref());
+    assert.equal(await Promise.race([events.catch((reason) => reason), late]), "enough");
+    assert.equal(app.requests.length, 1);
+    await assert.rejects(collected(client.generate({ prompt: "A fox" }, { signal: abort.signal })), (reason) => reason === "enough");
+    assert.equal(app.requests.length, 1);
+  } finally {
+    await app.stop();
+  }
+});
+
+test("a_request_that_gets_no_headers_is_ended_after_four_minutes_and_sent_again_with_the_same_key", (t) =>
+  withApp(async ({ app }) => {
+    /** @type {(AbortSignal | null | undefined)[]} */
+    const signals = [];
+    /** @type {typeof fetch} */
+    const firstHangs = (url, request) => {
+      if (signals.push(request?.signal) > 1) return fetch(url, request);
+      return new Promise((_, reject) => request?.signal?.addEventListener("abort", () => reject(request.signal?.reason)));
+    };
+    const client = createClient({ base: app.url, fetch: firstHangs, sleep: async () => {} });
+    t.mock.timers.enable({ apis: ["setTimeout"] });
+    const events = client.generate({ prompt: "A fox" }, { key: "my-key" });
+    const first = events.next();
+    // Longer than the app takes, and than Azure waits for it.
+    t.mock.timers.tick(231_000);
+    assert.equal(signals[0]?.aborted, false);
+    t.mock.timers.tick(10_000);
+    assert.equal(signals[0]?.aborted, true);
+    t.mock.timers.reset();
+    assert.deepEqual((await first).value, { type: "waiting", code: "connection", seconds: 1 });
+    assert.equal((await collected(events)).at(-1)?.type, "image");
+    assert.deepEqual(app.requests.map(({ headers }) => headers["idempotency-key"])[0], "my-key");
+    assert.equal(app.paid, 1);
+  }));
+
 test("all_images_are_listed_page_by_page_and_a_known_page_is_not_sent_again", () =>
   withApp(async ({ app, client }) => {
     const names = [];
