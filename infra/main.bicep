@@ -69,7 +69,7 @@ param alertEmail string = ''
 @minValue(1)
 param monthlyBudget int = 50
 
-@description('The first day of the budget. azd keeps it, because Azure refuses another one later.')
+@description('The first day of the budget. azd keeps it, because Azure refuses another one later. Empty is thisMonth.')
 param budgetStart string = ''
 
 @description('owner/name of a GitHub repository whose workflow may deploy the app. Empty trusts none.')
@@ -213,7 +213,9 @@ output AZURE_RESOURCE_GROUP string = group.name
 output AZURE_FUNCTION_APP string = app.outputs.name
 output PAGE_URL string = app.outputs.url
 output APP_PRINCIPAL_ID string = identity.outputs.principalId
-output BUDGET_START string = budgetStartOrNow
+// Without a budget no first day is kept: Azure would refuse it for a budget that is created months later. The day of a
+// budget stays known when alertEmail is removed, because the budget stays, too.
+output BUDGET_START string = empty(alertEmail) ? budgetStart : budgetStartOrNow
 // The three variables that the GitHub environment needs for .github/workflows/deploy.yml.
 output DEPLOYER_CLIENT_ID string = empty(githubRepository) ? '' : deployer!.outputs.clientId
 output AZURE_TENANT_ID string = tenant().tenantId

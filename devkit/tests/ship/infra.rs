@@ -247,7 +247,10 @@ fn azd_gives_each_parameter_that_main_needs() {
         assert!(!value.to_string().contains('='), "{name} has a default outside of main.bicep: {value}");
     }
     // The next `azd provision` reads what this one wrote.
-    assert!(main.outputs.contains_key("BUDGET_START") && given["budgetStart"]["value"] == "${BUDGET_START}");
+    assert_eq!(given["budgetStart"]["value"], "${BUDGET_START}");
+    // An empty value counts as not set, and a day is kept for a budget that exists only.
+    assert_eq!(main.variables["budgetStartOrNow"], "empty(budgetStart) ? thisMonth : budgetStart");
+    assert_eq!(main.outputs["BUDGET_START"], "empty(alertEmail) ? budgetStart : budgetStartOrNow");
 }
 
 #[test]
