@@ -135,7 +135,9 @@ resource signIn 'Microsoft.Web/sites/config@2024-11-01' = if (!empty(signInClien
       }
     }
     login: {
-      tokenStore: { enabled: false }
+      // Without the token store `/.auth/me`, from which the page reads the user's name, answers nobody:
+      // https://learn.microsoft.com/azure/app-service/configure-authentication-oauth-tokens
+      tokenStore: { enabled: true }
     }
   }
   dependsOn: [appSettings]

@@ -240,7 +240,8 @@ export async function startStandIn({ images = 60, port = 0, latency = 0 } = {}) 
     if (planned === null) return request.socket.destroy();
     if (planned) return problem(...planned);
     if (path === "/api/options") return json(app.options, { "Cache-Control": "max-age=300" });
-    if (path === "/.auth/me") return json(app.account ? [{ user_id: app.account, provider_name: "aad" }] : []);
+    // App Service authentication answers this path, and only when it is on.
+    if (path === "/.auth/me" && app.options.signIn) return json(app.account ? [{ user_id: app.account, provider_name: "aad" }] : []);
     if (path === "/api/quota") {
       const { limit, used } = app.quota;
       if (limit === null) return json({ limit: null, used: null, remaining: null, resetsAt: null });

@@ -146,6 +146,14 @@ fn the_app_runs_as_a_custom_handler_on_flex_with_its_own_identity() {
 }
 
 #[test]
+fn with_sign_in_the_platform_tells_the_page_who_is_signed_in() {
+    assert!(crate::read("client/visionary.js").contains("/.auth/me"));
+    let app = File::read("infra/app.bicep");
+    let sign_in = app.resources.iter().find(|one| one.body["name"] == "authsettingsV2").unwrap();
+    assert_eq!(sign_in.body["properties"]["login"]["tokenStore"], json!({"enabled": true}));
+}
+
+#[test]
 fn nothing_has_a_key_or_is_public() {
     let files = files();
     let account = &files["storage"].resource("Microsoft.Storage/storageAccounts")["properties"];
