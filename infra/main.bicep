@@ -22,7 +22,7 @@ param openAiApiKey string = ''
 @description('With the provider azure: an Azure OpenAI resource that exists. Empty creates one.')
 param azureOpenAiName string = ''
 
-@description('The resource group of azureOpenAiName.')
+@description('The resource group of azureOpenAiName. Empty is the group of the app.')
 param azureOpenAiResourceGroup string = ''
 
 @description('The image model of Azure OpenAI. A resource that exists must have a deployment of this name.')
@@ -134,7 +134,7 @@ module keyVault 'keyvault.bicep' = if (provider == 'openai') {
 }
 
 module azureOpenAi 'openai.bicep' = if (provider == 'azure') {
-  scope: resourceGroup(empty(azureOpenAiName) ? group.name : azureOpenAiResourceGroup)
+  scope: resourceGroup(empty(azureOpenAiName) || empty(azureOpenAiResourceGroup) ? group.name : azureOpenAiResourceGroup)
   params: {
     location: location
     tags: tags

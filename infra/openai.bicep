@@ -60,7 +60,8 @@ resource assignments 'Microsoft.Authorization/roleAssignments@2022-04-01' = [for
 
 output settings object = {
   OPENAI_AUTH: 'identity'
-  OPENAI_BASE_URL: 'https://${name}.openai.azure.com/openai/v1/'
+  // The subdomain of a resource that exists may differ from its name.
+  OPENAI_BASE_URL: '${account.properties.endpoint}openai/v1/'
   OPENAI_IMAGE_MODEL: imageModel
   OPENAI_IMAGE_WIRE: 'gpt-image'
   OPENAI_TEXT_MODEL: textModel

@@ -262,6 +262,18 @@ fn azd_gives_each_parameter_that_main_needs() {
 }
 
 #[test]
+fn an_azure_openai_resource_that_exists_is_found_by_its_name_alone_and_called_at_its_own_address() {
+    let files = files();
+    let module = files["main"].modules.iter().find(|module| module.name == "azureOpenAi").unwrap();
+    assert_eq!(
+        module.body["scope"],
+        "resourceGroup(empty(azureOpenAiName) || empty(azureOpenAiResourceGroup) ? group.name : azureOpenAiResourceGroup)"
+    );
+    // The endpoint ends with a slash.
+    assert_eq!(files["openai"].outputs["settings"]["OPENAI_BASE_URL"], "${account.properties.endpoint}openai/v1/");
+}
+
+#[test]
 fn storage_has_the_containers_queues_and_tables_of_the_handler() {
     let storage = File::read("infra/storage.bicep");
     let kind = |last: &str| storage.resource(&format!("Microsoft.Storage/storageAccounts/{last}"))["for"].clone();
