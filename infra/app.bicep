@@ -157,4 +157,5 @@ resource scm 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-11-01'
 }
 
 output name string = site.name
+output planName string = plan.name
 output url string = 'https://${site.properties.defaultHostName}'

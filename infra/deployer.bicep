@@ -1,8 +1,9 @@
-// The identity of the workflow of one GitHub repository. It may deploy this app, and nothing else. It has no secret:
+// The identity of the workflow of one GitHub repository. It may deploy this app and read its plan, and nothing else. It has no secret:
 // https://docs.github.com/actions/how-tos/secure-your-work/security-harden-deployments/oidc-in-azure
 param location string
 param tags object
 param appName string
+param planName string
 param githubRepository string
 param githubEnvironment string
 
@@ -10,9 +11,17 @@ param githubEnvironment string
 var roles = {
   websiteContributor: 'de139f84-1756-47ae-9be6-808fbbe84772'
 }
+// `az functionapp deployment source config-zip` reads the plan to learn that it is Flex Consumption.
+var planRoles = {
+  reader: 'acdd72a7-3385-48ef-bd42-f606fba81ae7'
+}
 
 resource site 'Microsoft.Web/sites@2024-11-01' existing = {
   name: appName
+}
+
+resource plan 'Microsoft.Web/serverfarms@2024-11-01' existing = {
+  name: planName
 }
 
 resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' = {
@@ -34,6 +43,16 @@ resource trust 'Microsoft.ManagedIdentity/userAssignedIdentities/federatedIdenti
 resource assignments 'Microsoft.Authorization/roleAssignments@2022-04-01' = [for role in items(roles): {
   scope: site
   name: guid(site.id, identity.id, role.value)
+  properties: {
+    principalId: identity.properties.principalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', role.value)
+  }
+}]
+
+resource planAssignments 'Microsoft.Authorization/roleAssignments@2022-04-01' = [for role in items(planRoles): {
+  scope: plan
+  name: guid(plan.id, identity.id, role.value)
   properties: {
     principalId: identity.properties.principalId
     principalType: 'ServicePrincipal'

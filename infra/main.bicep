@@ -203,6 +203,7 @@ module deployer 'deployer.bicep' = if (!empty(githubRepository)) {
     location: location
     tags: tags
     appName: app.outputs.name
+    planName: app.outputs.planName
     githubRepository: githubRepository
     githubEnvironment: githubEnvironment
   }

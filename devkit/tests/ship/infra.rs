@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 use crate::bicep::{File, files};
 
 /// The built-in roles: <https://learn.microsoft.com/azure/role-based-access-control/built-in-roles>.
-const ROLES: [(&str, &str); 7] = [
+const ROLES: [(&str, &str); 8] = [
     ("cognitiveServicesOpenAiUser", "5e0bd9bd-7b93-4f28-af87-19fc36ad61bd"),
     ("keyVaultSecretsUser", "4633458b-17de-408a-b874-0445c86b69e6"),
     ("monitoringMetricsPublisher", "3913510d-42f4-4e42-8a64-420c390055eb"),
+    ("reader", "acdd72a7-3385-48ef-bd42-f606fba81ae7"),
     ("storageBlobDataOwner", "b7e6dc6d-f1e8-4753-8033-0f276bb0955b"),
     ("storageQueueDataContributor", "974c5e8b-45b9-4653-ba55-5f855dd0fb88"),
     ("storageTableDataContributor", "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3"),
@@ -181,22 +182,35 @@ fn each_role_is_the_built_in_one_and_goes_to_an_identity() {
     for file in files().into_values() {
         let assignments: Vec<_> =
             file.resources.iter().filter(|one| one.kind.starts_with("Microsoft.Authorization/")).collect();
-        if let Some(found) = file.variables.get("roles") {
+        let mut ungiven = BTreeSet::new();
+        for (name, found) in file.variables.iter().filter(|(name, _)| name.to_lowercase().ends_with("roles")) {
             roles.extend(found.as_object().unwrap().clone());
-            assert_eq!(assignments.len(), 1, "{} gives its roles", file.path);
+            ungiven.insert(format!("items({name})"));
         }
         for assignment in assignments {
             let body = &assignment.body;
-            assert_eq!(body["for"], "items(roles)", "{}", file.path);
+            assert!(ungiven.remove(body["for"].as_str().unwrap()), "{} gives {}", file.path, body["for"]);
             assert_eq!(body["properties"]["principalType"], "ServicePrincipal", "{}", file.path);
             let name = body["name"].as_str().unwrap();
             // Another identity or role is another assignment, not a change of this one.
             assert!(name.starts_with("guid(") && name.ends_with(", role.value)"), "{}: {name}", file.path);
             assert!(body["scope"].is_string(), "{} gives a role on one resource, not on the group", file.path);
         }
+        assert!(ungiven.is_empty(), "{} does not give {ungiven:?}", file.path);
     }
     let wanted: BTreeMap<String, Value> = ROLES.iter().map(|(name, id)| ((*name).to_owned(), json!(id))).collect();
     assert_eq!(roles.into_iter().collect::<BTreeMap<_, _>>(), wanted);
+}
+
+#[test]
+fn the_deployer_may_change_the_app_and_read_its_plan() {
+    let deployer = File::read("infra/deployer.bicep");
+    let given = deployer.resources.iter().filter(|one| one.kind.starts_with("Microsoft.Authorization/"));
+    let given: BTreeSet<_> =
+        given.map(|one| (one.body["scope"].as_str().unwrap(), one.body["for"].as_str().unwrap())).collect();
+    assert_eq!(given, [("site", "items(roles)"), ("plan", "items(planRoles)")].into());
+    assert_eq!(keys(&deployer.variables["roles"]), ["websiteContributor".to_owned()].into());
+    assert_eq!(keys(&deployer.variables["planRoles"]), ["reader".to_owned()].into());
 }
 
 #[test]
