@@ -69,29 +69,48 @@ fn commands(job: &Value) -> Vec<String> {
     steps.iter().filter_map(|step| step["run"].as_str().or(step["script"].as_str())).map(str::to_owned).collect()
 }
 
+/// Fails unless each of these parts is in the text, after the one before.
+fn in_order(text: &str, parts: &[&str]) {
+    let mut rest = text;
+    for part in parts {
+        rest = rest.split_once(part).unwrap_or_else(|| panic!("{part} is missing or too early in:\n{text}")).1;
+    }
+}
+
 #[test]
 fn a_deployment_follows_the_tests_of_the_same_commit_and_ends_with_the_health_of_the_app() {
+    let release = &yaml(".github/workflows/release.yml")["jobs"]["release"];
+    let before = commands(release).join("\n");
+    in_order(&before, &[".ci/run", "cargo deny check", "cargo package-app", "gh release create"]);
+    // A release that the token of a workflow publishes starts no workflow: a person publishes the draft.
+    assert!(before.contains(" --draft "), "{before}");
+    let attests = |step: &Value| step["uses"].as_str().is_some_and(|uses| uses.contains("/attest-build-provenance@"));
+    assert!(release["steps"].as_array().unwrap().iter().any(attests));
+
     let workflow = yaml(".github/workflows/deploy.yml");
-    let before = commands(&workflow["jobs"]["package"]);
-    let at = |wanted: &str| before.iter().position(|command| command == wanted);
-    assert!(at(".ci/run").unwrap() < at("cargo package-app").unwrap());
+    assert_eq!(workflow["on"]["release"]["types"], serde_json::json!(["published"]));
+    assert_eq!(workflow["on"]["workflow_dispatch"]["inputs"]["tag"]["required"], true);
+    assert_eq!(workflow["on"].as_object().unwrap().len(), 2, "only a release is deployed");
     let deploy = &workflow["jobs"]["deploy"];
-    assert_eq!((&deploy["needs"], &deploy["environment"]), (&"package".into(), &"production".into()));
-    assert_eq!(deploy["permissions"]["id-token"], "write");
+    assert_eq!(deploy["environment"], "production");
+    assert_eq!(
+        (&deploy["permissions"]["id-token"], &deploy["permissions"]["attestations"]),
+        (&"write".into(), &"read".into())
+    );
     assert!(!read(".github/workflows/deploy.yml").contains("secrets."), "the deployment needs no secret");
+    let verified = ["gh release download \"$TAG\"", "gh attestation verify visionary.zip", "config-zip"];
+    in_order(&commands(deploy).join("\n"), &verified);
+    assert!(commands(deploy)[0].contains("/release.yml@refs/tags/$TAG\""), "release.yml built it, for this tag");
 
     let pipeline = yaml("azure-pipelines.yml");
-    let before = commands(&pipeline["stages"][0]["jobs"][0]);
-    let at = |wanted: &str| before.iter().position(|command| command == wanted);
-    assert!(at(".ci/run").unwrap() < at("cargo package-app").unwrap());
+    in_order(&commands(&pipeline["stages"][0]["jobs"][0]).join("\n"), &[".ci/run", "cargo package-app"]);
     let stage = &pipeline["stages"][1];
     assert_eq!(stage["dependsOn"], "Package");
     let steps = stage["jobs"][0]["strategy"]["runOnce"]["deploy"]["steps"].as_array().unwrap();
     let script = steps.last().unwrap()["inputs"]["inlineScript"].as_str().unwrap().to_owned();
 
     for commands in [commands(deploy).join("\n"), script] {
-        let upload = commands.find("az functionapp deployment source config-zip").unwrap();
-        assert!(upload < commands.find("infra/check-health.sh").unwrap(), "{commands}");
+        in_order(&commands, &["az functionapp deployment source config-zip", "infra/check-health.sh"]);
     }
 }
 
