@@ -350,7 +350,7 @@ export interface paths {
         };
         /**
          * Read the operator's view
-         * @description What `degraded` stands for, and when the provider shuts the models down.
+         * @description Why the app is `degraded`, and when the provider shuts the models down.
          */
         get: operations["getStatus"];
         put?: never;
@@ -1104,7 +1104,7 @@ export interface components {
     requestBodies: never;
     headers: {
         /**
-         * @description Identifies this request in the log. Tell it to the operator with a question.
+         * @description Identifies this request in the log. Send it with a question to the operator.
          * @example 1f0c1a52-6d8e-4f3b-9a77-0c2f4be6a9d1
          */
         InvocationId: string;
@@ -1158,7 +1158,7 @@ export interface components {
         CacheControl: string;
         /** @description The page loads its own files, this API and the images. */
         ContentSecurityPolicy: string;
-        /** @description Links of the page tell nobody where they were followed. */
+        /** @description Links of the page tell other sites nothing about this one. */
         ReferrerPolicy: "no-referrer";
         /** @description Browsers do not guess the type of a file. */
         ContentTypeOptions: "nosniff";
@@ -1340,7 +1340,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There are no jobs, because `AzureWebJobsStorage` is not a connection string. */
+            /** @description There are no jobs, because neither `AzureWebJobsStorage` nor `AzureWebJobsStorage__accountName` leads to a queue. */
             501: {
                 headers: {
                     "X-Azure-Functions-InvocationId": components["headers"]["InvocationId"];
