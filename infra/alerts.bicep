@@ -24,7 +24,7 @@ var rules = [
   }
   {
     name: 'budget-reached'
-    description: 'The budget of the day is spent; images are refused until midnight UTC.'
+    description: 'The budget of the day is spent, or refused an image.'
     severity: 3
     query: loadTextContent('../ops/budget_reached.kql')
     every: 'PT15M'

@@ -9,12 +9,12 @@ use secrecy::ExposeSecret as _;
 
 use crate::config::{Access, StorageConfig};
 
-/// Makes keyed digests. The key is the storage account's. An app without that reads or creates one in storage, and
-/// tells it to [`Self::set_key`].
+/// Makes keyed digests. The key is the storage account's. An app without an account key reads or creates a key in
+/// storage, and passes it to [`Self::set_key`].
 #[derive(Debug, Clone)]
 pub(crate) struct Digests {
     key: Arc<OnceLock<hmac::Key>>,
-    /// The key until the other one is known: its digests match none in storage.
+    /// The key that is used until `key` is known. It is random, so its digests match none in storage.
     random: hmac::Key,
 }
 

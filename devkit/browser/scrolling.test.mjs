@@ -36,7 +36,7 @@ test("ten_thousand_images_are_scrolled_without_long_tasks_with_few_elements_and_
           await new Promise((resolve) => requestAnimationFrame(resolve));
         }
       }, direction);
-    /** Scrolls to the end of what is loaded until so many pages are. @param {number} pages */
+    /** Scrolls to the end of what is loaded until this number of pages is. @param {number} pages */
     const load = async (pages) => {
       while (app.requests.filter(({ path }) => path.startsWith("/api/getImages")).length < pages && !(await page.locator("#more p").count())) {
         await page.evaluate(async () => {

@@ -1,5 +1,5 @@
-//! Checks of `openapi.yaml` by the tools of others: two linters, and schemathesis, which sends what the document allows,
-//! and what it does not allow, to the whole app, and holds each answer to the document.
+//! Checks of `openapi.yaml` by tools of others: two linters, and schemathesis. Schemathesis sends requests that the
+//! document allows, and requests that it does not allow, to the whole app, and compares each answer with the document.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -57,7 +57,7 @@ pub struct App {
 }
 
 impl App {
-    /// Starts the app with this handler. No limit of a day is set, because each call may draw.
+    /// Starts the app with this handler. The limits for a day are off, because each call may draw.
     ///
     /// # Errors
     /// A part does not start, or schemathesis cannot be installed.

@@ -18,7 +18,7 @@ impl App {
         locked(&self.identity_problem).clone()
     }
 
-    /// Returns when digests can be made that are stored.
+    /// Returns when the key of digests is known, so that digests may be stored.
     ///
     /// # Errors
     /// The state table cannot be read or written.
@@ -26,7 +26,7 @@ impl App {
         self.digest_key.known().await
     }
 
-    /// Checks the identity until it works, and then waits until the future is dropped. An app with keys has none.
+    /// Checks the identity until it works, and then waits until the future is dropped. An app with keys checks nothing.
     pub(crate) async fn keep_checking_identity(&self) {
         let mut pause = FIRST_PAUSE;
         while self.identity_problem().is_some() {
@@ -67,7 +67,7 @@ impl App {
     }
 }
 
-/// The causes of a failure, and a sentence; if the identity lacks a role, it is this one.
+/// The causes of a failure, and a sentence for the operator. `role` is the role that the sentence names if it is missing.
 fn problem(error: &azure::Error, role: &str) -> (String, String) {
     let sentence = if error.is_missing_role() {
         format!(

@@ -24,7 +24,7 @@ use crate::spending::Clock;
 pub(crate) const STORAGE: &str = "https://storage.azure.com";
 /// The version of the endpoint's API.
 const VERSION: &str = "2019-08-01";
-/// Limit for one request. The endpoint is on the app's machine, but the first token comes from afar.
+/// Limit for one request. The endpoint is on the app's machine, but asks another service for a new token.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The time for which a failed request is repeated.
 const REPEAT_FOR: Duration = Duration::from_secs(5);

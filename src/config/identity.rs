@@ -55,8 +55,8 @@ impl IdentityVars {
     }
 }
 
-/// Parses `IDENTITY_ENDPOINT`. On Azure it has http and a link-local address such as 169.254.255.2, which only the app's
-/// own machine can be.
+/// Parses `IDENTITY_ENDPOINT`. On Azure it is plain http at a link-local address such as 169.254.255.2, which is not
+/// reached over a network.
 fn endpoint(text: &str) -> Result<Url, Error> {
     let malformed = Error::Malformed {
         name: "IDENTITY_ENDPOINT",

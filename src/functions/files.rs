@@ -9,7 +9,7 @@ use flate2::read::GzDecoder;
 
 use crate::error::Problem;
 
-/// A compressed file, decompressed for callers that do not take it so.
+/// A compressed file, decompressed for callers that do not accept gzip.
 pub(super) fn content(content_type: &'static str, gzip: Bytes, is_gzip: bool) -> Result<Response, Problem> {
     let body = if is_gzip {
         gzip

@@ -159,8 +159,8 @@ fn quota_status_of(progress: &Progress) -> Option<QuotaStatus> {
     }
 }
 
-/// Reads the body. A client that announces a body that is too large and waits for `100 (Continue)` is not invited
-/// to send it, as reading would do.
+/// Reads the body. A client may announce a body that is too large and wait for `100 (Continue)`. Such a body is refused
+/// without reading, because reading would send `100 (Continue)`.
 async fn read_body(app: &App, headers: &HeaderMap, caller: &Caller, body: Body) -> Result<Bytes, Problem> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > MAX_BODY_KIB * 1024) {

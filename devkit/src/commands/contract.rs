@@ -1,4 +1,5 @@
-//! `cargo contract`: holds the app to `openapi.yaml` with the linters and with schemathesis, for as many calls as wanted.
+//! `cargo contract`: lints `openapi.yaml`, and holds the app to it with schemathesis, with at least the given number of
+//! calls.
 
 use std::time::Duration;
 

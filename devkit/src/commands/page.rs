@@ -32,7 +32,7 @@ pub(crate) async fn states(names: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints the page's rows of `docs/measurements.md`.
+/// Prints the page's figures.
 pub(crate) async fn figures() -> anyhow::Result<()> {
     let lighthouse = modules("lighthouse").await?;
     let variables = [("VISIONARY_LIGHTHOUSE_MODULES", lighthouse.as_str())];
