@@ -252,8 +252,8 @@ fn the_commands_of_the_documents_run_as_they_are_written() {
     let real = found.expect("curl is installed");
     let mut shown = Vec::new();
     let documents = std::fs::read_dir(devkit::root().join("docs")).unwrap();
-    let mut documents: Vec<String> =
-        documents.map(|entry| format!("docs/{}", entry.unwrap().file_name().to_str().unwrap())).collect();
+    let documents = documents.map(|entry| format!("docs/{}", entry.unwrap().file_name().to_str().unwrap()));
+    let mut documents: Vec<String> = documents.filter(|name| name.ends_with(".md")).collect();
     documents.sort();
     documents.insert(0, "README.md".to_owned());
     for document in documents {
