@@ -176,9 +176,10 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// The functions whose digests are stored, or compared with stored ones.
-const WITH_DIGESTS: [&str; 7] =
-    ["generateImage", "generateImageJob", "image", "imageRestore", "quota", "processImage", "processImagePoison"];
+/// The functions whose digests are stored, or compared with stored ones. `quota` waits for the key itself, because its
+/// error is another one.
+const WITH_DIGESTS: [&str; 6] =
+    ["generateImage", "generateImageJob", "image", "imageRestore", "processImage", "processImagePoison"];
 
 /// Lets a request through when the digests that it needs can be made. With an account key that is at once.
 async fn wait_for_digest_key(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
