@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::azure::NoToken;
 use crate::gallery::Stored;
 use crate::openai;
 use crate::spending::Cost;
@@ -134,9 +135,12 @@ impl Failure {
 impl From<&openai::Error> for Failure {
     fn from(error: &openai::Error) -> Self {
         match error {
-            openai::Error::Unreachable(_) | openai::Error::Failed(_) | openai::Error::Blocked(_) => {
-                Self::ProviderFailed
-            }
+            openai::Error::NoToken(NoToken::Unassigned) | openai::Error::Denied(_) => Self::Denied,
+            // The identity endpoint fails for a while, and nothing was sent.
+            openai::Error::NoToken(NoToken::Answered(_) | NoToken::Unreachable | NoToken::Malformed)
+            | openai::Error::Unreachable(_)
+            | openai::Error::Failed(_)
+            | openai::Error::Blocked(_) => Self::ProviderFailed,
             openai::Error::Timeout => Self::Timeout,
             openai::Error::LostAnswer(_) | openai::Error::GatewayTimeout(_) | openai::Error::FailedLate(_) => {
                 Self::AnswerLost
@@ -146,11 +150,24 @@ impl From<&openai::Error> for Failure {
             openai::Error::ReasoningRefused(_) | openai::Error::StreamRefused(_) | openai::Error::BadRequest(_) => {
                 Self::BadRequest
             }
-            openai::Error::NoToken(_) | openai::Error::Denied(_) => Self::Denied,
             openai::Error::ModelGone(_) => Self::ModelGone,
             openai::Error::OutOfCredit(_) => Self::OutOfCredit,
             openai::Error::RateLimited(_) => Self::RateLimited,
             openai::Error::BadAnswer(_) => Self::BadAnswer,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_missing_identity_is_a_misconfiguration() {
+        let failure = |no_token| Failure::from(&openai::Error::NoToken(no_token));
+        assert_eq!(failure(NoToken::Unassigned), Failure::Denied);
+        for no_token in [NoToken::Answered(429), NoToken::Answered(500), NoToken::Unreachable, NoToken::Malformed] {
+            assert_eq!(failure(no_token), Failure::ProviderFailed);
         }
     }
 }
