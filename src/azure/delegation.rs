@@ -1,7 +1,7 @@
 //! The user delegation key: signs tokens of the container for an app without the account's key
 //! (<https://learn.microsoft.com/rest/api/storageservices/get-user-delegation-key>).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::error::Error;
 use super::http::{Http, Purpose};
 use super::renewed::{Fetched, Renewed};
+use crate::lock::locked;
 
 /// The version of the service, sent as `x-ms-version`.
 const VERSION: &str = "2022-11-02";
@@ -37,6 +38,8 @@ pub(super) struct DelegationKeys {
     /// The account's blob endpoint.
     endpoint: Url,
     current: Renewed<Arc<DelegationKey>, Error>,
+    /// The last key, for as long as no other one can be fetched.
+    last: Arc<Mutex<Option<Arc<DelegationKey>>>>,
 }
 
 /// A key, and what a token must say about it. The texts are in each token exactly as the service sent them.
@@ -69,19 +72,25 @@ impl Value {
 
 impl DelegationKeys {
     pub(super) fn new(endpoint: &Url, http: Http) -> Self {
-        Self { http, endpoint: endpoint.clone(), current: Renewed::default() }
+        Self { http, endpoint: endpoint.clone(), current: Renewed::default(), last: Arc::default() }
     }
 
-    /// The current key.
+    /// The current key, or the last one if it is valid until the given time and no other one can be fetched.
     ///
     /// # Errors
-    /// The app has no token, lacks the role, or storage cannot be reached.
-    pub(super) async fn get(&self) -> Result<Arc<DelegationKey>, Error> {
+    /// There is no such key: the app has no token, lacks the role, or storage cannot be reached.
+    pub(super) async fn get(&self, until: OffsetDateTime) -> Result<Arc<DelegationKey>, Error> {
         let fetch = || {
             let (http, endpoint) = (self.http.clone(), self.endpoint.clone());
             async move { fetch(&http, &endpoint).await }
         };
-        self.current.get(fetch).await
+        match self.current.get(fetch).await {
+            Ok(key) => {
+                *locked(&self.last) = Some(Arc::clone(&key));
+                Ok(key)
+            }
+            Err(error) => locked(&self.last).clone().filter(|key| until <= key.expires_on).ok_or(error),
+        }
     }
 }
 
@@ -112,8 +121,9 @@ async fn ask(http: &Http, endpoint: &Url) -> Result<DelegationKey, Error> {
     let mut url = endpoint.clone();
     url.set_path(&format!("{}/", endpoint.path().trim_end_matches('/')));
     url.set_query(Some("restype=service&comp=userdelegationkey"));
-    let _permit = http.permit(Purpose::Caller).await?;
+    // The token first: the fetch of one must not hold a permit.
     let authorization = http.bearer().await?;
+    let _permit = http.permit(Purpose::Caller).await?;
     let request = http
         .client()
         .post(url)
@@ -188,6 +198,17 @@ pub(super) mod tests {
             <SignedService>b</SignedService><SignedVersion>2022-11-02</SignedVersion>\
             <Value>c2VjcmV0</Value></UserDelegationKey>";
         parse(answer).expect("a key")
+    }
+
+    #[tokio::test]
+    async fn a_key_that_cannot_be_renewed_signs_what_it_outlives() {
+        let endpoint = "http://127.0.0.1:1/account".parse().expect("a URL");
+        let keys = DelegationKeys::new(&endpoint, Http::new(reqwest::Client::new()));
+        let end = datetime!(2026-11-28 10:00 UTC);
+        assert!(keys.get(end).await.is_err());
+        *locked(&keys.last) = Some(Arc::new(example()));
+        assert_eq!(*keys.get(end).await.expect("the last key"), example());
+        assert!(keys.get(end + Duration::from_secs(1)).await.is_err());
     }
 
     #[test]

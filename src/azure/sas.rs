@@ -74,7 +74,8 @@ impl Signer {
     pub(super) async fn signed_by(&self) -> Result<Option<String>, Error> {
         match &self.key {
             Key::Account(_) => Ok(None),
-            Key::Delegated(keys) => Ok(Some(keys.get().await?.object_id.clone())),
+            // All keys are of the same identity, so an expired one will do.
+            Key::Delegated(keys) => Ok(Some(keys.get(OffsetDateTime::UNIX_EPOCH).await?.object_id.clone())),
         }
     }
 
@@ -82,7 +83,7 @@ impl Signer {
     pub(super) async fn sign(&self, grant: &Grant<'_>) -> Result<String, Error> {
         match &self.key {
             Key::Account(key) => Ok(self.sign_with_account(key, grant)),
-            Key::Delegated(keys) => Ok(self.sign_with_identity(&*keys.get().await?, grant)),
+            Key::Delegated(keys) => Ok(self.sign_with_identity(&*keys.get(grant.expires_on).await?, grant)),
         }
     }
 
