@@ -26,7 +26,11 @@ const ROWS_AT_ONCE: usize = 100;
 /// Deletes expired rows after rows were added, until the future is dropped.
 pub async fn run(app: &App) {
     loop {
-        app.generations.added.notified().await;
+        // An app that only shows its gallery adds tokens of links.
+        tokio::select! {
+            () = app.generations.added.notified() => {}
+            () = app.gallery.link_token_added() => {}
+        }
         match delete_expired(app).await {
             Ok(0) => {}
             Ok(count) => tracing::info!(event = "expired_rows_deleted", count, "expired rows were deleted"),

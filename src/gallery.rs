@@ -270,6 +270,11 @@ impl Gallery {
         self.container.signed_by().await.map(drop)
     }
 
+    /// Returns when this process has stored the token of links since the last call.
+    pub(crate) async fn link_token_added(&self) {
+        self.tokens.added().await;
+    }
+
     /// A listing of the container. Its token is valid for five minutes.
     async fn listing(&self, now: OffsetDateTime) -> Result<Listing, Error> {
         let token = self.container.sign(&for_one_call(now, "l")).await?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use reqwest::Url;
 use time::OffsetDateTime;
+use tokio::sync::Notify;
 
 use super::name;
 use crate::azure::{Change, Columns, Container, Error, Failed, Grant, Http, Operation, Purpose, STATE_TABLE, Table};
@@ -18,6 +19,8 @@ use crate::logs::chain;
 pub(super) const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
 /// The Content-Disposition with which a browser saves a blob as a file.
 const DOWNLOAD: &str = "attachment";
+/// For this time a process uses a token that it could not share.
+const UNSHARED_KEPT: Duration = Duration::from_secs(60);
 /// The column of a token's row.
 const TOKEN: &str = "Token";
 
@@ -59,10 +62,11 @@ impl Links {
         disposition: &'static str,
     ) -> Result<Self, Error> {
         let grant = read_only(now, window, disposition);
-        let token = match container.signed_by().await? {
-            // Equal grants have equal tokens.
-            None => container.sign(&grant).await?,
-            Some(identity) => tokens.get(container, &identity, &grant, now).await?,
+        // With an account key, equal grants have equal tokens.
+        let token = if container.is_signed_by_identity() {
+            tokens.get(container, &grant, now).await?
+        } else {
+            container.sign(&grant).await?
         };
         Ok(Self { container: container.url().clone(), token })
     }
@@ -84,7 +88,9 @@ impl Links {
 #[derive(Debug)]
 pub(super) struct WindowTokens {
     table: Table,
-    /// The tokens by row key, and when they expire.
+    /// Notified when a token is stored; wakes the deletion of expired rows.
+    added: Notify,
+    /// The tokens by container, window and use, and until when they are used.
     known: Mutex<BTreeMap<String, (String, OffsetDateTime)>>,
     /// Held while a token is read or stored, so that one request does it for all.
     reading: tokio::sync::Mutex<()>,
@@ -93,22 +99,22 @@ pub(super) struct WindowTokens {
 impl WindowTokens {
     pub(super) fn new(config: &ServiceConfig, container: &str, http: Http) -> Self {
         let table = Table::new(config, STATE_TABLE, container, http);
-        Self { table, known: Mutex::default(), reading: tokio::sync::Mutex::default() }
+        Self { table, added: Notify::new(), known: Mutex::default(), reading: tokio::sync::Mutex::default() }
     }
 
-    async fn get(
-        &self,
-        container: &Container,
-        identity: &str,
-        grant: &Grant<'_>,
-        now: OffsetDateTime,
-    ) -> Result<String, Error> {
-        let opens = grant.starts_on.unix_timestamp();
-        let rest =
-            format!("{} {identity} {} {}", container.url(), grant.expires_on.unix_timestamp(), grant.disposition);
-        // The row key begins with a time, so that rows expire in their order.
-        let row = format!("link-{opens:012}-{}", sha256_128(rest.as_bytes()));
-        let known = || locked(&self.known).get(&row).map(|(token, _)| token.clone());
+    /// Returns when this process has stored a token since the last call.
+    pub(super) async fn added(&self) {
+        self.added.notified().await;
+    }
+
+    /// The token of a grant. One that is known needs neither the table nor a key.
+    async fn get(&self, container: &Container, grant: &Grant<'_>, now: OffsetDateTime) -> Result<String, Error> {
+        let (opens, expires_on) = (grant.starts_on.unix_timestamp(), grant.expires_on.unix_timestamp());
+        let window = format!("{} {opens} {expires_on} {}", container.url(), grant.disposition);
+        let known = || {
+            let known = locked(&self.known);
+            known.get(&window).filter(|(_, until)| now < *until).map(|(token, _)| token.clone())
+        };
         if let Some(token) = known() {
             return Ok(token);
         }
@@ -117,21 +123,36 @@ impl WindowTokens {
             return Ok(token);
         }
         let own = container.sign(grant).await?;
-        let token = match self.agree(&row, &own).await {
-            Ok(token) => token,
+        let identity = container.signed_by().await?.unwrap_or_default();
+        let rest = format!("{} {identity} {expires_on} {}", container.url(), grant.disposition);
+        // The row key begins with a time, so that rows expire in their order.
+        let row = format!("link-{opens:012}-{}", sha256_128(rest.as_bytes()));
+        let (token, until) = self.token_of(&row, own, grant.expires_on, now).await;
+        let mut known = locked(&self.known);
+        known.retain(|_, (_, until)| *until > now);
+        known.insert(window, (token.clone(), until));
+        Ok(token)
+    }
+
+    /// The token that the processes agree on, or this process's own one, and until when it is used.
+    async fn token_of(
+        &self,
+        row: &str,
+        own: String,
+        expires_on: OffsetDateTime,
+        now: OffsetDateTime,
+    ) -> (String, OffsetDateTime) {
+        match self.agree(row, &own).await {
+            Ok(token) => (token, expires_on),
             Err(error) => {
                 tracing::warn!(
                     event = "link_token_not_shared",
                     cause = chain(&error),
                     "the links of this process may differ from those of other processes for a while; all are valid"
                 );
-                own
+                (own, expires_on.min(now + UNSHARED_KEPT))
             }
-        };
-        let mut known = locked(&self.known);
-        known.retain(|_, (_, expires_on)| *expires_on > now);
-        known.insert(row, (token.clone(), grant.expires_on));
-        Ok(token)
+        }
     }
 
     /// Stores a token, unless another process has stored one. Returns the stored one.
@@ -141,7 +162,10 @@ impl WindowTokens {
         }
         let columns = Columns::from([(TOKEN.to_owned(), own.to_owned())]);
         match self.table.transact(&[Operation { row: row.to_owned(), change: Change::Insert(columns) }]).await {
-            Ok(_) => Ok(own.to_owned()),
+            Ok(_) => {
+                self.added.notify_one();
+                Ok(own.to_owned())
+            }
             Err(Failed::Conflict(_)) => self.read(row).await?.ok_or(Error::Malformed),
             Err(Failed::Rejected(cause) | Failed::Unknown { cause, .. }) => Err(cause),
         }
@@ -182,6 +206,9 @@ pub(super) fn whole_seconds(at: OffsetDateTime) -> OffsetDateTime {
 #[cfg(test)]
 mod tests {
     use devkit::stand_ins::azurite::Azurite;
+    use devkit::stand_ins::faults::{Faults, Line};
+    use futures_util::FutureExt as _;
+    use time::macros::datetime;
 
     use super::*;
     use crate::config::Config;
@@ -189,19 +216,46 @@ mod tests {
     #[tokio::test]
     async fn the_processes_of_a_window_agree_on_the_first_token() {
         let azurite = tokio::task::spawn_blocking(Azurite::start).await.expect("a thread").expect("Azurite starts");
-        let text = azurite.connection_string();
-        let lookup = |name: &str| match name {
-            "OPENAI_API_KEY" => Some("key".to_owned()),
-            "AzureWebJobsStorage" => Some(text.clone()),
-            _ => None,
-        };
-        let config = Config::from_vars(lookup).expect("the settings are right");
+        let config = config(&azurite.connection_string());
         let process = || WindowTokens::new(&config.state, "images", Http::new(reqwest::Client::new()));
         let (one, other) = (process(), process());
         let (first, second) = tokio::join!(one.agree("link-1", "sv=1"), other.agree("link-1", "sv=2"));
         let first = first.expect("a token");
         assert_eq!(first, second.expect("a token"));
         assert_eq!(process().agree("link-1", "sv=3").await.expect("a token"), first);
-        assert_eq!(process().agree("link-2", "sv=3").await.expect("a token"), "sv=3");
+        let third = process();
+        assert!(third.added().now_or_never().is_none(), "no row to delete");
+        assert_eq!(third.agree("link-2", "sv=3").await.expect("a token"), "sv=3");
+        assert!(third.added().now_or_never().is_some(), "its row is deleted later");
+    }
+
+    #[tokio::test]
+    async fn after_a_failure_of_the_table_the_processes_agree_within_a_minute() {
+        let azurite = tokio::task::spawn_blocking(Azurite::start).await.expect("a thread").expect("Azurite starts");
+        let port = azurite.table_port();
+        let faults = Faults::before(port).await.expect("a proxy");
+        let text = azurite.connection_string();
+        let behind = config(&text.replace(&format!(":{port}/"), &format!(":{}/", faults.port())));
+        let process = |config: &Config| WindowTokens::new(&config.state, "images", Http::new(reqwest::Client::new()));
+        let (one, other) = (process(&behind), process(&config(&text)));
+        let (now, expires_on) = (datetime!(2026-11-21 10:00 UTC), datetime!(2026-11-24 10:00 UTC));
+
+        faults.set(Line::Answers(403, "AuthorizationFailure"));
+        let (token, until) = one.token_of("link-1", "sv=1".to_owned(), expires_on, now).await;
+        assert_eq!((&*token, until), ("sv=1", now + Duration::from_secs(60)));
+        let (token, until) = other.token_of("link-1", "sv=2".to_owned(), expires_on, now).await;
+        assert_eq!((&*token, until), ("sv=2", expires_on));
+        faults.set(Line::Whole);
+        let (token, until) = one.token_of("link-1", "sv=1".to_owned(), expires_on, now).await;
+        assert_eq!((&*token, until), ("sv=2", expires_on));
+    }
+
+    fn config(storage: &str) -> Config {
+        let lookup = |name: &str| match name {
+            "OPENAI_API_KEY" => Some("key".to_owned()),
+            "AzureWebJobsStorage" => Some(storage.to_owned()),
+            _ => None,
+        };
+        Config::from_vars(lookup).expect("the settings are right")
     }
 }
