@@ -30,8 +30,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const REPEAT_FOR: Duration = Duration::from_secs(5);
 /// The pause before the first repeated request; each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// A token that expires sooner is renewed, as Azure's SDKs do.
-const RENEWED_BEFORE: Duration = Duration::from_secs(300);
+/// The longest life that is believed. Tokens live for 24 hours at most.
+const LONGEST_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// A token that expires sooner is not sent: it must live until its request arrives.
 const UNUSED_BEFORE: Duration = Duration::from_secs(5);
 
@@ -154,11 +154,12 @@ impl Source {
         if left == 0 || HeaderValue::from_str(&access_token).is_err() {
             return Err(NoToken::Malformed);
         }
-        let left = Duration::from_secs(left);
+        let left = Duration::from_secs(left).min(LONGEST_LIFE);
         Ok(Fetched {
             value: access_token.into(),
-            // The second half of a short life is enough for a renewal, and a quarter for a request.
-            renew_in: left.saturating_sub(RENEWED_BEFORE).max(left / 2),
+            // The endpoint has a cache, so an early renewal costs little, and leaves time for an endpoint that is away.
+            renew_in: left / 2,
+            // A quarter of a short life is enough for a request.
             expires_in: left.saturating_sub(UNUSED_BEFORE).max(left * 3 / 4),
         })
     }
@@ -300,9 +301,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_long_life_is_renewed_5_minutes_before_its_end_and_a_short_one_in_its_second_half() {
-        for (lives, renew_in, expires_in) in [(3_600, 3_300, 3_595), (400, 200, 395), (8, 4, 6)] {
-            let expires_on = datetime!(2026-11-21 10:00 UTC).unix_timestamp() + lives;
+    async fn a_token_is_renewed_after_half_of_its_life_which_is_a_day_at_most() {
+        for (lives, renew_in, expires_in) in
+            [(i64::MAX, 43_200, 86_395), (3_600, 1_800, 3_595), (400, 200, 395), (8, 4, 6)]
+        {
+            let expires_on = datetime!(2026-11-21 10:00 UTC).unix_timestamp().saturating_add(lives);
             let body = format!(r#"{{"access_token": "abc", "expires_on": "{expires_on}"}}"#);
             let (credential, _) = credential(&[(200, &body)]).await;
             let fetched = credential.source.fetch().await.expect("a token");

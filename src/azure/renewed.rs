@@ -94,7 +94,11 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Renewed<T, E> {
     {
         let fetching = Fetching(Arc::clone(&self.0));
         tokio::spawn(async move {
-            let fetched = fetch.await;
+            // A task of its own again: after a panic those that wait begin the next fetch, and not at once.
+            let Ok(fetched) = tokio::spawn(fetch).await else {
+                tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+                return;
+            };
             let now = Instant::now();
             let mut state = locked(&fetching.0.state);
             match fetched {
@@ -110,7 +114,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Renewed<T, E> {
     }
 }
 
-/// A fetch under way. It ends when this is dropped, also by a panic.
+/// A fetch under way. It ends when this is dropped.
 struct Fetching<T, E>(Arc<Shared<T, E>>);
 
 impl<T, E> Drop for Fetching<T, E> {
@@ -214,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_fetch_that_panics_is_followed_by_another_one() {
+    async fn a_fetch_that_panics_is_followed_by_another_one_after_a_pause() {
         let renewed = Renewed::<usize, &'static str>::default();
         let tries = Arc::new(AtomicUsize::new(0));
         let fetch = || {
@@ -225,6 +229,8 @@ mod tests {
                 Ok(Fetched { value: 7, renew_in, expires_in })
             }
         };
+        let began = Instant::now();
         assert_eq!(renewed.get(fetch).await, Ok(7));
+        assert_eq!(began.elapsed(), PAUSE_AFTER_FAILURE);
     }
 }
