@@ -214,12 +214,13 @@ impl Table {
     async fn transact_once(&self, operations: &[Operation]) -> Result<Vec<Version>, Failed> {
         let url = self.url("$batch");
         let body = self.body(operations);
-        let _permit = self.http.permit(Purpose::Generation).await.map_err(unknown)?;
+        // The token first: the fetch of one must not hold a permit.
         let request = self.request(Method::POST, &url).await.map_err(unknown)?;
         let request = request
             .timeout(TRANSACTION_TIMEOUT)
             .header(header::CONTENT_TYPE, format!("multipart/mixed; boundary={BOUNDARY}"))
             .body(body);
+        let _permit = self.http.permit(Purpose::Generation).await.map_err(unknown)?;
         let response = request.send().await.map_err(|_| unknown(Error::Unreachable))?;
         let retry_after = retry_after(&response);
         if response.status() != StatusCode::ACCEPTED {
