@@ -109,20 +109,23 @@ impl App {
     /// # Errors
     /// See [`Error`].
     pub fn new(config: &Config, clock: Clock) -> Result<Self, Error> {
-        // All services share one client. Its total timeout is for storage; calls to the provider set
-        // their own. Redirects are not followed, because they could send keys to another server.
-        let http = reqwest::Client::builder()
-            .connect_timeout(Duration::from_secs(5))
-            .timeout(Duration::from_secs(60))
-            .pool_idle_timeout(Duration::from_secs(60))
-            .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS)
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("visionary/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(Error::Http)?;
+        // All services share one client, except the identity endpoint. Its total timeout is for storage; calls to the
+        // provider set their own. Redirects are not followed, because they could send keys to another server.
+        let client = || {
+            reqwest::Client::builder()
+                .connect_timeout(Duration::from_secs(5))
+                .timeout(Duration::from_secs(60))
+                .pool_idle_timeout(Duration::from_secs(60))
+                .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS)
+                .redirect(reqwest::redirect::Policy::none())
+                .user_agent(concat!("visionary/", env!("CARGO_PKG_VERSION")))
+        };
+        let http = client().build().map_err(Error::Http)?;
+        // The identity endpoint is on this machine. A proxy cannot reach it, and would learn its header.
+        let without_proxy = client().no_proxy().build().map_err(Error::Http)?;
         let credential = |resource: &str| {
             let identity = config.identity.clone()?;
-            Some(Credential::new(http.clone(), identity, resource, Arc::clone(&clock)))
+            Some(Credential::new(without_proxy.clone(), identity, resource, Arc::clone(&clock)))
         };
         let of_provider = match &config.openai.auth {
             OpenAiAuth::Identity { resource } => credential(resource),

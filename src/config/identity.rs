@@ -6,7 +6,8 @@ use secrecy::SecretString;
 use super::{Error, Vars, header_value, is_loopback};
 
 /// The endpoint from which the app gets tokens of its managed identity
-/// (<https://learn.microsoft.com/azure/app-service/overview-managed-identity#rest-endpoint-reference>).
+/// (<https://learn.microsoft.com/azure/app-service/overview-managed-identity#rest-endpoint-reference>). The platform's
+/// variables are read once, at the start. A change needs a restart.
 #[derive(Debug, Clone)]
 pub struct IdentityConfig {
     /// `IDENTITY_ENDPOINT`: set by the platform while the app has an identity.
