@@ -9,7 +9,7 @@ import { say, texts } from "./texts.js";
 
 /**
  * @typedef {import("./images.js").Item} Item
- * @typedef {{list: HTMLUListElement, items: Item[], isEmptied: boolean}} Section
+ * @typedef {{list: HTMLUListElement, items: Item[], isEmptied: boolean, isNear?: boolean}} Section
  */
 
 /** The images of about the first row, which load before all others. */
@@ -49,10 +49,13 @@ let whenEmpty = () => {};
 
 const far = new IntersectionObserver(
   (entries) => {
+    let wait = 0;
     for (const { target, isIntersecting, boundingClientRect } of entries) {
       const section = sections.find(({ list }) => list === target);
       if (!section) continue;
-      if (isIntersecting) fill(section);
+      section.isNear = isIntersecting;
+      // One list at a time, so that no frame takes long.
+      if (isIntersecting) setTimeout(() => section.isNear && fill(section), 20 * wait++);
       else if (!section.isEmptied && boundingClientRect.height && !section.list.contains(document.activeElement)) {
         section.list.style.setProperty("height", `${boundingClientRect.height}px`);
         section.list.replaceChildren();
@@ -140,7 +143,8 @@ function retryLater() {
 }
 
 let isEndNear = false;
-new IntersectionObserver(([entry]) => ((isEndNear = entry.isIntersecting), lookAtEnd()), { rootMargin: "1200px 0px" }).observe(more);
+// A slow page hears of several changes at once; the last one counts.
+new IntersectionObserver((entries) => ((isEndNear = entries[entries.length - 1].isIntersecting), lookAtEnd()), { rootMargin: "1200px 0px" }).observe(more);
 function lookAtEnd() {
   if (isEndNear && next && !failures) requestAnimationFrame(() => void (isEndNear && loadMore()));
 }
