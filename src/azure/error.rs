@@ -51,7 +51,7 @@ const REFUSALS: [(&[&str], &str); 4] = [
     ),
     (
         &["AuthorizationFailure"],
-        "The storage account refuses the app. The operator should check the account's network rules.",
+        "Storage refuses the app. The operator should check the account's network rules, and with Azurite the key.",
     ),
     (
         &["AuthenticationFailed", "InvalidAuthenticationInfo", "NoAuthenticationInformation"],
