@@ -315,6 +315,7 @@ fn the_commands_of_the_documents_run_as_they_are_written() {
     GET usage | 200 text/csv; charset=utf-8 | date,model,images,unpriced,refusals,fail
     GET health | 200 application/json | status version
     GET status | 200 application/json | build models provider status storage uptimeSeconds version waitingInSpool
+    GET openapi.json | 200 application/json | components info openapi paths security servers tags
     POST generateImage | 400 text/plain; charset=utf-8 | The prompt is blank. Describe in a few w
     POST generateImage | 400 application/problem+json | code detail invocationId status title type
     ");
