@@ -190,6 +190,10 @@ pub(crate) fn check(method: &Method, response: &Response) -> Expected {
         assert!([404, 405].contains(&status), "openapi.yaml has no operation for {what}");
         return Expected { what, body: Body::Free };
     };
+    // The handler itself takes no HEAD for a function with a key.
+    if *method == Method::HEAD && operation.method == "get" && status == 405 {
+        return Expected { what, body: Body::Free };
+    }
     let what = format!("{} with {status}", operation.id);
     let known = &operation.definition["responses"][status.to_string()];
     assert!(known.is_object(), "openapi.yaml has no {what}: {headers:?}");
