@@ -4,7 +4,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::azure::{Change, Columns, Error, Failed, Http, Operation, Purpose, STATE_TABLE, Table};
+use crate::azure::{Change, Columns, Error, Http, Purpose, STATE_TABLE, Table};
 use crate::config::Config;
 use crate::digest::Digests;
 use crate::gallery::Coalesced;
@@ -55,14 +55,12 @@ async fn read_or_create(table: &Table, given: Option<SecretString>) -> Result<Ve
         None => {
             let new = given.clone().map_or_else(random, Ok)?;
             let columns = Columns::from([(KEY.to_owned(), BASE64_STANDARD.encode(&new))]);
-            match table.transact(&[Operation { row: ROW.to_owned(), change: Change::Insert(columns) }]).await {
-                Ok(_) => {
-                    tracing::info!(event = "digest_key_stored", "the key of digests is stored in the state table");
-                    new
-                }
+            if table.change(ROW, Change::Insert(columns)).await? {
+                tracing::info!(event = "digest_key_stored", "the key of digests is stored in the state table");
+                new
+            } else {
                 // Another process was first.
-                Err(Failed::Conflict(_)) => read(table).await?.ok_or(Error::Malformed)?,
-                Err(Failed::Rejected(cause) | Failed::Unknown { cause, .. }) => return Err(cause),
+                read(table).await?.ok_or(Error::Malformed)?
             }
         }
     };

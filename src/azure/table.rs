@@ -159,6 +159,16 @@ impl Table {
         Ok(Page { rows: rows.collect(), next })
     }
 
+    /// Changes one row. Returns whether the change was written; `false` if the row, or its version, is not the one that
+    /// the change needs.
+    pub(crate) async fn change(&self, row: &str, change: Change) -> Result<bool, Error> {
+        match self.transact(&[Operation { row: row.to_owned(), change }]).await {
+            Ok(_) => Ok(true),
+            Err(Failed::Conflict(_)) => Ok(false),
+            Err(Failed::Rejected(cause) | Failed::Unknown { cause, .. }) => Err(cause),
+        }
+    }
+
     /// Inserts a row, or sets columns of an existing row in any version. Other columns stay. Creates the table if
     /// it is missing.
     pub(crate) async fn insert_or_merge(&self, row: &str, columns: &Columns) -> Result<(), Error> {

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, watch};
 use super::id::{ImageId, fingerprint};
 use super::row::Row;
 use super::state::State;
-use crate::azure::{Change, Columns, Continuation, Error, Failed, Http, Operation, Page, Purpose, Query, Table};
+use crate::azure::{Change, Columns, Continuation, Error, Http, Page, Purpose, Query, Table};
 use crate::config::ServiceConfig;
 use crate::lock::locked;
 use crate::logs::chain;
@@ -345,11 +345,7 @@ impl Index {
 
 /// Removes a row that may be gone already.
 pub(super) async fn remove_row(table: &Table, id: &ImageId) -> Result<(), Error> {
-    let operation = Operation { row: id.as_str().to_owned(), change: Change::Delete };
-    match table.transact(&[operation]).await {
-        Ok(_) | Err(Failed::Conflict(_)) => Ok(()),
-        Err(Failed::Rejected(cause) | Failed::Unknown { cause, .. }) => Err(cause),
-    }
+    table.change(id.as_str(), Change::Delete).await.map(drop)
 }
 
 #[cfg(test)]

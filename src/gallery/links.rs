@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use super::name;
-use crate::azure::{Change, Columns, Container, Error, Failed, Grant, Http, Operation, Purpose, STATE_TABLE, Table};
+use crate::azure::{Change, Columns, Container, Error, Grant, Http, Purpose, STATE_TABLE, Table};
 use crate::config::ServiceConfig;
 use crate::digest::sha256_128;
 use crate::lock::locked;
@@ -161,14 +161,11 @@ impl WindowTokens {
             return Ok(token);
         }
         let columns = Columns::from([(TOKEN.to_owned(), own.to_owned())]);
-        match self.table.transact(&[Operation { row: row.to_owned(), change: Change::Insert(columns) }]).await {
-            Ok(_) => {
-                self.added.notify_one();
-                Ok(own.to_owned())
-            }
-            Err(Failed::Conflict(_)) => self.read(row).await?.ok_or(Error::Malformed),
-            Err(Failed::Rejected(cause) | Failed::Unknown { cause, .. }) => Err(cause),
+        if self.table.change(row, Change::Insert(columns)).await? {
+            self.added.notify_one();
+            return Ok(own.to_owned());
         }
+        self.read(row).await?.ok_or(Error::Malformed)
     }
 
     async fn read(&self, row: &str) -> Result<Option<String>, Error> {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::azure::{Change, Columns, Error, Failed, Operation, Purpose, Table, Version};
+use crate::azure::{Change, Columns, Error, Purpose, Table, Version};
 
 /// The row key, in the partition `{container}_state`.
 const ROW: &str = "reconcile";
@@ -82,7 +82,7 @@ impl State {
                     }
                 }
             };
-            transact(table, change).await?;
+            table.change(ROW, change).await?;
         }
         Err(Error::Unreachable)
     }
@@ -98,7 +98,7 @@ impl State {
                 break;
             }
             let changed = change(&state);
-            if transact(table, Change::Replace(version, changed.columns()?)).await? {
+            if table.change(ROW, Change::Replace(version, changed.columns()?)).await? {
                 return Ok(changed);
             }
         }
@@ -113,14 +113,5 @@ impl State {
     fn columns(&self) -> Result<Columns, Error> {
         let json = serde_json::to_string(self).map_err(|_| Error::Malformed)?;
         Ok(Columns::from([(DATA.to_owned(), json)]))
-    }
-}
-
-/// Returns whether the change was written; `false` if another process has changed the row.
-async fn transact(table: &Table, change: Change) -> Result<bool, Error> {
-    match table.transact(&[Operation { row: ROW.to_owned(), change }]).await {
-        Ok(_) => Ok(true),
-        Err(Failed::Conflict(_)) => Ok(false),
-        Err(Failed::Rejected(cause) | Failed::Unknown { cause, .. }) => Err(cause),
     }
 }
