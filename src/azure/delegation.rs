@@ -134,9 +134,7 @@ async fn ask(http: &Http, endpoint: &Url) -> Result<DelegationKey, Error> {
         .body(body);
     let response = request.send().await.map_err(|_| Error::Unreachable)?;
     if !response.status().is_success() {
-        let code = response.headers().get("x-ms-error-code").and_then(|code| code.to_str().ok());
-        let code = code.unwrap_or("without a code").to_owned();
-        return Err(Error::Answered { status: response.status().as_u16(), code });
+        return Err(Error::of_answer(&response));
     }
     let answer = response.text().await.map_err(|_| Error::Unreachable)?;
     parse(&answer).ok_or(Error::Malformed)

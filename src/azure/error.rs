@@ -3,6 +3,7 @@
 use std::error::Error as _;
 
 use azure_core::error::ErrorKind;
+use reqwest::Response;
 
 use super::credential::NoToken;
 
@@ -59,7 +60,21 @@ const REFUSALS: [(&[&str], &str); 4] = [
     ),
 ];
 
+/// In the place of a code that an answer does not have.
+pub(super) const NO_CODE: &str = "without a code";
+
+/// The error code in an answer's header.
+pub(super) fn code_in_header(response: &Response) -> Option<String> {
+    Some(response.headers().get("x-ms-error-code")?.to_str().ok()?.to_owned())
+}
+
 impl Error {
+    /// The error in an answer whose status is no success.
+    pub(crate) fn of_answer(response: &Response) -> Self {
+        let code = code_in_header(response).unwrap_or_else(|| NO_CODE.to_owned());
+        Self::Answered { status: response.status().as_u16(), code }
+    }
+
     /// Whether the service answered that something does not exist.
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Self::Answered { status: 404, .. })
@@ -98,7 +113,7 @@ impl Error {
 impl From<azure_core::Error> for Error {
     fn from(error: azure_core::Error) -> Self {
         if let Some(answer) = error.as_http_error() {
-            let code = answer.error_code().unwrap_or("without a code").to_owned();
+            let code = answer.error_code().unwrap_or(NO_CODE).to_owned();
             return Self::Answered { status: u16::from(answer.status()), code };
         }
         let mut cause = error.source();
@@ -111,7 +126,7 @@ impl From<azure_core::Error> for Error {
         match error.kind() {
             ErrorKind::HttpResponse { status, error_code } => Self::Answered {
                 status: u16::from(*status),
-                code: error_code.clone().unwrap_or_else(|| "without a code".to_owned()),
+                code: error_code.clone().unwrap_or_else(|| NO_CODE.to_owned()),
             },
             ErrorKind::Credential => Self::Signing,
             ErrorKind::DataConversion => Self::Malformed,

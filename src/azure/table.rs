@@ -12,7 +12,7 @@ use reqwest::{Method, Response, StatusCode, Url, header};
 use serde_json::{Map, Value, json};
 
 use super::authorization::Authorization;
-use super::error::Error;
+use super::error::{Error, code_in_header};
 use super::http::{Http, Purpose};
 use super::transaction::{Change, Columns, Failed, Operation, Version, code_of, read_answer, unknown};
 use crate::config::ServiceConfig;
@@ -390,8 +390,7 @@ fn retry_after(response: &Response) -> Option<Duration> {
 
 async fn error_of(response: Response) -> (StatusCode, Error) {
     let status = response.status();
-    let named = response.headers().get("x-ms-error-code").and_then(|code| code.to_str().ok()).map(str::to_owned);
-    let code = match named {
+    let code = match code_in_header(&response) {
         Some(code) => code,
         None => code_of(&response.text().await.unwrap_or_default()),
     };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::error::Error;
+use super::error::{Error, NO_CODE};
 
 /// The properties of a row besides its keys. A value has at most 32 Ki UTF-16 code units
 /// (<https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model>).
@@ -77,7 +77,7 @@ struct ErrorObject {
 pub(super) fn code_of(body: &str) -> String {
     let parsed = serde_json::from_str::<ErrorBody>(body).ok();
     let code = parsed.map(|body| body.error.code).filter(|code| code.bytes().all(|byte| byte.is_ascii_alphanumeric()));
-    code.unwrap_or_else(|| "without a code".to_owned())
+    code.unwrap_or_else(|| NO_CODE.to_owned())
 }
 
 /// Parses the answer to a transaction: the new versions of all rows, or the operation that failed. The index

@@ -10,7 +10,7 @@ use std::time::Duration;
 use quick_xml::Reader;
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesRef, BytesStart, Event};
-use reqwest::{Method, StatusCode, Url, header};
+use reqwest::{Method, Url, header};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
@@ -108,16 +108,9 @@ async fn fetch(http: &Http, url: Url) -> Result<Page, Error> {
         Err(_) => send().await,
     };
     let response = response.map_err(|_| Error::Unreachable)?;
-    let status = response.status();
-    let code = response.headers().get("x-ms-error-code").and_then(|code| code.to_str().ok()).map(str::to_owned);
-    if status == StatusCode::NOT_FOUND && code.as_deref() == Some("ContainerNotFound") {
-        return Ok(Page::default());
-    }
-    if !status.is_success() {
-        return Err(Error::Answered {
-            status: status.as_u16(),
-            code: code.unwrap_or_else(|| "without a code".to_owned()),
-        });
+    if !response.status().is_success() {
+        let error = Error::of_answer(&response);
+        return if error.is_not_found() && error.is("ContainerNotFound") { Ok(Page::default()) } else { Err(error) };
     }
     let is_xml = response
         .headers()

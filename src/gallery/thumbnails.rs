@@ -129,9 +129,7 @@ impl Thumbnails {
         let link = Url::parse(link).map_err(|_| Error::Malformed)?;
         let mut response = self.http.request(Method::GET, &link).send().await.map_err(|_| Error::Unreachable)?;
         if !response.status().is_success() {
-            let code = response.headers().get("x-ms-error-code").and_then(|code| code.to_str().ok());
-            let code = code.unwrap_or("without a code").to_owned();
-            return Err(Error::Answered { status: response.status().as_u16(), code }.into());
+            return Err(Error::of_answer(&response).into());
         }
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|_| Error::Unreachable)? {
