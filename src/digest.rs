@@ -3,11 +3,9 @@
 
 use std::sync::{Arc, OnceLock};
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use ring::{digest, hmac};
-use secrecy::ExposeSecret as _;
 
-use crate::config::{Access, StorageConfig};
+use crate::config::StorageConfig;
 
 /// Makes keyed digests. The key is the storage account's. An app without an account key reads or creates a key in
 /// storage, and passes it to [`Self::set_key`].
@@ -22,16 +20,15 @@ impl Digests {
     pub(crate) fn new(config: &StorageConfig) -> Self {
         let random: [u8; 32] = std::array::from_fn(|_| fastrand::u8(..));
         let digests = Self { key: Arc::default(), random: hmac::Key::new(hmac::HMAC_SHA256, &random) };
-        if let Access::Key(key) = &config.access {
-            // `StorageConfig` has checked that the key is base64.
-            digests.set_key(&BASE64_STANDARD.decode(key.expose_secret()).unwrap_or_default());
+        if let Some(key) = config.access.key() {
+            digests.set_key(key);
         }
         digests
     }
 
     /// Sets the key, unless it is known already.
-    pub(crate) fn set_key(&self, key: &[u8]) {
-        self.key.get_or_init(|| hmac::Key::new(hmac::HMAC_SHA256, key));
+    pub(crate) fn set_key(&self, key: hmac::Key) {
+        self.key.get_or_init(|| key);
     }
 
     /// Whether the key is known. A digest that is stored, or compared with a stored one, must not be made before.

@@ -1,6 +1,7 @@
 //! The key of digests, for an app without an account key: 32 random bytes, the same in all processes and for ever.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use ring::hmac;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -39,7 +40,8 @@ impl DigestKey {
         let (digests, table, given) = (self.digests.clone(), self.table.clone(), self.given.clone());
         let load = move || async move {
             if !digests.has_key() {
-                digests.set_key(&read_or_create(&table, given).await?);
+                let key = read_or_create(&table, given).await?;
+                digests.set_key(hmac::Key::new(hmac::HMAC_SHA256, &key));
             }
             Ok(())
         };

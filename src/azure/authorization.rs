@@ -3,11 +3,10 @@
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use reqwest::header::HeaderValue;
 use ring::hmac;
-use secrecy::ExposeSecret as _;
 
 use super::error::Error;
 use super::http::Http;
-use crate::config::{Access, ServiceConfig};
+use crate::config::ServiceConfig;
 
 /// Authorizes requests to the tables of an account.
 #[derive(Debug, Clone)]
@@ -19,12 +18,7 @@ pub(super) struct Authorization {
 
 impl Authorization {
     pub(super) fn new(config: &ServiceConfig) -> Self {
-        let key = match &config.access {
-            // `Config` has checked that the key is base64.
-            Access::Key(key) => Some(BASE64_STANDARD.decode(key.expose_secret()).unwrap_or_default()),
-            Access::Identity => None,
-        };
-        Self { account: config.account.clone(), key: key.map(|key| hmac::Key::new(hmac::HMAC_SHA256, &key)) }
+        Self { account: config.account.clone(), key: config.access.key() }
     }
 
     /// The header of a request to a path at a date: a signature with the account's key (Shared Key Lite,

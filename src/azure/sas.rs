@@ -5,14 +5,13 @@
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use ring::hmac;
-use secrecy::ExposeSecret as _;
 use time::OffsetDateTime;
 use url::form_urlencoded;
 
 use super::delegation::{DelegationKey, DelegationKeys, timestamp};
 use super::error::Error;
 use super::http::Http;
-use crate::config::{Access, StorageConfig};
+use crate::config::StorageConfig;
 
 /// `sv`: the version of the fields that are signed, and of their order.
 const VERSION: &str = "2022-11-02";
@@ -45,13 +44,9 @@ enum Key {
 
 impl Signer {
     pub(super) fn new(config: &StorageConfig, container: &str, http: Http) -> Self {
-        let key = match &config.access {
-            Access::Key(key) => {
-                // `StorageConfig` has checked that the key is base64.
-                let key = BASE64_STANDARD.decode(key.expose_secret()).unwrap_or_default();
-                Key::Account(hmac::Key::new(hmac::HMAC_SHA256, &key))
-            }
-            Access::Identity => Key::Delegated(DelegationKeys::new(&config.blob_endpoint, http)),
+        let key = match config.access.key() {
+            Some(key) => Key::Account(key),
+            None => Key::Delegated(DelegationKeys::new(&config.blob_endpoint, http)),
         };
         Self {
             key,
@@ -89,40 +84,31 @@ impl Signer {
 
     fn sign_with_account(&self, key: &hmac::Key, grant: &Grant<'_>) -> String {
         let (starts_on, expires_on) = (timestamp(grant.starts_on), timestamp(grant.expires_on));
-        let signed = [
+        let own = [
             grant.permissions,
             &starts_on,
             &expires_on,
             &self.resource,
             "", // the identifier of a stored access policy
-            "", // IP addresses
-            self.protocol,
-            VERSION,
-            "c", // the resource is a container
-            "",  // a snapshot's time
-            "",  // the encryption scope
-            "",  // Cache-Control
-            grant.disposition,
-            "", // Content-Encoding
-            "", // Content-Language
-            "", // Content-Type
         ];
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        query.append_pair("sv", VERSION).append_pair("sp", grant.permissions).append_pair("sr", "c");
-        query.append_pair("se", &expires_on).append_pair("st", &starts_on);
-        for (name, value) in [("spr", self.protocol), ("rscd", grant.disposition)] {
-            if !value.is_empty() {
-                query.append_pair(name, value);
-            }
-        }
-        query.append_pair("sig", &signature(key, &signed)).finish()
+        let signature = self.signature(key, &own, grant);
+        query(&[
+            ("sv", VERSION),
+            ("sp", grant.permissions),
+            ("sr", "c"),
+            ("se", &expires_on),
+            ("st", &starts_on),
+            ("spr", self.protocol),
+            ("rscd", grant.disposition),
+            ("sig", &signature),
+        ])
     }
 
     /// The token is valid only while the key is.
     fn sign_with_identity(&self, key: &DelegationKey, grant: &Grant<'_>) -> String {
         let starts_on = timestamp(grant.starts_on.max(key.starts_on));
         let expires_on = timestamp(grant.expires_on.min(key.expires_on));
-        let signed = [
+        let own = [
             grant.permissions,
             &starts_on,
             &expires_on,
@@ -136,20 +122,9 @@ impl Signer {
             "", // the object id of an authorized user
             "", // the object id of an unauthorized user
             "", // a correlation id
-            "", // IP addresses
-            self.protocol,
-            VERSION,
-            "c", // the resource is a container
-            "",  // a snapshot's time
-            "",  // the encryption scope
-            "",  // Cache-Control
-            grant.disposition,
-            "", // Content-Encoding
-            "", // Content-Language
-            "", // Content-Type
         ];
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        for (name, value) in [
+        let signature = self.signature(key.value.key(), &own, grant);
+        query(&[
             ("sv", VERSION),
             ("spr", self.protocol),
             ("st", &starts_on),
@@ -163,19 +138,34 @@ impl Signer {
             ("sr", "c"),
             ("sp", grant.permissions),
             ("rscd", grant.disposition),
-            ("sig", &signature(key.value.key(), &signed)),
-        ] {
-            if !value.is_empty() {
-                query.append_pair(name, value);
-            }
-        }
-        query.finish()
+            ("sig", &signature),
+        ])
+    }
+
+    /// The signature of the fields that a kind of token begins with, and of those that all kinds end with.
+    fn signature(&self, key: &hmac::Key, own: &[&str], grant: &Grant<'_>) -> String {
+        let common = [
+            "", // IP addresses
+            self.protocol,
+            VERSION,
+            "c", // the resource is a container
+            "",  // a snapshot's time
+            "",  // the encryption scope
+            "",  // Cache-Control
+            grant.disposition,
+            "", // Content-Encoding
+            "", // Content-Language
+            "", // Content-Type
+        ];
+        let signed = [own, &common].concat().join("\n");
+        BASE64_STANDARD.encode(hmac::sign(key, signed.as_bytes()).as_ref())
     }
 }
 
-/// The signature of the fields, which the service joins in the same way.
-fn signature(key: &hmac::Key, fields: &[&str]) -> String {
-    BASE64_STANDARD.encode(hmac::sign(key, fields.join("\n").as_bytes()).as_ref())
+/// A query string of the parameters that have a value.
+fn query(parameters: &[(&str, &str)]) -> String {
+    let given = parameters.iter().filter(|(_, value)| !value.is_empty());
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(given).finish()
 }
 
 #[cfg(test)]
@@ -184,6 +174,7 @@ mod tests {
 
     use super::super::delegation::tests::example;
     use super::*;
+    use crate::config::Access;
 
     const HTTP: &str = "http://127.0.0.1:10000/visionarytest";
     const HTTPS: &str = "https://visionarytest.blob.core.windows.net";

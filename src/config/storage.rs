@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use reqwest::Url;
-use secrecy::SecretString;
+use ring::hmac;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Error, Vars, service_url};
 
@@ -15,6 +16,20 @@ pub enum Access {
     Key(SecretString),
     /// With tokens of the app's managed identity.
     Identity,
+}
+
+impl Access {
+    /// The account's key, which signs requests and tokens; `None` for the identity.
+    pub(crate) fn key(&self) -> Option<hmac::Key> {
+        match self {
+            Self::Key(key) => {
+                // The settings have been checked.
+                let key = BASE64_STANDARD.decode(key.expose_secret()).unwrap_or_default();
+                Some(hmac::Key::new(hmac::HMAC_SHA256, &key))
+            }
+            Self::Identity => None,
+        }
+    }
 }
 
 /// The storage account and container of the images.
