@@ -14,9 +14,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
 use time::OffsetDateTime;
-use tokio::time::Instant;
 
-use super::renewed::{Fetched, Renewed};
+use super::renewed::{Fetched, Renewed, repeated};
 use crate::config::IdentityConfig;
 use crate::spending::Clock;
 
@@ -26,8 +25,6 @@ pub(crate) const STORAGE: &str = "https://storage.azure.com";
 const VERSION: &str = "2019-08-01";
 /// Limit for one request. The endpoint is on the app's machine, but asks another service for a new token.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The time for which a failed request is repeated.
-const REPEAT_FOR: Duration = Duration::from_secs(5);
 /// The pause before the first repeated request; each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest life that is believed. Tokens live for 24 hours at most.
@@ -108,25 +105,14 @@ impl Credential {
 impl Source {
     /// Asks the endpoint, and again after an error that may pass.
     async fn fetch(&self) -> Result<Fetched<SecretString>, NoToken> {
-        let (began, mut pause) = (Instant::now(), FIRST_PAUSE);
-        loop {
-            let error = match self.ask().await {
-                Ok(fetched) => return Ok(fetched),
-                Err(error) => error,
-            };
-            let may_pass = match error {
-                // 404 and 410 come while the identity is being set up:
-                // https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token#retry-guidance
-                NoToken::Answered(status) => matches!(status, 404 | 410 | 429 | 500..),
-                NoToken::Unreachable => true,
-                NoToken::Unassigned | NoToken::Malformed => false,
-            };
-            if !may_pass || began.elapsed() + pause > REPEAT_FOR {
-                return Err(error);
-            }
-            tokio::time::sleep(pause).await;
-            pause *= 2;
-        }
+        let may_pass = |error: &NoToken| match error {
+            // 404 and 410 come while the identity is being set up:
+            // https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token#retry-guidance
+            NoToken::Answered(status) => matches!(status, 404 | 410 | 429 | 500..),
+            NoToken::Unreachable => true,
+            NoToken::Unassigned | NoToken::Malformed => false,
+        };
+        repeated(FIRST_PAUSE, || self.ask(), may_pass).await
     }
 
     async fn ask(&self) -> Result<Fetched<SecretString>, NoToken> {

@@ -9,19 +9,17 @@ use reqwest::{Url, header};
 use ring::hmac;
 use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcOffset};
-use tokio::time::Instant;
 
 use super::error::Error;
 use super::http::{Http, Purpose};
-use super::renewed::{Fetched, Renewed};
+use super::renewed::{Fetched, Renewed, repeated};
 use crate::lock::locked;
 
 /// The version of the service, sent as `x-ms-version`.
 const VERSION: &str = "2022-11-02";
 /// Limit for one request.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The time for which a failed request is repeated.
-const REPEAT_FOR: Duration = Duration::from_secs(5);
+/// The pause before a failed request is repeated.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// A key is valid from this time ago, because the clock of the service may be behind.
 const CLOCK_SKEW: Duration = Duration::from_secs(15 * 60);
@@ -95,19 +93,9 @@ impl DelegationKeys {
 }
 
 async fn fetch(http: &Http, endpoint: &Url) -> Result<Fetched<Arc<DelegationKey>>, Error> {
-    let (began, mut pause) = (Instant::now(), FIRST_PAUSE);
-    loop {
-        let error = match ask(http, endpoint).await {
-            Ok(key) => return Ok(Fetched { value: Arc::new(key), renew_in: RENEWED_AFTER, expires_in: USED_FOR }),
-            Err(error) => error,
-        };
-        let may_pass = matches!(error, Error::Unreachable | Error::Answered { status: 500.., .. });
-        if !may_pass || began.elapsed() + pause > REPEAT_FOR {
-            return Err(error);
-        }
-        tokio::time::sleep(pause).await;
-        pause *= 2;
-    }
+    let may_pass = |error: &Error| matches!(error, Error::Unreachable | Error::Answered { status: 500.., .. });
+    let key = repeated(FIRST_PAUSE, || ask(http, endpoint), may_pass).await?;
+    Ok(Fetched { value: Arc::new(key), renew_in: RENEWED_AFTER, expires_in: USED_FOR })
 }
 
 async fn ask(http: &Http, endpoint: &Url) -> Result<DelegationKey, Error> {

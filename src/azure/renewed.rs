@@ -10,6 +10,8 @@ use crate::lock::locked;
 
 /// After a failed fetch the next one begins after this time. Until then its error is the answer.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(2);
+/// The time for which a failed request is repeated.
+const REPEAT_FOR: Duration = Duration::from_secs(5);
 
 /// A value that expires. One task fetches it at a time, and all that need it share the result. Clones share the value.
 #[derive(Debug)]
@@ -111,6 +113,31 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Renewed<T, E> {
             drop(state);
             drop(fetching);
         });
+    }
+}
+
+/// Asks, and asks again for some seconds after an error that may pass. The first pause is `pause`; each further one is
+/// twice as long.
+///
+/// # Errors
+/// The last error.
+pub(super) async fn repeated<T, E, F>(
+    mut pause: Duration,
+    ask: impl Fn() -> F,
+    may_pass: impl Fn(&E) -> bool,
+) -> Result<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    let began = Instant::now();
+    loop {
+        match ask().await {
+            Err(error) if may_pass(&error) && began.elapsed() + pause <= REPEAT_FOR => {
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
+            result => return result,
+        }
     }
 }
 
