@@ -159,36 +159,35 @@ pub const QUEUE_FUNCTIONS: [(&str, &str); 2] =
 
 /// All routes. The host requests `GET /` until the handler answers it with any status, so `web` uses no service.
 pub fn router(app: Arc<App>) -> Router {
+    let with_digests = middleware::from_fn_with_state(Arc::clone(&app), wait_for_digest_key);
     let mut router = Router::new();
     for function in &FUNCTIONS {
         for path in function.paths() {
-            router = router.route(&path, function.method_router());
+            let methods = function.method_router();
+            let stores_digests = WITH_DIGESTS.contains(&function.name);
+            router = router.route(&path, if stores_digests { methods.layer(with_digests.clone()) } else { methods });
         }
     }
     router
-        .route("/processimage", post(process_image::deliver))
-        .route("/processimagepoison", post(process_image::give_up))
+        .route("/processimage", post(process_image::deliver).layer(with_digests.clone()))
+        .route("/processimagepoison", post(process_image::give_up).layer(with_digests))
         .fallback(|| async { Problem::not_found() })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), wait_for_digest_key))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), cross_site::check))
         .layer(CatchPanicLayer::custom(panicked))
         .with_state(app)
 }
 
-/// The functions whose digests are stored, or compared with stored ones. `quota` waits for the key itself, because its
-/// error is another one.
-const WITH_DIGESTS: [&str; 6] =
-    ["generateImage", "generateImageJob", "image", "imageRestore", "processImage", "processImagePoison"];
+/// The functions whose digests are stored, or compared with stored ones, beside those of the queues. `quota` waits for
+/// the key itself, because its error is another one.
+const WITH_DIGESTS: [&str; 4] = ["generateImage", "generateImageJob", "image", "imageRestore"];
 
 /// Lets a request through when the digests that it needs can be made. With an account key that is at once.
 async fn wait_for_digest_key(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    if WITH_DIGESTS.contains(&function_name(request.uri().path()))
-        && let Err(error) = app.digest_key_known().await
-    {
-        return Problem::from(error).into_response();
+    match app.digest_key_known().await {
+        Ok(()) => next.run(request).await,
+        Err(error) => Problem::from(error).into_response(),
     }
-    next.run(request).await
 }
 
 /// Changes a path to lower case and removes one trailing slash, before the router matches it. A path with
