@@ -2,7 +2,6 @@
 //! sent and no YAML parser.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
@@ -70,7 +69,7 @@ impl Value {
     fn write(&self, json: &mut String) {
         match self {
             Self::Literal(literal) => json.push_str(literal),
-            Self::Text(text) => write_text(text, json),
+            Self::Text(text) => json.push_str(&quoted(text)),
             Self::List(items) => {
                 json.push('[');
                 for (at, item) in items.iter().enumerate() {
@@ -83,7 +82,7 @@ impl Value {
                 json.push('{');
                 for (at, (key, value)) in entries.iter().enumerate() {
                     json.push_str(if at == 0 { "" } else { "," });
-                    write_text(key, json);
+                    json.push_str(&quoted(key));
                     json.push(':');
                     value.write(json);
                 }
@@ -93,18 +92,8 @@ impl Value {
     }
 }
 
-fn write_text(text: &str, json: &mut String) {
-    json.push('"');
-    for character in text.chars() {
-        match character {
-            '"' => json.push_str("\\\""),
-            '\\' => json.push_str("\\\\"),
-            '\n' => json.push_str("\\n"),
-            control if control < ' ' => drop(write!(json, "\\u{:04x}", u32::from(control))),
-            other => json.push(other),
-        }
-    }
-    json.push('"');
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 /// Puts values together from the parser's events.
