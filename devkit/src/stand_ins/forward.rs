@@ -1,10 +1,13 @@
-//! Passes requests on, for the stand-ins before Azurite.
+//! Serves requests, and passes them on to Azurite, for several stand-ins.
 
 use anyhow::Context as _;
+use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{HeaderMap, Method, Uri, header};
 use axum::response::Response;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
 /// The most bytes of a request that is passed on.
 const MAX_BODY: usize = 64 * 1024 * 1024;
@@ -29,6 +32,23 @@ pub(super) async fn pass_on(http: &reqwest::Client, base: &str, request: Request
 /// Reads a request's body. Some clients fail if it is not read before the answer.
 pub(super) async fn read(request: Request) {
     let _ = to_bytes(request.into_body(), MAX_BODY).await;
+}
+
+/// A parameter of a query.
+pub(super) fn parameter(uri: &Uri, name: &str) -> Option<String> {
+    let mut all = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    all.find(|(known, _)| known == name).map(|(_, value)| value.into_owned())
+}
+
+/// Serves on a free port of 127.0.0.1, which is returned, until the sender is dropped.
+pub(super) async fn serve(router: Router) -> anyhow::Result<(u16, oneshot::Sender<()>)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.context("a stand-in cannot bind a port")?;
+    let port = listener.local_addr()?.port();
+    let (stop, stopped) = oneshot::channel();
+    tokio::spawn(async move {
+        tokio::select! { _ = axum::serve(listener, router) => {}, _ = stopped => {} }
+    });
+    Ok((port, stop))
 }
 
 /// The headers without those that belong to one connection or follow from the body.

@@ -8,7 +8,6 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context as _;
 use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -16,8 +15,9 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
+
+use super::forward;
 
 /// The resource of storage accounts: blobs, queues and tables.
 pub const STORAGE: &str = "https://storage.azure.com";
@@ -61,13 +61,13 @@ impl Role {
 /// A running endpoint. It ends when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct Identity {
+    port: u16,
     server: Arc<Server>,
     _stop: Arc<oneshot::Sender<()>>,
 }
 
 #[derive(Debug)]
 struct Server {
-    port: u16,
     header: String,
     state: Mutex<Inner>,
     requests: watch::Sender<Requests>,
@@ -100,9 +100,7 @@ impl Identity {
     /// # Errors
     /// Fails if no port can be bound.
     pub async fn start() -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("the identity endpoint cannot bind a port")?;
         let server = Arc::new(Server {
-            port: listener.local_addr()?.port(),
             header: format!("{:016X}", fastrand::u64(..)),
             state: Mutex::new(Inner {
                 lifetime: Duration::from_secs(24 * 60 * 60),
@@ -115,16 +113,13 @@ impl Identity {
             requests: watch::Sender::default(),
         });
         let router = Router::new().route("/msi/token", get(answer)).with_state(Arc::clone(&server));
-        let (stop, stopped) = oneshot::channel::<()>();
-        tokio::spawn(async move {
-            tokio::select! { _ = axum::serve(listener, router) => {}, _ = stopped => {} }
-        });
-        Ok(Self { server, _stop: Arc::new(stop) })
+        let (port, stop) = forward::serve(router).await?;
+        Ok(Self { port, server, _stop: Arc::new(stop) })
     }
 
     /// The variables that the platform sets for the handler.
     pub fn variables(&self) -> [(&'static str, String); 2] {
-        let endpoint = format!("http://127.0.0.1:{}/msi/token", self.server.port);
+        let endpoint = format!("http://127.0.0.1:{}/msi/token", self.port);
         [("IDENTITY_ENDPOINT", endpoint), ("IDENTITY_HEADER", self.server.header.clone())]
     }
 

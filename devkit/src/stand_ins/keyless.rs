@@ -9,14 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::json;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 
 use super::azurite::{self, ACCOUNT, Azurite};
 use super::forward;
@@ -85,7 +83,7 @@ pub struct KeylessAccount {
     guarded: [u16; 3],
     open: [u16; 3],
     seen: Arc<Mutex<Vec<Seen>>>,
-    _stop: watch::Sender<()>,
+    _stops: Vec<oneshot::Sender<()>>,
     _azurite: Azurite,
 }
 
@@ -100,7 +98,7 @@ impl KeylessAccount {
             .add_root_certificate(reqwest::Certificate::from_der(&certificate)?)
             .pool_idle_timeout(IDLE)
             .build()?;
-        let (stop, stopped) = watch::channel(());
+        let mut stops = Vec::new();
         let seen = Arc::default();
         let (mut guarded, mut open) = ([0; 3], [0; 3]);
         for ((service, upstream), (guarded, open)) in
@@ -114,10 +112,13 @@ impl KeylessAccount {
                     guard,
                     answers: AtomicU64::new(0),
                 };
-                *port = serve(entrance, stopped.clone()).await?;
+                let (free, stop) =
+                    forward::serve(Router::new().fallback(answer).with_state(Arc::new(entrance))).await?;
+                *port = free;
+                stops.push(stop);
             }
         }
-        Ok(Self { guarded, open, seen, _stop: stop, _azurite: azurite })
+        Ok(Self { guarded, open, seen, _stops: stops, _azurite: azurite })
     }
 
     /// The app settings of an identity-based connection to this account.
@@ -192,17 +193,6 @@ const NO_ROLE: Refusal = Refusal(
     "AuthorizationPermissionMismatch",
     "This request is not authorized to perform this operation using this permission.",
 );
-
-/// Serves an entrance on a free port, which is returned.
-async fn serve(entrance: Entrance, mut stopped: watch::Receiver<()>) -> anyhow::Result<u16> {
-    let listener = TcpListener::bind("127.0.0.1:0").await.context("the account cannot bind a port")?;
-    let port = listener.local_addr()?.port();
-    let router = Router::new().fallback(answer).with_state(Arc::new(entrance));
-    tokio::spawn(async move {
-        tokio::select! { _ = axum::serve(listener, router) => {}, _ = stopped.changed() => {} }
-    });
-    Ok(port)
-}
 
 async fn answer(State(entrance): State<Arc<Entrance>>, request: Request) -> Response {
     let (method, uri) = (request.method().clone(), request.uri().clone());
@@ -307,7 +297,7 @@ fn proof(uri: &Uri, headers: &HeaderMap) -> Proof {
     if authorization.starts_with("SharedKey") {
         return Proof::SharedKey;
     }
-    match (parameter(uri, "sig"), parameter(uri, "skoid")) {
+    match (forward::parameter(uri, "sig"), forward::parameter(uri, "skoid")) {
         (None, _) => Proof::Nothing,
         (Some(_), None) => Proof::SharedKey,
         (Some(_), Some(_)) => Proof::Delegation,
@@ -315,12 +305,7 @@ fn proof(uri: &Uri, headers: &HeaderMap) -> Proof {
 }
 
 fn comp(uri: &Uri) -> Option<String> {
-    parameter(uri, "comp")
-}
-
-fn parameter(uri: &Uri, name: &str) -> Option<String> {
-    let mut all = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
-    all.find(|(known, _)| known == name).map(|(_, value)| value.into_owned())
+    forward::parameter(uri, "comp")
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

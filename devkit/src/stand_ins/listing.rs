@@ -3,13 +3,11 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use super::forward;
@@ -37,8 +35,6 @@ impl Listing {
     /// # Errors
     /// Fails if no port can be bound.
     pub async fn before(upstream: u16, blobs: usize) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("the listing cannot bind a port")?;
-        let port = listener.local_addr()?.port();
         let last = blobs.div_ceil(PAGE).max(1);
         let pages = (0..last).map(|number| page(number, blobs, number + 1 == last));
         let server = Server {
@@ -47,10 +43,7 @@ impl Listing {
             pages: pages.collect(),
         };
         let router = Router::new().fallback(answer).with_state(Arc::new(server));
-        let (stop, stopped) = oneshot::channel::<()>();
-        tokio::spawn(async move {
-            tokio::select! { _ = axum::serve(listener, router) => {}, _ = stopped => {} }
-        });
+        let (port, stop) = forward::serve(router).await?;
         Ok(Self { port, _stop: stop })
     }
 
@@ -81,11 +74,8 @@ fn page(number: usize, blobs: usize, is_last: bool) -> Bytes {
 }
 
 async fn answer(State(server): State<Arc<Server>>, request: Request) -> Response {
-    let query = request.uri().query().unwrap_or_default().to_owned();
-    let parameter = |name: &str| {
-        let mut all = url::form_urlencoded::parse(query.as_bytes());
-        all.find(|(known, _)| known == name).map(|(_, value)| value.into_owned())
-    };
+    let uri = request.uri().clone();
+    let parameter = |name: &str| forward::parameter(&uri, name);
     if parameter("comp").as_deref() != Some("list") || parameter("prefix").is_some() {
         let answer = forward::pass_on(&server.http, &server.upstream, request).await;
         return answer.unwrap_or_else(|_| StatusCode::BAD_GATEWAY.into_response());
