@@ -12,7 +12,7 @@ use super::{accept, etag};
 use crate::app::App;
 use crate::azure;
 use crate::error::Problem;
-use crate::gallery::{Document, ImageId, Listed, NoListing, Wanted};
+use crate::gallery::{Bodies, Document, ImageId, Listed, NoListing, Wanted};
 
 /// The most images of a page.
 pub(super) const MAX_LIMIT: usize = 200;
@@ -34,7 +34,7 @@ pub(super) async fn handle(
     let wanted = wanted(query.as_deref().unwrap_or_default())?;
     let (reader, key) = (Arc::clone(&app), wanted.clone());
     let document = app.listings.get(key, move || async move { list(&reader, &wanted).await }).await?;
-    Ok(answer(&document, &headers).await)
+    Ok(answer(&document, &headers, &app.bodies).await)
 }
 
 /// Reads `limit` and `cursor`. Other parameters are ignored: front ends add one against caches.
@@ -87,12 +87,12 @@ async fn list(app: &App, wanted: &Wanted) -> Result<Arc<Document>, NoListing> {
 }
 
 /// The document, or 304 for a caller that has it.
-async fn answer(document: &Document, headers: &HeaderMap) -> Response {
+async fn answer(document: &Document, headers: &HeaderMap, bodies: &Bodies) -> Response {
     let has_it = etag::is_named(headers, &document.etag);
     let mut response = if has_it {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        let gzip = if accept::takes_gzip(headers) { document.gzip().await } else { None };
+        let gzip = if accept::takes_gzip(headers) { document.gzip(bodies).await } else { None };
         let is_gzip = gzip.is_some();
         let mut response = gzip.unwrap_or_else(|| document.body.clone()).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

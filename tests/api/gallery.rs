@@ -125,17 +125,17 @@ async fn up_to_5000_images_are_listed_and_a_link_leads_to_the_rest() {
     assert_eq!(listed[1..], (1..5_000).rev().map(blob).collect::<Vec<_>>());
     assert_eq!(whole.header("link"), "");
 
-    put_all(&visionary, [blob(0), blob(5_000)]).await;
+    put_all(&visionary, [blob(0)]).await;
     // The same from the container, and from the index after its next comparison with the container.
     for _ in 0..2 {
         let cut = visionary.get("/api/getImages").await;
         let listed: Vec<String> = image_names(&cut.json());
-        assert_eq!(listed[1..], (2..=5_000).rev().map(blob).collect::<Vec<_>>());
+        assert_eq!(listed[1..], (1..5_000).rev().map(blob).collect::<Vec<_>>());
         let next = cut.header("link").strip_prefix('<').unwrap().strip_suffix(">; rel=\"next\"").unwrap().to_owned();
         // Pages have what others uploaded after the next comparison.
-        visionary.host.wait_for_log(|line| line.text.contains("\"blobs\":5002")).await;
+        visionary.host.wait_for_log(|line| line.text.contains("\"blobs\":5001")).await;
         let rest = visionary.get(&next).await;
-        assert_eq!(image_names(&rest.json()), [blob(1), blob(0)]);
+        assert_eq!(image_names(&rest.json()), [blob(0)]);
         assert_eq!((rest.header("link"), rest.json()["next"].as_str()), ("", None));
     }
     let cuts = visionary.host.logs().into_iter().filter(|line| line.text.contains("listing_cut"));
