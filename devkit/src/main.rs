@@ -11,7 +11,8 @@ cargo dev            run the whole app on http://127.0.0.1:7071; needs no key an
                      SECONDS, --keep (images and state for the next run), --real (your provider instead of a stand-in)
 cargo package-app    build the zip that is deployed to Azure
 cargo figures        measure speed, size and memory; --beside HANDLER also measures another build,
-                     --full a gallery of a million images
+                     --full a gallery of a million images, --only PART (start, images, listings, load, pages,
+                     requests) one part
 cargo chaos          kill the app while it draws, overload it, and report what was lost
 cargo attack         attack the app with the memory of a small instance, and report what was reached
 cargo contract       hold the app to openapi.yaml with schemathesis; --calls NUMBER, --seed NUMBER
@@ -25,9 +26,9 @@ async fn main() -> ExitCode {
     let result = match words.as_slice() {
         ["dev", options @ ..] => dev::run(options).await,
         ["package-app", options @ ..] => package::run(options),
-        ["figures"] => figures::run(None, false).await,
-        ["figures", "--full"] => figures::run(None, true).await,
-        ["figures", "--beside", handler] => figures::run(Some(handler), false).await,
+        ["figures", options @ ..] if let Some(options) = figures::Options::parse(options) => {
+            figures::run(options).await
+        }
         ["chaos"] => chaos::run().await,
         ["contract", options @ ..] => contract::run(options).await,
         ["attack"] => attack::run(None).await,

@@ -2,6 +2,7 @@
 
 mod calls;
 mod identity;
+mod images;
 mod pages;
 
 use std::fs;
@@ -9,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use devkit::memory;
 use devkit::stand_ins::azurite::Azurite;
@@ -20,12 +20,10 @@ use tiny_skia::{ColorU8, Pixmap};
 
 use self::pages::Pages;
 use crate::commands::handler::Handler;
-use crate::commands::package::{self, mb};
+use crate::commands::package::{self, Package, mb};
 
 /// Starts of the handler.
 const STARTS: usize = 41;
-/// Generations with each set of limits.
-const GENERATIONS: usize = 101;
 /// Calls of getImages, over a gallery of `BLOBS` images.
 const LISTINGS: usize = 21;
 const BLOBS: usize = 5_000;
@@ -39,68 +37,145 @@ const STREAMS: usize = 64;
 /// Width and height of the test image in pixels; its PNG has about 1.5 MB.
 const SIDE: u32 = 700;
 
-/// Measures the release build. With `beside`, measures that handler too, alternating between both. `full` adds what takes
-/// minutes.
-pub(crate) async fn run(beside: Option<&str>, full: bool) -> anyhow::Result<()> {
+/// The parts of the table, for `--only`.
+const PARTS: [&str; 6] = ["start", "images", "listings", "load", "pages", "requests"];
+
+/// What to measure.
+#[derive(Debug, Default)]
+pub(crate) struct Options<'a> {
+    /// Another handler, which is measured, too, in turns with the release build.
+    beside: Option<&'a str>,
+    /// Whether to measure what takes minutes.
+    full: bool,
+    /// The one part to measure.
+    only: Option<&'a str>,
+}
+
+impl<'a> Options<'a> {
+    /// Reads the arguments of `cargo figures`; `None` for unknown ones.
+    pub(crate) fn parse(arguments: &[&'a str]) -> Option<Self> {
+        let mut options = Self::default();
+        let mut rest = arguments;
+        loop {
+            rest = match rest {
+                [] => return Some(options),
+                ["--full", rest @ ..] => {
+                    options.full = true;
+                    rest
+                }
+                ["--beside", handler, rest @ ..] => {
+                    options.beside = Some(handler);
+                    rest
+                }
+                ["--only", part, rest @ ..] if PARTS.contains(part) => {
+                    options.only = Some(part);
+                    rest
+                }
+                _ => return None,
+            };
+        }
+    }
+
+    fn wants(&self, part: &str) -> bool {
+        self.only.is_none_or(|only| only == part)
+    }
+}
+
+/// Measures the release build.
+pub(crate) async fn run(options: Options<'_>) -> anyhow::Result<()> {
     let package = package::release()?;
-    let programs: Vec<PathBuf> = std::iter::once(package.handler.clone()).chain(beside.map(PathBuf::from)).collect();
+    let beside = options.beside.map(PathBuf::from);
+    let programs: Vec<PathBuf> = std::iter::once(package.handler.clone()).chain(beside).collect();
     let azurite = tokio::task::spawn_blocking(Azurite::start).await??;
     let painting = Painting::Fixed(noise_image()?);
     let provider = OpenAi::start_with(openai::Options { painting, ..openai::Options::default() }).await?;
     let mut figures = Figures::default();
     let storage = azurite.connection_string();
-    let start = async |program: &Path, limits| start_handler(program, &storage, &provider, limits).await;
+    if options.wants("start") {
+        measure_start(&mut figures, &programs, &package, (&storage, &provider)).await?;
+    }
+    if options.wants("images") || options.wants("listings") {
+        let mut handlers = Vec::new();
+        for program in &programs {
+            let start = async |limits| start_handler(program, &storage, &provider, limits).await;
+            handlers.push((start(UNLIMITED).await?.0, start(LIMITED).await?.0));
+        }
+        if options.wants("images") {
+            images::measure(&mut figures, &handlers, &provider).await?;
+        }
+        if options.wants("listings") {
+            let (listed, bare) = listing(&handlers[0].0).await?;
+            let label = format!("time of getImages with {BLOBS} blobs; storage alone takes {}", ms(bare));
+            figures.add(&label, "", [ms(listed)]);
+        }
+    }
+    if options.wants("load") {
+        measure_load(&mut figures, &programs, (&storage, &provider)).await?;
+    }
+    if options.wants("pages") {
+        let counts = [1_000, 100_000, 1_000_000];
+        for count in counts.into_iter().take(if options.full { 3 } else { 2 }) {
+            measure_pages(&mut figures, &programs[0], (&storage, &provider), count).await?;
+        }
+    }
+    if options.wants("requests") {
+        let mut calls = Vec::new();
+        for program in &programs {
+            calls.push(calls::count(program, &azurite, &provider).await?);
+        }
+        for (index, label) in calls::LABELS.iter().enumerate() {
+            let values = calls.iter().map(|counts| format!("{:.1}", counts[index]));
+            figures.add(&format!("storage requests for one image: {label}"), "", values);
+        }
+    }
+    figures.print(programs.len() > 1);
+    Ok(())
+}
 
+/// The services that the handlers use: a connection string, and the provider.
+type Services<'a> = (&'a str, &'a OpenAi);
+
+async fn measure_start(
+    figures: &mut Figures,
+    programs: &[PathBuf],
+    package: &Package,
+    (storage, provider): Services<'_>,
+) -> anyhow::Result<()> {
     let mut starts = vec![Vec::new(); programs.len()];
     let mut resident = vec![Vec::new(); programs.len()];
     for _ in 0..STARTS {
         for (index, program) in programs.iter().enumerate() {
-            let (handler, took) = start(program, LIMITED).await?;
+            let (handler, took) = start_handler(program, storage, provider, LIMITED).await?;
             starts[index].push(took);
             resident[index].push(memory::resident_bytes(handler.pid())?);
         }
     }
-    figures.add(
-        "time from start to the first answer to `GET /`",
-        "20 ms",
-        starts.iter_mut().map(|took| ms(median(took))),
-    );
-    let mut of_identity = identity::starts(&programs).await?;
-    figures.add(
-        "the same without a key, where a token takes 200 ms",
-        "20 ms",
-        of_identity.iter_mut().map(|took| ms(median(took))),
-    );
+    let starts = starts.iter_mut().map(|took| ms(median(took)));
+    figures.add("time from start to the first answer to `GET /`", "20 ms", starts);
+    let of_identity = ms(median(&mut identity::starts(&programs[0]).await?));
+    figures.add("the same without a key, where a token takes 200 ms", "20 ms", [of_identity]);
     let resident = resident.iter_mut().map(|bytes| format!("{:.1} MB", mb(median(bytes))));
     figures.add("resident memory when idle", "15 MB", resident);
     let binary = programs.iter().map(|program| Ok(format!("{:.1} MB", mb(fs::metadata(program)?.len()))));
     figures.add("size of the release binary", "10 MB", binary.collect::<anyhow::Result<Vec<_>>>()?);
     figures.add("size of the zip", "5 MB", [format!("{:.1} MB", mb(fs::metadata(&package.zip)?.len()))]);
+    Ok(())
+}
 
-    let mut handlers = Vec::new();
-    for program in &programs {
-        handlers.push((start(program, UNLIMITED).await?.0, start(program, LIMITED).await?.0));
-    }
-    let (costs, bare) = generation(&handlers, &provider).await?;
-    let label = format!("time that generateImage adds to drawing and uploading 1.5 MB without the app ({})", ms(bare));
-    figures.add(&label, "3 ms", costs.iter().map(|cost| ms(cost.added)));
-    figures.add("time that a quota and a budget add to that", "", costs.iter().map(|cost| ms(cost.accounting)));
-    figures.add(
-        "CPU time of the handler for one image, with quota and budget",
-        "",
-        costs.iter().map(|cost| ms(cost.cpu)),
-    );
-    let (listed, bare) = listing(&handlers[0].0).await?;
-    figures.add(&format!("time of getImages with {BLOBS} blobs; storage alone takes {}", ms(bare)), "", [ms(listed)]);
-    drop(handlers);
-
+/// Many callers at once, and many open event streams.
+async fn measure_load(
+    figures: &mut Figures,
+    programs: &[PathBuf],
+    (storage, provider): Services<'_>,
+) -> anyhow::Result<()> {
     let (mut previews, mut memory_of_streams, mut images, mut refusals) = (vec![], vec![], vec![], vec![]);
     let refusal = Reply::error(400, "image_generation_user_error", "moderation_blocked", "");
-    for program in &programs {
-        let (preview, bytes) = streams(&start(program, UNLIMITED).await?.0, &provider).await?;
+    for program in programs {
+        let start = async |limits| start_handler(program, storage, provider, limits).await;
+        let (preview, bytes) = streams(&start(UNLIMITED).await?.0, provider).await?;
         previews.push(ms(preview));
         memory_of_streams.push(format!("{:.1} MB", mb(bytes)));
-        let pair = [start(program, LIMITED).await?.0, start(program, LIMITED).await?.0];
+        let pair = [start(LIMITED).await?.0, start(LIMITED).await?.0];
         let (mut drawn, mut refused) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             provider.script_always(Endpoint::Images, Reply::normal());
@@ -116,40 +191,29 @@ pub(crate) async fn run(beside: Option<&str>, full: bool) -> anyhow::Result<()> 
     figures.add(&label, "", images);
     figures.add("refused prompts per second, with the same callers and processes", "", refusals);
     figures.add("time from the provider's first partial image (1.5 MB) to the client's `preview` event", "", previews);
-    figures.add(
-        &format!("resident memory with {STREAMS} open event streams that have sent a preview"),
-        "",
-        memory_of_streams,
-    );
+    let label = format!("resident memory with {STREAMS} open event streams that have sent a preview");
+    figures.add(&label, "", memory_of_streams);
+    Ok(())
+}
 
-    let mut counts = vec![1_000, 100_000];
-    if full {
-        counts.push(1_000_000);
-    }
-    for count in counts {
-        let container = format!("pages-{count}");
-        let limits = [("IMAGE_CONTAINER", container.as_str()), LIMITED[0], LIMITED[1]];
-        let (handler, _) = start_handler(&programs[0], &storage, &provider, limits).await?;
-        let Pages { first, bare, far, peak } = pages::measure(&handler, &storage, &container, count).await?;
-        let label = format!("time of the first page of 60 of {count} images; the bare query takes {}", ms(bare));
-        figures.add(&label, "", [ms(first)]);
-        figures.add(&format!("time of a page behind nine tenths of {count} images"), "", [ms(far)]);
-        figures.add(
-            &format!("largest memory of the handler meanwhile, with {count} images"),
-            "",
-            [format!("{:.1} MB", mb(peak))],
-        );
-    }
-
-    let mut calls = Vec::new();
-    for program in &programs {
-        calls.push(calls::count(program, &azurite, &provider).await?);
-    }
-    for (index, label) in calls::LABELS.iter().enumerate() {
-        let values = calls.iter().map(|counts| format!("{:.1}", counts[index]));
-        figures.add(&format!("storage requests for one image: {label}"), "", values);
-    }
-    figures.print(programs.len() > 1);
+async fn measure_pages(
+    figures: &mut Figures,
+    program: &Path,
+    (storage, provider): Services<'_>,
+    count: u64,
+) -> anyhow::Result<()> {
+    let container = format!("pages-{count}");
+    let limits = [("IMAGE_CONTAINER", container.as_str()), LIMITED[0], LIMITED[1]];
+    let (handler, _) = start_handler(program, storage, provider, limits).await?;
+    let Pages { first, bare, far, peak, peak_of_pollers } =
+        pages::measure(&handler, storage, &container, count).await?;
+    let label = format!("time of the first page of 60 of {count} images; the bare query takes {}", ms(bare));
+    figures.add(&label, "", [ms(first)]);
+    figures.add(&format!("time of a page behind nine tenths of {count} images"), "", [ms(far)]);
+    let label = format!("largest memory of the handler meanwhile, with {count} images");
+    figures.add(&label, "", [format!("{:.1} MB", mb(peak))]);
+    let label = format!("the same while {} clients ask for the first page again and again", pages::POLLERS);
+    figures.add(&label, "", [format!("{:.1} MB", mb(peak_of_pollers))]);
     Ok(())
 }
 
@@ -212,67 +276,6 @@ async fn ask(handler: &Handler, user: &str, status: u16) -> anyhow::Result<()> {
     ensure!(answer.status() == status, "generateImage answered {}", answer.status());
     answer.bytes().await?;
     Ok(())
-}
-
-/// What one image costs with one handler.
-struct ImageCost {
-    /// Time beyond the provider call and the upload.
-    added: Duration,
-    /// Time beyond that with a quota and a budget.
-    accounting: Duration,
-    /// CPU time with a quota and a budget.
-    cpu: Duration,
-}
-
-/// The cost of an image for each handler, and the time of the provider call and the upload without the
-/// app. The measurements alternate, so that a slow phase of the machine affects all of them.
-async fn generation(handlers: &[(Handler, Handler)], provider: &OpenAi) -> anyhow::Result<(Vec<ImageCost>, Duration)> {
-    let http = &handlers[0].0.http;
-    let token: Value = token(&handlers[0].0).await?;
-    let bare = |number: usize| {
-        let url = blob_url(&token, &format!("bare_{number}.png"));
-        async move {
-            let body = json!({"model": "gpt-image-2.5-flare", "prompt": "a fox", "n": 1, "size": "1024x1024"});
-            let request = http.post(format!("{}/images/generations", provider.base_url()));
-            let answer: Value = request.bearer_auth("figures").json(&body).send().await?.json().await?;
-            let text = answer["data"][0]["b64_json"].as_str().context("the provider's answer has no image")?;
-            put(http, &url?, BASE64_STANDARD.decode(text)?.into()).await
-        }
-    };
-    for (unlimited, limited) in handlers {
-        generate(unlimited, "anna").await?;
-        generate(limited, "anna").await?;
-    }
-    bare(GENERATIONS).await?;
-    let mut plain = vec![Vec::new(); handlers.len()];
-    let (mut accounted, mut cpu) = (plain.clone(), plain.clone());
-    let mut without_app = Vec::new();
-    for number in 0..GENERATIONS {
-        for (index, (unlimited, limited)) in handlers.iter().enumerate() {
-            let started = Instant::now();
-            generate(unlimited, "anna").await?;
-            plain[index].push(started.elapsed());
-            let (started, used) = (Instant::now(), memory::cpu_time(limited.pid())?);
-            generate(limited, "anna").await?;
-            accounted[index].push(started.elapsed());
-            cpu[index].push(memory::cpu_time(limited.pid())?.saturating_sub(used));
-        }
-        let started = Instant::now();
-        bare(number).await?;
-        without_app.push(started.elapsed());
-    }
-    let without_app = median(&mut without_app);
-    let costs = (0..handlers.len()).map(|index| {
-        let plain = median(&mut plain[index]);
-        // The kernel counts CPU time in steps of 10 ms, so the mean is more precise than the median.
-        let cpu = cpu[index].iter().sum::<Duration>() / u32::try_from(GENERATIONS).unwrap_or(1);
-        ImageCost {
-            added: plain.saturating_sub(without_app),
-            accounting: median(&mut accounted[index]).saturating_sub(plain),
-            cpu,
-        }
-    });
-    Ok((costs.collect(), without_app))
 }
 
 /// Requests per second on two processes with one budget. Each request must end with `status`.

@@ -1,6 +1,6 @@
 //! The start of an app that opens its services with an identity.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use devkit::stand_ins::identity::Identity;
@@ -13,8 +13,8 @@ use crate::commands::handler::Handler;
 /// The time in which the endpoint answers. A start that waits for a token takes longer.
 const TOKEN_TAKES: Duration = Duration::from_millis(200);
 
-/// The times until the first answers, for each program.
-pub(super) async fn starts(programs: &[PathBuf]) -> anyhow::Result<Vec<Vec<Duration>>> {
+/// The times until the first answers.
+pub(super) async fn starts(program: &Path) -> anyhow::Result<Vec<Duration>> {
     let identity = Identity::start().await?;
     identity.delay(TOKEN_TAKES);
     let account = KeylessAccount::start(&identity).await?;
@@ -25,11 +25,9 @@ pub(super) async fn starts(programs: &[PathBuf]) -> anyhow::Result<Vec<Vec<Durat
     let (variables, of_account) = (identity.variables(), account.settings());
     let mut settings = vec![("OPENAI_AUTH", "identity"), ("OPENAI_BASE_URL", &base_url), ("SPOOL_DIR", &spool)];
     settings.extend(variables.iter().chain(&of_account).map(|(name, value)| (*name, value.as_str())));
-    let mut starts = vec![Vec::new(); programs.len()];
+    let mut starts = Vec::with_capacity(STARTS);
     for _ in 0..STARTS {
-        for (program, starts) in programs.iter().zip(&mut starts) {
-            starts.push(Handler::start(program, &settings, None).await?.1);
-        }
+        starts.push(Handler::start(program, &settings, None).await?.1);
     }
     Ok(starts)
 }

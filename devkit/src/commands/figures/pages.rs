@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use devkit::memory;
 use devkit::table::Tables;
+use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 
 use super::super::handler::Handler;
@@ -15,6 +16,9 @@ const ROUNDS: usize = 31;
 const LIMIT: usize = 60;
 /// The first image's time, in milliseconds since 1970. Each further image is a minute newer.
 const FIRST_MS: u64 = 1_600_000_000_000;
+/// Clients that ask for the first page at the same time, `POLLS` times each.
+pub(super) const POLLERS: usize = 500;
+const POLLS: usize = 5;
 const BUILT_WITHIN: Duration = Duration::from_secs(60);
 
 /// What was measured.
@@ -26,6 +30,8 @@ pub(super) struct Pages {
     pub(super) far: Duration,
     /// The largest memory of the handler, in bytes.
     pub(super) peak: u64,
+    /// The same after [`POLLERS`] clients have asked for the first page.
+    pub(super) peak_of_pollers: u64,
 }
 
 /// Measures a handler whose container is empty, after rows for `count` images were added to its index.
@@ -67,11 +73,20 @@ pub(super) async fn measure(handler: &Handler, storage: &str, container: &str, c
         ensure!(tables.first(TABLE, &all, LIMIT + 1).await? == LIMIT + 1, "the table has too few rows");
         bare.push(started.elapsed());
     }
+    let peak = memory::peak_bytes(handler.pid())?;
+    let poll = async || {
+        for _ in 0..POLLS {
+            page(handler, &newest).await?;
+        }
+        anyhow::Ok(())
+    };
+    try_join_all((0..POLLERS).map(|_| poll())).await?;
     Ok(Pages {
         first: median(&mut first),
         bare: median(&mut bare),
         far: median(&mut down),
-        peak: memory::peak_bytes(handler.pid())?,
+        peak,
+        peak_of_pollers: memory::peak_bytes(handler.pid())?,
     })
 }
 
