@@ -18,6 +18,7 @@ mod reconcile;
 mod row;
 mod state;
 mod thumbnail;
+mod thumbnail_queue;
 mod thumbnails;
 
 use std::collections::BTreeMap;
@@ -46,8 +47,7 @@ pub(crate) use document::Document;
 pub(crate) use id::ImageId;
 use links::{CLOCK_SKEW, Links, WindowTokens, for_one_call};
 pub(crate) use pages::{Listed, Wanted};
-pub(crate) use thumbnail::Made;
-pub(crate) use thumbnails::{NotMade, Thumbnails};
+use thumbnails::Thumbnails;
 
 /// The most names that are tried for one image. Each is one millisecond later than the last.
 const MAX_NAMES: i64 = 100;
@@ -171,6 +171,7 @@ impl Gallery {
     /// # Errors
     /// The image is not in the container, or it is unknown whether it is.
     pub async fn store(&self, image: &Image, details: &Details) -> Result<Stored, Error> {
+        let _upload = self.thumbnails.queue.upload();
         let stored = self.upload(image, details).await?;
         let columns = row::columns(&row::Written {
             caller: details.caller.as_ref(),
@@ -247,11 +248,6 @@ impl Gallery {
     /// The app has no account key, and the key of its identity cannot be fetched.
     pub(crate) async fn links_to(&self, name: &str, now: OffsetDateTime) -> Result<(String, String), Error> {
         Ok((self.links(now).await?.to(name), self.download_links(now).await?.to(name)))
-    }
-
-    /// The thumbnails of the images.
-    pub(crate) fn thumbnails(&self) -> &Thumbnails {
-        &self.thumbnails
     }
 
     /// Whether the app may use the container.

@@ -181,11 +181,11 @@ impl Table {
         }
     }
 
-    /// Merges columns into a row. A row that does not exist is left alone.
-    pub(crate) async fn merge(&self, row: &str, columns: &Columns) -> Result<(), Error> {
+    /// Merges columns into a row, and returns whether the row exists.
+    pub(crate) async fn merge(&self, row: &str, columns: &Columns) -> Result<bool, Error> {
         match self.send_merge(row, columns, Some("*")).await {
-            Err(error) if error.is_not_found() => Ok(()),
-            result => result,
+            Err(error) if error.is_not_found() => Ok(false),
+            result => result.map(|()| true),
         }
     }
 

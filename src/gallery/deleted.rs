@@ -1,8 +1,8 @@
 //! Deleted images: they wait in a private container until they can no longer be restored.
 //!
-//! A deletion writes a row for the image in the partition of deleted images, moves the blob and its thumbnail into
-//! the private container, and removes the row of the index. Each step may be repeated, so a deletion whose process
-//! died is finished from its row. Links and listings end with the move.
+//! A deletion writes a row for the image in the partition of deleted images, moves the blob into the private container,
+//! removes the row of the index, and moves the thumbnail. Each step may be repeated, so a deletion whose process died is
+//! finished from its row. Links and listings end with the move.
 
 use std::time::Duration;
 
@@ -121,10 +121,12 @@ impl Gallery {
 
     /// Moves a deleted image into the private container and removes its row from the index.
     async fn finish_deletion(&self, row: &DeletedRow, now: OffsetDateTime) -> Result<(), Error> {
+        self.thumbnails.queue.remove(&row.id);
         let thumbnail = thumbnails::blob_name(row.id.as_str());
         self.move_blob((&self.container, row.name()), (&self.deleted, row.id.as_str()), now).await?;
-        self.move_blob((self.thumbnails.container(), &thumbnail), (&self.deleted, &thumbnail), now).await?;
         self.index.remove(&row.id).await?;
+        // A thumbnail that is stored from here on finds no row, and is removed by the process that has made it.
+        self.move_blob((self.thumbnails.container(), &thumbnail), (&self.deleted, &thumbnail), now).await?;
         // All columns: a restoration in another process may have removed the row meanwhile.
         let mut moved = row.columns.clone();
         moved.insert(IS_MOVED.to_owned(), YES.to_owned());

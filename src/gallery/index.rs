@@ -113,13 +113,14 @@ impl Index {
     }
 
     /// Adds columns to the row of an image. An image without a row gets none: it was deleted, or a pass adds it later.
+    /// Returns whether there is a row.
     ///
     /// # Errors
     /// The columns may not be written.
-    pub(super) async fn add(&self, id: &ImageId, columns: Columns) -> Result<(), Error> {
+    pub(super) async fn add(&self, id: &ImageId, columns: Columns) -> Result<bool, Error> {
         if locked(&self.pending).contains_key(id) {
             self.put(id.clone(), columns).await;
-            return Ok(());
+            return Ok(true);
         }
         self.table.partition(&id.partition(&self.container)).merge(id.as_str(), &columns).await
     }

@@ -8,17 +8,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::{Method, Url};
 use time::OffsetDateTime;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::links::{Links, WindowTokens};
 use super::thumbnail::{self, Made, Size, Thumbnail};
+use super::thumbnail_queue::ThumbnailQueue;
 use crate::azure::{Container, Error, Http, Properties, Purpose};
 use crate::image::Image;
 
-/// The most thumbnails that one process makes at a time. Each takes a CPU core, and at most 64 MiB.
-const AT_A_TIME: usize = 2;
-/// The most images that wait for a thumbnail or get one. Each is in memory.
-const MAX_IMAGES: usize = 16;
 /// All links of a window are the same. The thumbnails of a gallery are many, so browsers keep them for longer than
 /// images.
 const WINDOW: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -33,19 +30,24 @@ pub(crate) struct Thumbnails {
     container: Container,
     tokens: Arc<WindowTokens>,
     http: Http,
-    images: Arc<Semaphore>,
-    at_a_time: Arc<Semaphore>,
+    /// The images that this process has stored.
+    pub(super) queue: Arc<ThumbnailQueue>,
+    /// A process makes one thumbnail at a time. Each takes a CPU core, and at most 64 MiB.
+    one_at_a_time: Arc<Semaphore>,
 }
 
 /// Why an image has no thumbnail.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotMade {
-    /// The process has [`MAX_IMAGES`] images to make thumbnails of.
+    /// No more images can wait in this process.
     #[error("too many images wait for their thumbnails")]
     Busy,
     /// The file is damaged, too large, or no image.
     #[error("the image cannot be decoded")]
     Undecodable,
+    /// The system has no thread for it.
+    #[error("no thread can be started")]
+    NoThread,
     /// The image could not be read, or the thumbnail not be stored.
     #[error(transparent)]
     Storage(#[from] Error),
@@ -57,8 +59,8 @@ impl Thumbnails {
             container,
             tokens,
             http,
-            images: Arc::new(Semaphore::new(MAX_IMAGES)),
-            at_a_time: Arc::new(Semaphore::new(AT_A_TIME)),
+            queue: Arc::new(ThumbnailQueue::new()),
+            one_at_a_time: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -67,29 +69,36 @@ impl Thumbnails {
         &self.container
     }
 
-    /// Makes the thumbnail of an image. Nothing is stored.
+    /// Makes the thumbnail of an image on a thread of the lowest priority, so that requests get the CPU first. Nothing
+    /// is stored.
     ///
     /// # Errors
-    /// [`NotMade::Busy`] and [`NotMade::Undecodable`].
-    pub(crate) async fn make(&self, image: Image) -> Result<Made, NotMade> {
-        let waits = Arc::clone(&self.images).try_acquire_owned().map_err(|_| NotMade::Busy)?;
-        let permit = Arc::clone(&self.at_a_time).acquire_owned().await.map_err(|_| NotMade::Busy)?;
-        // The decoder goes on when its task is aborted, so it holds the permits. A decoder that panics is a file that
-        // cannot be decoded.
+    /// [`NotMade::Undecodable`].
+    async fn make(&self, image: Image) -> Result<Made, NotMade> {
+        let permit = Arc::clone(&self.one_at_a_time).acquire_owned().await.map_err(|_| NotMade::Undecodable)?;
+        let (done, made) = oneshot::channel();
         let make = move || {
+            // 19 is the lowest priority. Only on Linux does it count for this thread alone
+            // (<https://man7.org/linux/man-pages/man2/setpriority.2.html>). If it is refused, the thumbnail is made all
+            // the same.
+            #[cfg(target_os = "linux")]
+            let _ = rustix::process::setpriority_process(None, 19);
             let made = thumbnail::make(&image);
-            drop((waits, permit));
-            made
+            // The decoder goes on when nobody waits for it, so it holds the permit.
+            drop(permit);
+            let _ = done.send(made);
         };
-        let made = tokio::task::spawn_blocking(make).await.ok().flatten();
-        made.ok_or(NotMade::Undecodable)
+        // A runtime's threads go on with other work, so the low priority needs a thread of its own. It takes some 50 µs.
+        std::thread::Builder::new().name("thumbnail".to_owned()).spawn(make).map_err(|_| NotMade::NoThread)?;
+        // A decoder that panics is a file that cannot be decoded.
+        made.await.ok().flatten().ok_or(NotMade::Undecodable)
     }
 
     /// Stores a thumbnail. One that is there already stays, because its link never changes, and is returned.
     ///
     /// # Errors
     /// [`NotMade::Storage`].
-    pub(crate) async fn store(&self, id: &str, made: Made) -> Result<Thumbnail, NotMade> {
+    async fn store(&self, id: &str, made: Made) -> Result<Thumbnail, NotMade> {
         let Made { thumbnail, file } = made;
         match self.container.put_new(&blob_name(id), "image/jpeg", &file, &metadata(&thumbnail)).await {
             Ok(()) => Ok(thumbnail),
@@ -119,6 +128,14 @@ impl Thumbnails {
             return Ok(found);
         }
         let image = Image::recognise(self.download(link).await?).map_err(|_| NotMade::Undecodable)?;
+        self.of_image(id, image).await
+    }
+
+    /// Makes and stores the thumbnail of an image.
+    ///
+    /// # Errors
+    /// See [`NotMade`].
+    pub(super) async fn of_image(&self, id: &str, image: Image) -> Result<Thumbnail, NotMade> {
         self.store(id, self.make(image).await?).await
     }
 
@@ -301,18 +318,5 @@ mod tests {
         }
         let missing = thumbnails.of_link("6", &links.to("missing_6.png")).await;
         assert!(matches!(missing, Err(NotMade::Storage(Error::Answered { status: 404, .. }))), "{missing:?}");
-    }
-
-    #[tokio::test]
-    async fn of_many_images_at_once_the_first_16_get_a_thumbnail_and_the_rest_are_refused() {
-        let thumbnails = thumbnails(1);
-        // No decoder begins before all images have come. Of at most 30 futures, `join_all` polls each once before it polls
-        // one again.
-        let decoders = Arc::clone(&thumbnails.at_a_time).acquire_many_owned(2).await.expect("both are free");
-        let made = futures_util::future::join_all((0..30).map(|_| thumbnails.make(image(4, 4, 255))));
-        let (made, ()) = tokio::join!(made, async { drop(decoders) });
-        assert_eq!(made.iter().filter(|made| made.is_ok()).count(), MAX_IMAGES);
-        assert!(made[MAX_IMAGES..].iter().all(|made| matches!(made, Err(NotMade::Busy))));
-        assert!(thumbnails.make(image(4, 4, 255)).await.is_ok(), "their places are free again");
     }
 }

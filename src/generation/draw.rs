@@ -260,10 +260,11 @@ impl Generations {
         self.store(&drawn.image, SpooledImage { address: order.address.clone(), details }).await
     }
 
-    /// Puts an image into the spool, then uploads it to the gallery.
+    /// Puts an image into the spool and uploads it to the gallery, both at the same time: the disk is much faster, and
+    /// the upload need not wait for it.
     async fn store(&self, image: &crate::image::Image, entry: SpooledImage) -> Result<Outcome, Error> {
         let details = &entry.details;
-        let mut spooled = self.spool.put(image, &entry).await;
+        let (mut spooled, mut stored) = tokio::join!(self.spool.put(image, &entry), self.upload(image, details));
         if let Err(error) = &spooled {
             tracing::error!(
                 event = "image_not_spooled",
@@ -272,7 +273,6 @@ impl Generations {
                 "a drawn image could not be put into the spool; it is uploaded directly"
             );
         }
-        let mut stored = self.upload(image, details).await;
         for seconds in UNSAVED_PAUSES_SECONDS {
             if spooled.is_ok() || stored.is_ok() {
                 break;

@@ -201,7 +201,7 @@ impl Generations {
                 Some(stored) => {
                     // The process may have died before it added the image to the index.
                     self.gallery.add_to_index(&stored, &generation.order.prompt).await;
-                    self.make_missing_thumbnail(&stored.name);
+                    self.gallery.queue_thumbnail(&stored.name, None).await;
                     let cost = self.cost_of_found(&generation.order, &stored.model);
                     Event::Found(Outcome::Stored { stored: Box::new(stored), cost })
                 }

@@ -299,11 +299,18 @@ async fn five_hundred_pollers_share_one_read_at_a_time() {
     assert!(requests <= 60, "{requests} requests to the table for 500 answers");
 }
 
+/// Draws an image and waits for its thumbnail, which changes the page once more.
+async fn generate_with_thumbnail(visionary: &Visionary, prompt: &str) {
+    visionary.generate(prompt).await;
+    let look = async || visionary.get("/api/getImages?limit=1").await.json()["imageUrls"][0].clone();
+    eventually("the newest image has a thumbnail", look, |image| image["thumbnailUrl"].is_string()).await;
+}
+
 #[tokio::test]
 async fn an_unchanged_answer_is_304_and_a_changed_one_is_not() {
     let visionary = own_account().await;
     seed(&visionary, 100).await;
-    visionary.generate("a fox").await;
+    generate_with_thumbnail(&visionary, "a fox").await;
     for path in ["/api/getImages", "/api/getImages?limit=60"] {
         let whole = visionary.get(path).await;
         let tag = whole.header("etag").to_owned();
@@ -320,7 +327,7 @@ async fn an_unchanged_answer_is_304_and_a_changed_one_is_not() {
         }
         assert_eq!(again("\"x\"").await.body, whole.body);
 
-        visionary.generate("another fox").await;
+        generate_with_thumbnail(&visionary, "another fox").await;
         let changed = again(&tag).await;
         assert!(changed.status == 200 && changed.header("etag") != tag, "{path}: {}", changed.status);
     }

@@ -1,4 +1,4 @@
-//! An image gets a thumbnail beside its upload, and no image waits for it or fails with it.
+//! An image gets a thumbnail after its upload, and no image waits for it or fails with it.
 
 use std::collections::BTreeMap;
 
@@ -77,6 +77,26 @@ async fn an_image_gets_a_thumbnail_named_by_its_id() {
     assert_eq!(numbers, ["1792", "1024", "512", "293"]);
     assert!(BASE64_STANDARD.decode(&headers["x-ms-meta-placeholder"]).unwrap().len() > 15);
     assert_eq!(visionary.list().await.len(), 1, "the gallery lists no thumbnail");
+}
+
+#[tokio::test]
+async fn each_of_40_images_at_once_gets_its_thumbnail() {
+    let visionary = Setup::default().set("MAX_CONCURRENT_GENERATIONS", "40").start().await;
+    let hold = visionary.hold_all_images();
+    let requests: Vec<_> = (0..40).map(|_| visionary.post("a fox").spawn()).collect();
+    hold.reached(40).await;
+    hold.release();
+    for request in requests {
+        assert_eq!(request.await.unwrap().status, 200);
+    }
+
+    until_stored(&visionary, 40).await;
+
+    let look = async || visionary.get("/api/getImages?limit=60").await.json()["imageUrls"].clone();
+    let all_have_one = |images: &serde_json::Value| {
+        images.as_array().is_some_and(|images| images.iter().all(|image| image["thumbnailUrl"].is_string()))
+    };
+    eventually("each image has a thumbnail", look, all_have_one).await;
 }
 
 #[tokio::test]
