@@ -5,6 +5,7 @@ mod bodies;
 mod coalesced;
 mod container_token;
 mod deleted;
+mod deleted_row;
 mod details;
 mod document;
 mod fingerprints;
@@ -20,6 +21,7 @@ mod state;
 mod thumbnail;
 mod thumbnail_queue;
 mod thumbnails;
+mod upload;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,9 +50,8 @@ pub(crate) use id::ImageId;
 use links::{CLOCK_SKEW, Links, WindowTokens, for_one_call};
 pub(crate) use pages::{Listed, Wanted};
 use thumbnails::Thumbnails;
+pub(crate) use upload::Place;
 
-/// The most names that are tried for one image. Each is one millisecond later than the last.
-const MAX_NAMES: i64 = 100;
 /// The limits of the long metadata values, percent-encoded. All metadata of a blob may take 8 KiB
 /// (<https://learn.microsoft.com/rest/api/storageservices/setting-and-retrieving-properties-and-metadata-for-blob-resources>).
 const MAX_PROMPT_BYTES: usize = 4_000;
@@ -73,7 +74,8 @@ pub struct Gallery {
     deleted: Container,
     /// Notified when an image is deleted; wakes [`Self::keep_purging`].
     deleted_added: Arc<Notify>,
-    /// Held while an image is deleted, restored or purged, so that this process does one at a time.
+    /// Held while an image is deleted, restored or purged, so that this process does one at a time. Of other processes, a
+    /// claim on the row of the deleted image tells.
     deletions: Arc<tokio::sync::Mutex<()>>,
     digests: Digests,
     sas: SasConfig,
@@ -161,52 +163,6 @@ impl Gallery {
         }
     }
 
-    /// Stores an image under a new name and adds it to the index. Creates the container if it is missing. An
-    /// index that cannot be written does not fail the image.
-    ///
-    /// If another image has the name (same prompt, same millisecond, another process), the time in the name is
-    /// increased by a millisecond. If this image has the name, an earlier upload succeeded without an answer,
-    /// and the call succeeds too.
-    ///
-    /// # Errors
-    /// The image is not in the container, or it is unknown whether it is.
-    pub async fn store(&self, image: &Image, details: &Details) -> Result<Stored, Error> {
-        let _upload = self.thumbnails.queue.upload();
-        let stored = self.upload(image, details).await?;
-        let columns = row::columns(&row::Written {
-            caller: details.caller.as_ref(),
-            cost: Some(&details.cost),
-            ..stored.written(&details.prompt)
-        });
-        self.index.put(ImageId::of(&stored.name, None), columns).await;
-        Ok(stored)
-    }
-
-    /// Adds an image to the index that is in the container.
-    pub(crate) async fn add_to_index(&self, stored: &Stored, prompt: &Prompt) {
-        self.index.put(ImageId::of(&stored.name, None), row::columns(&stored.written(prompt))).await;
-    }
-
-    async fn upload(&self, image: &Image, details: &Details) -> Result<Stored, Error> {
-        let metadata = metadata(details);
-        let drawn_at = name::epoch_ms(details.created_at);
-        for created_at_ms in drawn_at..drawn_at + MAX_NAMES {
-            let name = name::blob_name(&details.prompt, created_at_ms, image.format());
-            match self.container.put_new(&name, image.format().content_type(), image.bytes(), &metadata).await {
-                Ok(()) => return Ok(Stored::new(name, created_at_ms, image, details)),
-                Err(error) if error.is("BlobAlreadyExists") => {
-                    if self.container.properties(&name, Purpose::Generation).await?.metadata.get("id")
-                        == Some(&details.id)
-                    {
-                        return Ok(Stored::new(name, created_at_ms, image, details));
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Err(Error::Answered { status: 409, code: "BlobAlreadyExists".to_owned() })
-    }
-
     /// Finds the image with this id that was drawn for `prompt` at or after `since`.
     ///
     /// # Errors
@@ -289,9 +245,10 @@ impl Gallery {
 }
 
 impl Stored {
-    fn new(name: String, created_at_ms: i64, image: &Image, details: &Details) -> Self {
+    /// An image with this time in its name.
+    fn new(created_at_ms: i64, image: &Image, details: &Details) -> Self {
         Self {
-            name,
+            name: name::blob_name(&details.prompt, created_at_ms, image.format()),
             final_prompt: details.final_prompt.clone().unwrap_or_else(|| details.prompt.as_str().to_owned()),
             enhancement: details.enhancement,
             revised_prompt: details.revised_prompt.clone(),

@@ -8,28 +8,27 @@ use std::time::Duration;
 
 use serde::Serialize;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
+use super::deleted_row::{Claim, ClaimedRow, DeletedRow};
 use super::id::ImageId;
-use super::index::remove_row;
 use super::links::Links;
 use super::reconcile::Now;
 use super::row::NAME_COLUMN;
 use super::thumbnails;
+use super::upload::Place;
 use super::{Error, Gallery};
-use crate::azure::{Columns, Container, Purpose, Query};
+use crate::azure::{Container, Purpose, Query};
 use crate::logs::chain;
 
-/// Column: the end of the undo time.
-const RESTORABLE_UNTIL: &str = "RestorableUntil";
-/// Column: whether the blob is in the private container.
-const IS_MOVED: &str = "IsMoved";
-const YES: &str = "yes";
 /// A purge begins this much after the undo time, so that it never meets a restoration.
 const PURGED_AFTER: Duration = Duration::from_secs(60);
 /// The longest pause between two purges while deleted images wait.
 const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 60 * 60);
 const SHORTEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long a caller waits for a deletion or a restoration of the same image in another process.
+const LONGEST_CLAIM: Duration = Duration::from_secs(10);
+/// How often a deletion begins again, because a restoration in another process was first.
+const TRIES: usize = 3;
 /// The most images that one pass deletes for their age. The next pass goes on.
 const EXPIRED_AT_ONCE: usize = 1_000;
 
@@ -58,32 +57,9 @@ pub(crate) enum NotRestored {
     Storage(#[from] Error),
 }
 
-/// A deleted image's row.
-struct DeletedRow {
-    id: ImageId,
-    columns: Columns,
-    restorable_until: OffsetDateTime,
-}
-
-impl DeletedRow {
-    fn read(row: &str, columns: Columns) -> Option<Self> {
-        let restorable_until = OffsetDateTime::parse(columns.get(RESTORABLE_UNTIL)?, &Rfc3339).ok()?;
-        Some(Self { id: ImageId::parse(row)?, columns, restorable_until })
-    }
-
-    fn name(&self) -> &str {
-        self.columns.get(NAME_COLUMN).map(String::as_str).unwrap_or_default()
-    }
-
-    fn is_moved(&self) -> bool {
-        self.columns.get(IS_MOVED).is_some_and(|value| value == YES)
-    }
-
-    /// The columns of the row in the index.
-    fn into_index_columns(mut self) -> Columns {
-        self.columns.remove(RESTORABLE_UNTIL);
-        self.columns.remove(IS_MOVED);
-        self.columns
+impl Deleted {
+    fn new(id: &ImageId, restorable_until: OffsetDateTime) -> Self {
+        Self { id: id.as_str().to_owned(), restorable_until }
     }
 }
 
@@ -100,37 +76,81 @@ impl Gallery {
     /// The storage account failed. The deletion may have begun, and is finished in the background.
     pub(crate) async fn delete(&self, id: &ImageId, now: OffsetDateTime) -> Result<Option<Deleted>, Error> {
         let _work = self.deletions.lock().await;
-        let row = match self.deleted_row(id).await? {
-            Some(row) => row,
-            None => {
-                let columns = self.index.columns(id).await?.filter(|columns| columns.contains_key(NAME_COLUMN));
-                let Some(mut columns) = columns else { return Ok(None) };
-                let restorable_until = rounded_up(now + self.settings.undo);
-                columns.insert(RESTORABLE_UNTIL.to_owned(), restorable_until.format(&Rfc3339).unwrap_or_default());
-                self.index.deleted().insert_or_merge(id.as_str(), &columns).await?;
+        for _ in 0..TRIES {
+            let (claimed, restorable_until) = match self.index.deleted_row(id).await? {
+                // A restoration that failed half-way may have made the image public again.
+                Some(row) if !row.is_moved() || self.index.columns(id).await?.is_some() => {
+                    let claimed = match self.index.claim_deleted(id, now, LONGEST_CLAIM).await? {
+                        Claim::Mine(claimed) => Some(claimed),
+                        Claim::OfAnother => return Err(Error::Unreachable),
+                        Claim::NoRow => None,
+                    };
+                    (claimed, row.restorable_until)
+                }
+                Some(row) => return Ok(Some(Deleted::new(id, row.restorable_until))),
+                None => {
+                    let columns = self.index.columns(id).await?.filter(|columns| columns.contains_key(NAME_COLUMN));
+                    let Some(columns) = columns else { return Ok(None) };
+                    let restorable_until = rounded_up(now + self.settings.undo);
+                    (self.index.insert_deleted(id, &columns, restorable_until, now).await?, restorable_until)
+                }
+            };
+            if let Some(claimed) = claimed {
                 self.deleted_added.notify_one();
-                DeletedRow { id: id.clone(), columns, restorable_until }
+                self.move_away(&claimed, now).await?;
+                self.index.release_moved(claimed).await?;
+                return Ok(Some(Deleted::new(id, restorable_until)));
             }
-        };
-        // A restoration that failed half-way, or the spool of a dead process, may have made the image public again.
-        if !row.is_moved() || self.index.columns(id).await?.is_some() {
-            self.finish_deletion(&row, now).await?;
         }
-        Ok(Some(Deleted { id: id.as_str().to_owned(), restorable_until: row.restorable_until }))
+        Err(Error::Unreachable)
     }
 
     /// Moves a deleted image into the private container and removes its row from the index.
-    async fn finish_deletion(&self, row: &DeletedRow, now: OffsetDateTime) -> Result<(), Error> {
+    async fn move_away(&self, claimed: &ClaimedRow, now: OffsetDateTime) -> Result<(), Error> {
+        let row = &claimed.row;
         self.thumbnails.queue.remove(&row.id);
         let thumbnail = thumbnails::blob_name(row.id.as_str());
         self.move_blob((&self.container, row.name()), (&self.deleted, row.id.as_str()), now).await?;
         self.index.remove(&row.id).await?;
         // A thumbnail that is stored from here on finds no row, and is removed by the process that has made it.
-        self.move_blob((self.thumbnails.container(), &thumbnail), (&self.deleted, &thumbnail), now).await?;
-        // All columns: a restoration in another process may have removed the row meanwhile.
-        let mut moved = row.columns.clone();
-        moved.insert(IS_MOVED.to_owned(), YES.to_owned());
-        self.index.deleted().insert_or_merge(row.id.as_str(), &moved).await
+        self.move_blob((self.thumbnails.container(), &thumbnail), (&self.deleted, &thumbnail), now).await
+    }
+
+    /// Whether an image with this blob's name and this id in its metadata was deleted.
+    ///
+    /// # Errors
+    /// The storage account failed.
+    pub(super) async fn is_deleted(&self, name: &str, id: &str) -> Result<bool, Error> {
+        let image_id = ImageId::of(name, None);
+        if self.index.deleted_row(&image_id).await?.is_none() {
+            return Ok(false);
+        }
+        match self.deleted.properties(image_id.as_str(), Purpose::Generation).await {
+            Ok(properties) => Ok(properties.metadata.get("id").is_some_and(|found| found == id)),
+            // It is not moved yet, so it is in the gallery.
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes an image again that was made public while its deletion was under way. Returns where the image is.
+    ///
+    /// # Errors
+    /// The storage account failed. The deletion is finished in the background.
+    pub(super) async fn delete_again(&self, id: &ImageId, now: OffsetDateTime) -> Result<Place, Error> {
+        if self.index.deleted_row(id).await?.is_none() {
+            return Ok(Place::Gallery);
+        }
+        let _work = self.deletions.lock().await;
+        match self.index.claim_deleted(id, now, LONGEST_CLAIM).await? {
+            Claim::Mine(claimed) => {
+                self.move_away(&claimed, now).await?;
+                self.index.release_moved(claimed).await?;
+                Ok(Place::Deleted)
+            }
+            Claim::OfAnother => Err(Error::Unreachable),
+            Claim::NoRow => Ok(Place::Gallery),
+        }
     }
 
     /// Restores a deleted image with its name, its links and its place in the gallery.
@@ -139,19 +159,30 @@ impl Gallery {
     /// See [`NotRestored`].
     pub(crate) async fn restore(&self, id: &ImageId, now: OffsetDateTime) -> Result<(), NotRestored> {
         let _work = self.deletions.lock().await;
-        let row = self.deleted_row(id).await?.filter(|row| now <= row.restorable_until).ok_or(NotRestored::Unknown)?;
-        if !row.is_moved() {
-            self.finish_deletion(&row, now).await?;
+        let row = self.index.deleted_row(id).await?.filter(|row| now <= row.restorable_until);
+        row.ok_or(NotRestored::Unknown)?;
+        let mut claimed = match self.index.claim_deleted(id, now, LONGEST_CLAIM).await? {
+            Claim::Mine(claimed) => claimed,
+            Claim::OfAnother => return Err(Error::Unreachable.into()),
+            // Another process has restored it meanwhile.
+            Claim::NoRow => return Err(NotRestored::Unknown),
+        };
+        if !claimed.row.is_moved() {
+            self.move_away(&claimed, now).await?;
+            claimed = self.index.note_moved(claimed).await?;
         }
         // From here on a process that dies leaves an image that can be restored again.
-        let (name, private) = (row.name().to_owned(), row.id.as_str().to_owned());
-        let thumbnail = thumbnails::blob_name(row.id.as_str());
-        match self.copy_blob((&self.deleted, &private), (&self.container, &name), now).await {
+        let (name, private) = (claimed.row.name(), id.as_str());
+        let thumbnail = thumbnails::blob_name(private);
+        match self.copy_blob((&self.deleted, private), (&self.container, name), now).await {
             Err(error) if error.is("BlobAlreadyExists") => {
-                let there = self.container.properties(&name, Purpose::Caller).await?;
-                match self.deleted.properties(&private, Purpose::Caller).await {
+                let there = self.container.properties(name, Purpose::Caller).await?;
+                match self.deleted.properties(private, Purpose::Caller).await {
                     Ok(mine) if (&there.metadata, there.bytes) == (&mine.metadata, mine.bytes) => {}
-                    Ok(_) => return Err(NotRestored::NameTaken),
+                    Ok(_) => {
+                        self.index.release_moved(claimed).await?;
+                        return Err(NotRestored::NameTaken);
+                    }
                     // An earlier restoration came so far.
                     Err(error) if error.is_not_found() => {}
                     Err(error) => return Err(error.into()),
@@ -163,12 +194,12 @@ impl Gallery {
             Err(error) if error.is("BlobAlreadyExists") => {}
             result => result.map(drop)?,
         }
-        self.index.merge(id, &row.into_index_columns()).await?;
+        self.index.merge(id, &claimed.index_columns()).await?;
         // The row goes last: a process that dies before leaves a row whose purge removes what is left.
-        for blob in [&private, &thumbnail] {
+        for blob in [private, &thumbnail] {
             self.deleted.delete(blob).await?;
         }
-        remove_row(&self.index.deleted(), id).await?;
+        self.index.remove_deleted_row(claimed).await?;
         Ok(())
     }
 
@@ -245,14 +276,26 @@ impl Gallery {
     /// Purges a deleted image whose undo time is over. Else finishes its deletion and returns the time until then.
     async fn purge_one(&self, id: &ImageId, now: OffsetDateTime) -> Result<Option<Duration>, Error> {
         let _work = self.deletions.lock().await;
+        let left = |row: &DeletedRow| {
+            Duration::try_from(row.restorable_until + PURGED_AFTER - now).ok().filter(|left| !left.is_zero())
+        };
         // It may have been restored since the rows were read.
-        let Some(row) = self.deleted_row(id).await? else { return Ok(None) };
-        if !row.is_moved() {
-            self.finish_deletion(&row, now).await?;
-        }
-        if let Ok(left) = Duration::try_from(row.restorable_until + PURGED_AFTER - now)
-            && !left.is_zero()
+        let Some(row) = self.index.deleted_row(id).await? else { return Ok(None) };
+        if row.is_moved()
+            && let Some(left) = left(&row)
         {
+            return Ok(Some(left));
+        }
+        let claimed = match self.index.claim_deleted(id, now, Duration::ZERO).await? {
+            Claim::Mine(claimed) => claimed,
+            Claim::OfAnother => return Ok(Some(SHORTEST_PAUSE)),
+            Claim::NoRow => return Ok(None),
+        };
+        if !claimed.row.is_moved() {
+            self.move_away(&claimed, now).await?;
+        }
+        if let Some(left) = left(&claimed.row) {
+            self.index.release_moved(claimed).await?;
             return Ok(Some(left));
         }
         let thumbnail = thumbnails::blob_name(id.as_str());
@@ -264,7 +307,7 @@ impl Gallery {
         if self.index.columns(id).await?.is_none() {
             self.thumbnails.container().delete(&thumbnail).await?;
         }
-        remove_row(&self.index.deleted(), id).await?;
+        self.index.remove_deleted_row(claimed).await?;
         Ok(None)
     }
 
@@ -317,10 +360,5 @@ impl Gallery {
             Err(error) if error.is_not_found() => Ok(()),
             result => result,
         }
-    }
-
-    async fn deleted_row(&self, id: &ImageId) -> Result<Option<DeletedRow>, Error> {
-        let found = self.index.deleted().get(id.as_str(), Purpose::Caller).await?;
-        Ok(found.and_then(|(columns, _)| DeletedRow::read(id.as_str(), columns)))
     }
 }

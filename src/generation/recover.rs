@@ -94,7 +94,7 @@ impl Generations {
     /// processes may upload the same image: the gallery compares the ids and keeps one.
     async fn upload_and_record(&self, image: &Image, entry: &SpooledImage) -> Option<()> {
         let (details, id) = (&entry.details, &entry.details.id);
-        let stored = match self.upload(image, details).await {
+        let stored = match self.upload_again(image, details).await {
             Ok(stored) => Box::new(stored),
             Err(error) => {
                 tracing::warn!(
@@ -106,11 +106,6 @@ impl Generations {
                 return None;
             }
         };
-        tracing::info!(
-            event = "spooled_image_uploaded",
-            image.id = id,
-            "an image from the spool is in the gallery now"
-        );
         let found = Event::Found(Outcome::Stored { stored, cost: details.cost.clone() });
         match self.records.advance(&entry.address, found, WRITTEN_WITHIN).await {
             Ok(_) => Some(()),

@@ -2,7 +2,7 @@
 
 use super::generations::Generations;
 use crate::azure;
-use crate::gallery::{Details, Stored};
+use crate::gallery::{Details, Place, Stored};
 use crate::image::Image;
 
 impl Generations {
@@ -14,6 +14,31 @@ impl Generations {
     pub(super) async fn upload(&self, image: &Image, details: &Details) -> Result<Stored, azure::Error> {
         let stored = self.gallery.store(image, details).await?;
         self.gallery.queue_thumbnail(&stored.name, Some(image.clone())).await;
+        Ok(stored)
+    }
+
+    /// Stores an image of the spool, unless it was stored and deleted before.
+    ///
+    /// # Errors
+    /// As for [`Self::upload`].
+    pub(super) async fn upload_again(&self, image: &Image, details: &Details) -> Result<Stored, azure::Error> {
+        let (stored, place) = self.gallery.store_again(image, details, self.now()).await?;
+        let id = &details.id;
+        match place {
+            Place::Gallery => {
+                tracing::info!(
+                    event = "spooled_image_uploaded",
+                    image.id = id,
+                    "an image from the spool is in the gallery now"
+                );
+                self.gallery.queue_thumbnail(&stored.name, Some(image.clone())).await;
+            }
+            Place::Deleted => tracing::info!(
+                event = "spooled_image_deleted",
+                image.id = id,
+                "an image in the spool was stored and deleted before; it stays deleted"
+            ),
+        }
         Ok(stored)
     }
 }

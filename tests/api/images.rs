@@ -43,7 +43,7 @@ async fn status_of(url: &str) -> u16 {
     http().get(url).send().await.expect("the link answers").status().as_u16()
 }
 
-/// The link to an image's thumbnail, which is made beside the upload.
+/// The link to an image's thumbnail, which is made after the upload.
 async fn thumbnail(visionary: &Visionary, image: &Value) -> String {
     let look = async || details(visionary, image).await.json();
     let found = eventually("the image has a thumbnail", look, |details| details["thumbnailUrl"].is_string()).await;
@@ -224,6 +224,62 @@ async fn a_deletion_that_storage_interrupts_is_finished_in_the_background() {
     let look = async || details(&visionary, &image).await.status;
     eventually("the image is deleted", look, |status| *status == 404).await;
     assert_eq!(restore(&visionary, &image).await.status, 200);
+}
+
+/// Another process of the same app, with a spool and lines of its own.
+async fn another(visionary: &Visionary) -> Visionary {
+    Setup::default().set("IMAGE_CONTAINER", visionary.setting("IMAGE_CONTAINER")).start().await
+}
+
+#[tokio::test]
+async fn a_restoration_waits_for_the_deletion_of_another_process() {
+    let slow = Setup { lines: true, ..Setup::default() }.start().await;
+    let fast = another(&slow).await;
+    let image = draw(&slow, "a fox").await;
+    let thumbnail = thumbnail(&slow, &image).await;
+    slow.lines.as_ref().unwrap().blobs.set(Line::Slow(Duration::from_millis(300)));
+    let request = slow.request(Method::DELETE, &path(&image)).header("x-delete-token", text(&image, "deleteToken"));
+    let deleting = request.accept_json().spawn();
+    let tables = Tables::of(&azurite().connection_string()).unwrap();
+    let filter = format!("PartitionKey eq '{}_deleted'", slow.setting("IMAGE_CONTAINER"));
+    let look = async || tables.has_rows("visionaryimages", &filter).await.unwrap();
+    eventually("the deletion has begun", look, |has_rows| *has_rows).await;
+
+    let restored = restore(&fast, &image).await;
+
+    assert_eq!((deleting.await.unwrap().status, restored.status), (200, 200), "{}", restored.body);
+    assert_eq!((status_of(text(&image, "url")).await, status_of(&thumbnail).await), (200, 200));
+    assert!(details(&fast, &image).await.json()["thumbnailUrl"].is_string());
+    assert!(blobs(&fast, "-deleted").await.is_empty(), "nothing is left in the private container");
+    assert!(!look().await, "no row of a deleted image is left");
+}
+
+/// A process dies between the answer and the end of its generation, and its image is deleted before the next process
+/// reads its spool.
+#[tokio::test]
+async fn recovery_brings_no_deleted_image_back() {
+    let mut died = Setup { lines: true, ..Setup::default() }.start().await;
+    let (lines, hold) = (died.lines.as_ref().unwrap(), died.hold_next_image());
+    let request = died.post("a fox").accept_json().spawn();
+    hold.reached(1).await;
+    lines.tables.set(Line::Cut);
+    hold.release();
+    let image = request.await.unwrap().json();
+    died.host.kill_handler(0).await;
+    assert_eq!(died.spool().len(), 1);
+    // The first pass of another process adds the image to the index.
+    let other = another(&died).await;
+    let look = async || delete(&other, &image, text(&image, "deleteToken")).await.status;
+    eventually("the image is deleted", look, |status| *status == 200).await;
+
+    died.lines.as_ref().unwrap().tables.set(Line::Whole);
+    died.host.start_handler(0).await.unwrap();
+
+    eventually("the spool is empty", async || died.spool(), |files| files.is_empty()).await;
+    assert_eq!(status_of(text(&image, "url")).await, 404);
+    assert_eq!(details(&other, &image).await.status_and_code(), (404, "not_found"));
+    assert_eq!(restore(&other, &image).await.status, 200);
+    assert_eq!(status_of(text(&image, "url")).await, 200);
 }
 
 #[tokio::test]

@@ -1,0 +1,204 @@
+//! The rows of deleted images. A process that moves a deleted image claims its row first, so that a deletion and a
+//! restoration of the same image in two processes follow each other.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::id::ImageId;
+use super::index::{Index, remove_row};
+use super::row::NAME_COLUMN;
+use crate::azure::{Change, Columns, Error, Failed, Operation, Purpose, Version};
+
+/// Column: the end of the undo time.
+const RESTORABLE_UNTIL: &str = "RestorableUntil";
+/// Column: whether the blob is in the private container.
+const IS_MOVED: &str = "IsMoved";
+const YES: &str = "yes";
+/// Column: the process that moves the image.
+const CLAIMED_BY: &str = "ClaimedBy";
+/// Column: the end of its claim. A process that dies ends no claim.
+const CLAIMED_UNTIL: &str = "ClaimedUntil";
+/// The calls of a deletion take 60 s at most, and the clocks of two processes differ by some seconds.
+const CLAIM: Duration = Duration::from_secs(90);
+/// How often a process looks at the claim of another one.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// A deleted image's row.
+#[derive(Debug)]
+pub(super) struct DeletedRow {
+    pub(super) id: ImageId,
+    pub(super) restorable_until: OffsetDateTime,
+    columns: Columns,
+    version: Version,
+}
+
+/// A row that this process has claimed.
+#[derive(Debug)]
+pub(super) struct ClaimedRow {
+    pub(super) row: DeletedRow,
+}
+
+/// The result of claiming a row.
+#[derive(Debug)]
+pub(super) enum Claim {
+    /// This process has the claim.
+    Mine(ClaimedRow),
+    /// Another process has it.
+    OfAnother,
+    /// There is no row: the image was restored or purged, or was never deleted.
+    NoRow,
+}
+
+impl DeletedRow {
+    fn read(id: &ImageId, (columns, version): (Columns, Version)) -> Option<Self> {
+        let restorable_until = time_in(&columns, RESTORABLE_UNTIL)?;
+        Some(Self { id: id.clone(), restorable_until, columns, version })
+    }
+
+    /// The blob's name in the gallery.
+    pub(super) fn name(&self) -> &str {
+        self.columns.get(NAME_COLUMN).map(String::as_str).unwrap_or_default()
+    }
+
+    /// Whether the blob is in the private container.
+    pub(super) fn is_moved(&self) -> bool {
+        self.columns.get(IS_MOVED).is_some_and(|value| value == YES)
+    }
+
+    fn is_claimed_by_another(&self, process: &str, now: OffsetDateTime) -> bool {
+        self.columns.get(CLAIMED_BY).is_some_and(|owner| owner != process)
+            && time_in(&self.columns, CLAIMED_UNTIL).is_some_and(|until| now < until)
+    }
+}
+
+impl ClaimedRow {
+    /// The columns of the row in the index.
+    pub(super) fn index_columns(&self) -> Columns {
+        let mut columns = self.row.columns.clone();
+        for name in [RESTORABLE_UNTIL, IS_MOVED, CLAIMED_BY, CLAIMED_UNTIL] {
+            columns.remove(name);
+        }
+        columns
+    }
+}
+
+impl Index {
+    /// The row of a deleted image; `None` if there is none.
+    ///
+    /// # Errors
+    /// The table cannot be read.
+    pub(super) async fn deleted_row(&self, id: &ImageId) -> Result<Option<DeletedRow>, Error> {
+        let found = self.deleted().get(id.as_str(), Purpose::Caller).await?;
+        Ok(found.and_then(|found| DeletedRow::read(id, found)))
+    }
+
+    /// Inserts the row of an image that is to be deleted, claimed by this process; `None` if there is a row.
+    ///
+    /// # Errors
+    /// The row may have been inserted.
+    pub(super) async fn insert_deleted(
+        &self,
+        id: &ImageId,
+        index_columns: &Columns,
+        restorable_until: OffsetDateTime,
+        now: OffsetDateTime,
+    ) -> Result<Option<ClaimedRow>, Error> {
+        let mut columns = index_columns.clone();
+        columns.insert(RESTORABLE_UNTIL.to_owned(), text_of(restorable_until));
+        columns.extend(self.claim_columns(now));
+        let version = self.write_deleted(id, Change::Insert(columns.clone())).await?;
+        let row = |version| DeletedRow { id: id.clone(), restorable_until, columns, version };
+        Ok(version.map(|version| ClaimedRow { row: row(version) }))
+    }
+
+    /// Claims the row of a deleted image. The claim of another process is waited for, up to `longest`.
+    ///
+    /// # Errors
+    /// The table cannot be read or written.
+    pub(super) async fn claim_deleted(
+        &self,
+        id: &ImageId,
+        now: OffsetDateTime,
+        longest: Duration,
+    ) -> Result<Claim, Error> {
+        let mut waited = Duration::ZERO;
+        loop {
+            let Some(mut row) = self.deleted_row(id).await? else { return Ok(Claim::NoRow) };
+            let now = now + waited;
+            if !row.is_claimed_by_another(&self.process, now) {
+                let claim = self.claim_columns(now);
+                let merge = Change::Merge(row.version.clone(), claim.clone());
+                if let Some(version) = self.write_deleted(id, merge).await? {
+                    row.columns.extend(claim);
+                    row.version = version;
+                    return Ok(Claim::Mine(ClaimedRow { row }));
+                }
+            }
+            if waited >= longest {
+                return Ok(Claim::OfAnother);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+            waited += LOOK_EVERY;
+        }
+    }
+
+    /// Notes that the image is in the private container. The claim goes on.
+    ///
+    /// # Errors
+    /// `Unreachable` if the claim was lost, and what the table answers.
+    pub(super) async fn note_moved(&self, claimed: ClaimedRow) -> Result<ClaimedRow, Error> {
+        let mut row = claimed.row;
+        row.columns.insert(IS_MOVED.to_owned(), YES.to_owned());
+        self.replace_deleted(row).await.map(|row| ClaimedRow { row })
+    }
+
+    /// Notes that the image is in the private container, and ends the claim.
+    ///
+    /// # Errors
+    /// As for [`Self::note_moved`].
+    pub(super) async fn release_moved(&self, claimed: ClaimedRow) -> Result<(), Error> {
+        let mut row = claimed.row;
+        row.columns.insert(IS_MOVED.to_owned(), YES.to_owned());
+        row.columns.remove(CLAIMED_BY);
+        row.columns.remove(CLAIMED_UNTIL);
+        self.replace_deleted(row).await.map(drop)
+    }
+
+    async fn replace_deleted(&self, mut row: DeletedRow) -> Result<DeletedRow, Error> {
+        let replace = Change::Replace(row.version, row.columns.clone());
+        row.version = self.write_deleted(&row.id, replace).await?.ok_or(Error::Unreachable)?;
+        Ok(row)
+    }
+
+    /// Removes the row of a deleted image.
+    ///
+    /// # Errors
+    /// The row may still be there.
+    pub(super) async fn remove_deleted_row(&self, claimed: ClaimedRow) -> Result<(), Error> {
+        remove_row(&self.deleted(), &claimed.row.id).await
+    }
+
+    fn claim_columns(&self, now: OffsetDateTime) -> Columns {
+        Columns::from([(CLAIMED_BY.to_owned(), self.process.clone()), (CLAIMED_UNTIL.to_owned(), text_of(now + CLAIM))])
+    }
+
+    /// Writes a row and returns its new version; `None` if another process was first.
+    async fn write_deleted(&self, id: &ImageId, change: Change) -> Result<Option<Version>, Error> {
+        let operation = Operation { row: id.as_str().to_owned(), change };
+        match self.deleted().transact(&[operation]).await {
+            Ok(versions) => versions.into_iter().next().map(Some).ok_or(Error::Malformed),
+            Err(Failed::Conflict(_)) => Ok(None),
+            Err(Failed::Rejected(cause) | Failed::Unknown { cause, .. }) => Err(cause),
+        }
+    }
+}
+
+fn time_in(columns: &Columns, name: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(columns.get(name)?, &Rfc3339).ok()
+}
+
+fn text_of(time: OffsetDateTime) -> String {
+    time.format(&Rfc3339).unwrap_or_default()
+}
