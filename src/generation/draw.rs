@@ -120,6 +120,8 @@ impl Generations {
         }
         reporter.ended(Ended::of_result(result, quota_status));
         if !is_written {
+            // The woken request runs on this thread next. It answers before the record is written.
+            tokio::task::yield_now().await;
             end.await;
         }
     }
