@@ -6,6 +6,7 @@
 pub mod artist;
 pub mod azurite;
 mod certificate;
+pub mod collector;
 pub mod faults;
 mod forward;
 pub mod host;
