@@ -9,6 +9,7 @@ mod limits;
 mod openai;
 mod sas;
 mod storage;
+mod telemetry;
 mod web;
 
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ pub use limits::{ImagePrice, LimitsConfig, Price, TokenPrice};
 pub use openai::{ImageWire, OpenAiAuth, OpenAiConfig, TextApi};
 pub use sas::{SasConfig, SasPermissions};
 pub use storage::{Access, ServiceConfig, StorageConfig};
+pub use telemetry::TelemetryConfig;
 pub use web::WebConfig;
 
 pub(crate) use identity::IdentityVars;
@@ -83,11 +85,13 @@ pub struct Config {
     /// `DIGEST_KEY` (none): the key with which an app without an account key makes its digests, in base64; the app
     /// stores it at the first start. It is the account key of an app that has had one.
     pub digest_key: Option<SecretString>,
-    /// Settings that have no effect beside other ones.
+    /// Traces and metrics.
+    pub telemetry: TelemetryConfig,
+    /// Settings that have no effect.
     pub ignored: Vec<Ignored>,
 }
 
-/// A setting that has no effect beside another one.
+/// A setting that has no effect.
 #[derive(Debug, Clone)]
 pub struct Ignored {
     /// The setting's name.
@@ -186,6 +190,7 @@ impl Config {
             || matches!(openai.auth, OpenAiAuth::Identity { .. });
         let identity = if uses_identity { Some(identity.parse()?) } else { None };
         let has_key = matches!(storage.access, Access::Key(_));
+        let (telemetry, ignored_telemetry) = TelemetryConfig::from_vars(&vars)?;
         let ignored = [
             ServiceConfig::ignored(&vars, host.as_ref())?
                 .map(|name| Ignored { name, because: "AzureWebJobsStorage has an account key, which comes first" }),
@@ -194,6 +199,7 @@ impl Config {
                 name: "DIGEST_KEY",
                 because: "the storage account's key makes the digests as long as it is set",
             }),
+            ignored_telemetry,
         ];
         // Two apps on one machine must not share a spool: each would upload the other's images.
         let spool = format!("visionary-spool/{}-{}", storage.account, storage.container);
@@ -240,6 +246,7 @@ impl Config {
             gallery: GalleryConfig::from_vars(&vars)?,
             identity,
             digest_key,
+            telemetry,
             ignored: ignored.into_iter().flatten().collect(),
         })
     }

@@ -44,7 +44,7 @@ use tracing::Instrument as _;
 use self::answers::{ERROR_CODE, EXPOSED, INVOCATION_ID};
 use crate::app::App;
 use crate::error::Problem;
-use crate::logs::Trace;
+use crate::logs::{ServerSpan, Trace};
 
 /// One HTTP function: a folder with a `function.json`, a route and a handler.
 pub struct Function {
@@ -224,10 +224,12 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
     let id = answers::invocation_id(request.headers());
     let accept = accept::Accept::of(request.headers());
     let path = request.uri().path().to_owned();
-    let name = function_name(&path);
+    let endpoint = Endpoint::at(&path);
+    let name = endpoint.name;
     // The host asks whether the process is ready. Such a request is no invocation.
     let is_probe = path == "/" && !request.headers().contains_key(INVOCATION_ID);
-    let trace = Trace::of(request.headers());
+    let server_span = (!is_probe).then(|| ServerSpan::start(&request, &id, endpoint.route, endpoint.trigger));
+    let trace = server_span.as_ref().and_then(ServerSpan::trace).unwrap_or_else(|| Trace::of(request.headers()));
     let span = tracing::info_span!("invocation", invocation.id = %id, trace.id = trace.id(), function.name = name);
     trace.attach_to(&span);
     let mut response = next.run(request).instrument(span.clone()).await;
@@ -270,6 +272,9 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
             tracing::info!(event = "request_answered", http.status = status, duration_ms, "the request was answered");
         }
     }
+    if let Some(server_span) = server_span {
+        server_span.end(status, problem.as_ref().map(|problem| problem.code.as_str()), started.elapsed());
+    }
     if let Some(problem) = problem {
         let headers = std::mem::take(response.headers_mut());
         response = render(&problem, accept, name == "getImages", &id);
@@ -282,12 +287,27 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
     response
 }
 
-/// The name of the function at a normalized path.
-fn function_name(path: &str) -> &'static str {
-    let folder = path.strip_prefix('/').unwrap_or(path);
-    let of_queue = QUEUE_FUNCTIONS.iter().map(|(name, _)| *name).find(|name| name.eq_ignore_ascii_case(folder));
-    let of_http = || FUNCTIONS.iter().find(|function| function.has(path)).map(|function| function.name);
-    of_queue.or_else(of_http).unwrap_or("none")
+/// The function that a request is for.
+struct Endpoint {
+    name: &'static str,
+    /// `None` if there is no such function.
+    route: Option<&'static str>,
+    /// The value of `faas.trigger` (<https://opentelemetry.io/docs/specs/semconv/faas/faas-spans/>).
+    trigger: &'static str,
+}
+
+impl Endpoint {
+    /// The function at a normalized path.
+    fn at(path: &str) -> Self {
+        let folder = path.strip_prefix('/').unwrap_or(path);
+        if let Some((name, _)) = QUEUE_FUNCTIONS.iter().find(|(name, _)| name.eq_ignore_ascii_case(folder)) {
+            return Self { name, route: Some(name), trigger: "pubsub" };
+        }
+        match FUNCTIONS.iter().find(|function| function.has(path)) {
+            Some(function) => Self { name: function.name, route: Some(function.route), trigger: "http" },
+            None => Self { name: "none", route: None, trigger: "http" },
+        }
+    }
 }
 
 /// Puts the problem into the response's extensions, from which `finish` writes the body.

@@ -1,5 +1,9 @@
-//! The log: JSON lines on stdout. The Functions host records each line with level Information.
+//! The log: JSON lines on stdout. The Functions host records each line with level Information. With the cargo feature
+//! `otlp` there are traces and metrics, too.
 
+#[cfg_attr(not(feature = "otlp"), path = "logs/without_otlp.rs")]
+mod otlp;
+mod provider_call;
 mod trace;
 
 use tracing::{Level, Metadata};
@@ -7,9 +11,12 @@ use tracing_subscriber::filter::{FilterExt as _, Targets, filter_fn};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+pub use self::otlp::Telemetry;
+pub(crate) use self::otlp::{ProviderCall, ServerSpan, count_image};
+pub(crate) use self::provider_call::{Answered, Operation};
 pub(crate) use self::trace::{Trace, headers as trace_headers};
 
-/// Why [`start`] failed.
+/// Why [`start`] or [`Telemetry::start`] failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// `RUST_LOG` is not a valid filter.
@@ -18,6 +25,9 @@ pub enum Error {
     /// The log has already been started.
     #[error("the log has already been started")]
     Started,
+    /// OpenTelemetry cannot be set up.
+    #[error("OpenTelemetry cannot be set up: check OTEL_EXPORTER_OTLP_ENDPOINT, or unset it")]
+    Telemetry,
 }
 
 /// Starts the log with a filter in the syntax of [`Targets`].

@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use visionary::app::App;
 use visionary::config::Config;
+use visionary::logs::Telemetry;
 use visionary::{logs, server};
 
 /// Signals within this time of another one are the same request to stop.
@@ -47,10 +48,11 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
             event = "setting_ignored",
             setting = ignored.name,
             because = ignored.because,
-            "a setting has no effect beside another one"
+            "a setting has no effect"
         );
     }
     raise_file_limit();
+    let telemetry = Telemetry::start(&config.telemetry)?;
     let app = App::new(&config, Arc::new(time::OffsetDateTime::now_utc))?;
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, config.port))
@@ -87,6 +89,7 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
         );
     };
     server::run(listener, app, shutdown, hurry).await;
+    telemetry.stop().await;
     tracing::info!(event = "process_stopped", "the process has stopped");
     Ok(())
 }

@@ -215,7 +215,18 @@ fn the_settings_that_are_read_are_those_in_the_documents_and_in_the_example() {
     assert!(Config::from_vars(|name| example["Values"][name].as_str().map(str::to_owned)).is_ok());
 
     // A name in capitals is a setting, one of the tools' own, or a variable of a deployment.
-    let others = ["FUNCTIONS_WORKER_RUNTIME", "INTERLEAVINGS", "INTERLEAVING", "VISIONARY_BROWSER_MODULES"];
+    let others = [
+        "FUNCTIONS_WORKER_RUNTIME",
+        "INTERLEAVINGS",
+        "INTERLEAVING",
+        "VISIONARY_BROWSER_MODULES",
+        // The OpenTelemetry SDK reads these.
+        "OTEL_BSP_SCHEDULE_DELAY",
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "OTEL_RESOURCE_ATTRIBUTES",
+        "OTEL_SERVICE_NAME",
+        "OTEL_TRACES_SAMPLER",
+    ];
     let deployment =
         ["infra/main.parameters.json", "infra/main.bicep", ".github/workflows/deploy.yml"].map(read).concat();
     let of_a_deployment =

@@ -1,9 +1,10 @@
-//! The log line of each attempt to draw an image.
+//! The log line of each attempt to draw an image, and its metrics.
 
 use std::time::Duration;
 
 use super::outcome::Outcome;
 use super::record::Order;
+use crate::logs;
 use crate::spending::usd;
 
 /// Logs the end of an attempt: what was drawn, what it cost, and how long it took. `outcome` is `None` for a failure
@@ -17,6 +18,7 @@ pub(super) fn log(order: &Order, outcome: Option<&Outcome>, cause: Option<String
         Some(Outcome::NotDrawn(_) | Outcome::Cancelled) | None => ("not_drawn", &order.model, None, None, 0),
     };
     let usage = cost.and_then(|cost| cost.usage);
+    logs::count_image(name, model, usd(micro_usd));
     tracing::info!(
         event = "drawing_ended",
         image.id = order.image_id,
@@ -25,8 +27,8 @@ pub(super) fn log(order: &Order, outcome: Option<&Outcome>, cause: Option<String
         size = stored.map(|stored| stored.size.as_str()),
         quality = stored.map(|stored| stored.quality.as_str()),
         cost_usd = usd(micro_usd),
-        input_tokens = usage.map(|usage| usage.text_input + usage.image_input),
-        output_tokens = usage.map(|usage| usage.output),
+        input_tokens = usage.map(|usage| usage.tokens().0),
+        output_tokens = usage.map(|usage| usage.tokens().1),
         duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         cause,
         "an attempt to draw an image has ended"

@@ -1,6 +1,6 @@
 //! The trace that a request belongs to, as W3C Trace Context names it (<https://www.w3.org/TR/trace-context/>).
 //!
-//! The app records no spans, so calls to other services carry the header `traceparent` as it came.
+//! A handler that sends no traces has no span of its own, so its calls carry the header `traceparent` as it came.
 
 use std::fmt;
 
@@ -16,20 +16,28 @@ const SAMPLED: u8 = 1;
 /// The trace of a request. Its text is the value of `traceparent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Trace {
-    id: u128,
-    parent: u64,
-    flags: u8,
+    pub(super) id: u128,
+    pub(super) parent: u64,
+    pub(super) flags: u8,
 }
 
 impl Trace {
     /// The trace that a request's headers name; a new one if they name none, or more than one.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
+        Self::named_in(headers).unwrap_or_else(|| Self {
+            id: fastrand::u128(1..),
+            parent: fastrand::u64(1..),
+            flags: SAMPLED,
+        })
+    }
+
+    /// The trace that a request's headers name.
+    pub(super) fn named_in(headers: &HeaderMap) -> Option<Self> {
         let mut values = headers.get_all(TRACEPARENT).iter();
         match (values.next(), values.next()) {
             (Some(value), None) => value.to_str().ok().and_then(Self::parse),
             _ => None,
         }
-        .unwrap_or_else(|| Self { id: fastrand::u128(1..), parent: fastrand::u64(1..), flags: SAMPLED })
     }
 
     /// Only version 00 is read. Ids of zeros are invalid.
@@ -70,6 +78,11 @@ impl Trace {
             span.scope().find_map(|span| span.extensions().get::<Self>().copied())
         })
     }
+
+    /// The header for a call that belongs to the trace.
+    pub(super) fn headers(self) -> HeaderMap {
+        HeaderValue::try_from(self.to_string()).map(|value| (TRACEPARENT, value)).into_iter().collect()
+    }
 }
 
 impl fmt::Display for Trace {
@@ -80,8 +93,7 @@ impl fmt::Display for Trace {
 
 /// The header for a call that the current request makes; none outside of a request.
 pub(crate) fn headers() -> HeaderMap {
-    let value = Trace::current().and_then(|trace| HeaderValue::try_from(trace.to_string()).ok());
-    value.map(|value| (TRACEPARENT, value)).into_iter().collect()
+    Trace::current().map(Trace::headers).unwrap_or_default()
 }
 
 #[cfg(test)]

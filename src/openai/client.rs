@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use reqwest::header::HeaderMap;
 use reqwest::{RequestBuilder, Response, Url, header};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
@@ -15,7 +16,7 @@ use super::remembered::RememberedFailure;
 use crate::azure::Credential;
 use crate::config::{OpenAiAuth, OpenAiConfig};
 use crate::lock::locked;
-use crate::logs;
+use crate::logs::{Operation, ProviderCall};
 
 /// The client of the provider's API. Clones share the connection pool and the remembered failure.
 #[derive(Debug, Clone)]
@@ -68,9 +69,25 @@ impl OpenAi {
         locked(&self.remembered).check(Instant::now())
     }
 
-    /// Sends a JSON body with POST. Returns a 2xx response with its body unread; any other status is an error.
-    pub(super) async fn post(&self, path: &str, body: &impl Serialize, timeout: Duration) -> Result<Response, Error> {
-        let request = self.http.post(endpoint(&self.config.base_url, path)).headers(logs::trace_headers());
+    /// The telemetry of a call, from its beginning on.
+    pub(super) fn begin(&self, operation: Operation, model: &str) -> ProviderCall {
+        let provider = match self.config.auth {
+            OpenAiAuth::Bearer(_) => "openai",
+            OpenAiAuth::ApiKey(_) | OpenAiAuth::Identity { .. } => "azure.ai.openai",
+        };
+        ProviderCall::start(operation, provider, model, &self.config.base_url)
+    }
+
+    /// Sends a JSON body with POST, and the header of the trace. Returns a 2xx response with its body unread; any
+    /// other status is an error.
+    pub(super) async fn post(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        timeout: Duration,
+        trace: HeaderMap,
+    ) -> Result<Response, Error> {
+        let request = self.http.post(endpoint(&self.config.base_url, path)).headers(trace);
         let request = request.json(body).timeout(timeout);
         let response = self.authorized(request).await?.send().await.map_err(Error::from_sending)?;
         if response.status().is_success() { Ok(response) } else { Err(read_error(response).await) }

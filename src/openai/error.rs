@@ -1,6 +1,7 @@
 //! Errors of the provider. No variant holds a key, a prompt, a URL or the provider's message, because a
 //! message may quote any of them.
 
+mod kind;
 mod words;
 
 use std::time::Duration;

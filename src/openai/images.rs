@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use reqwest::Response;
-use reqwest::header::CONTENT_TYPE;
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
 
 use super::answer::{Event, Generated, Item, Source};
 use super::body::{MAX_ANSWER_BYTES, read_body};
@@ -15,7 +15,7 @@ use super::memory::Memory;
 use super::stream;
 use crate::image::Image;
 use crate::lock::locked;
-use crate::logs::chain;
+use crate::logs::{Answered, Operation, chain};
 use crate::prompt::Prompt;
 use crate::spending::{ImageSpec, Usage};
 
@@ -241,7 +241,15 @@ impl OpenAi {
     }
 
     async fn draw_once(&self, request: &Body, show: &Show<'_>) -> Result<Generated, Error> {
-        let response = self.post("images/generations", request, self.config.timeout).await?;
+        let call = self.begin(Operation::Image, &request.model);
+        let drawn = self.send_and_read(request, show, call.headers()).await;
+        let answered = |image: &Generated| Answered { model: None, tokens: image.usage.map(Usage::tokens) };
+        call.end(drawn.as_ref().map(answered).map_err(Error::kind));
+        drawn
+    }
+
+    async fn send_and_read(&self, request: &Body, show: &Show<'_>, trace: HeaderMap) -> Result<Generated, Error> {
+        let response = self.post("images/generations", request, self.config.timeout, trace).await?;
         let content_type = response.headers().get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
         // A server that does not know `stream` may answer with plain JSON.
         if content_type.starts_with(b"text/event-stream") {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use super::body::{MAX_ERROR_BYTES, read_body};
 use super::client::OpenAi;
 use super::error::Error;
+use crate::logs;
 use crate::prompt::Prompt;
 
 const MODEL: &str = "omni-moderation-latest";
@@ -40,7 +41,7 @@ impl OpenAi {
     /// The provider gave no moderation result.
     pub async fn moderate(&self, prompt: &Prompt) -> Result<Option<Vec<String>>, Error> {
         let body = Body { model: MODEL, input: prompt.as_str() };
-        let response = self.post("moderations", &body, TIMEOUT).await?;
+        let response = self.post("moderations", &body, TIMEOUT, logs::trace_headers()).await?;
         let answer: Answer = serde_json::from_slice(&read_body(response, MAX_ERROR_BYTES, None).await?)
             .map_err(|_| Error::BadAnswer("the JSON has an unknown structure"))?;
         if answer.results.is_empty() {

@@ -3,7 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use reqwest::Response;
+use bytes::Bytes;
+use reqwest::header::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -11,6 +12,7 @@ use super::body::read_body;
 use super::client::OpenAi;
 use super::error::{Error, FASTEST_TEXT};
 use crate::config::TextApi;
+use crate::logs::{Answered, Operation};
 use crate::spending::{MAX_TEXT_TOKENS, Usage};
 
 /// The largest JSON answer, in bytes; a short text takes a few KiB.
@@ -52,15 +54,15 @@ impl OpenAi {
         };
         let reasons = can_reason(model) && !self.rejects_reasoning.load(Ordering::Relaxed);
         let (path, first) = body(reasons);
-        let response = match self.post_for_text(path, &first, timeout).await {
+        let answer = match self.ask(path, &first, timeout).await {
             // The name of a deployment does not show whether its model can reason.
             Err(Error::ReasoningRefused(_)) if reasons => {
                 self.rejects_reasoning.store(true, Ordering::Relaxed);
-                self.post_for_text(path, &body(false).1, timeout).await?
+                self.ask(path, &body(false).1, timeout).await?
             }
             result => result?,
         };
-        let body = read_body(response, MAX_ANSWER_BYTES, None).await?;
+        let body = answer.body;
         let text = match api {
             TextApi::Auto | TextApi::Responses => {
                 serde_json::from_slice::<ResponsesAnswer>(&body).map(ResponsesAnswer::text)
@@ -69,16 +71,39 @@ impl OpenAi {
             TextApi::Completions => serde_json::from_slice::<CompletionsAnswer>(&body).map(CompletionsAnswer::text),
         };
         let text = text.map_err(|_| Error::BadAnswer("the JSON has an unknown structure"))?;
-        let usage = serde_json::from_slice::<Billed>(&body).ok().and_then(|billed| billed.usage);
-        let usage = usage.map(|usage| Usage { text_input: usage.input, image_input: 0, output: usage.output });
-        Ok(Written { text: text.filter(|text| !text.trim().is_empty()), usage })
+        Ok(Written { text: text.filter(|text| !text.trim().is_empty()), usage: answer.usage })
     }
 
-    /// Sends one request. A server error that comes late is [`Error::FailedLate`]: the text may be billed.
-    async fn post_for_text(&self, path: &str, body: &Value, timeout: Duration) -> Result<Response, Error> {
-        let began = Instant::now();
-        self.post(path, body, timeout).await.map_err(|error| error.after(began.elapsed(), FASTEST_TEXT))
+    /// Sends one request and reads its answer.
+    async fn ask(&self, path: &str, body: &Value, timeout: Duration) -> Result<Answer, Error> {
+        let operation = if path == "completions" { Operation::Completion } else { Operation::Chat };
+        let call = self.begin(operation, self.text_model());
+        let answer = self.send_and_read_text(path, body, timeout, call.headers()).await;
+        call.end(answer.as_ref().map(Answer::answered).map_err(Error::kind));
+        answer
     }
+
+    /// A server error that comes late is [`Error::FailedLate`]: the text may be billed.
+    async fn send_and_read_text(
+        &self,
+        path: &str,
+        body: &Value,
+        timeout: Duration,
+        trace: HeaderMap,
+    ) -> Result<Answer, Error> {
+        let began = Instant::now();
+        let sent = self.post(path, body, timeout, trace).await;
+        let response = sent.map_err(|error| error.after(began.elapsed(), FASTEST_TEXT))?;
+        let body = read_body(response, MAX_ANSWER_BYTES, None).await?;
+        let Billed { model, usage } = serde_json::from_slice(&body).unwrap_or_default();
+        let usage = usage.map(|usage| Usage { text_input: usage.input, image_input: 0, output: usage.output });
+        Ok(Answer { body, model: model.as_str().filter(|name| is_model(name)).map(str::to_owned), usage })
+    }
+}
+
+/// Whether a text of the provider looks like the name of a model. No other text of an answer may reach telemetry.
+fn is_model(name: &str) -> bool {
+    (1..=100).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:/".contains(&byte))
 }
 
 fn responses_body(model: &str, instruction: &str, input: &str, reasons: bool) -> Value {
@@ -114,9 +139,26 @@ fn can_reason(model: &str) -> bool {
     !(model.starts_with("gpt-3") || model.starts_with("gpt-4"))
 }
 
-/// The tokens in an answer of any of the three APIs.
-#[derive(Deserialize)]
+/// A successful answer of any of the three APIs.
+struct Answer {
+    body: Bytes,
+    model: Option<String>,
+    /// The reported tokens.
+    usage: Option<Usage>,
+}
+
+impl Answer {
+    fn answered(&self) -> Answered<'_> {
+        Answered { model: self.model.as_deref(), tokens: self.usage.map(Usage::tokens) }
+    }
+}
+
+/// The model and the tokens in an answer of any of the three APIs.
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct Billed {
+    // A value of an unexpected type must not make the tokens unreadable.
+    model: Value,
     usage: Option<BilledTokens>,
 }
 

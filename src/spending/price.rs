@@ -84,6 +84,13 @@ pub struct Usage {
     pub output: u64,
 }
 
+impl Usage {
+    /// The tokens of the request, and those of the answer.
+    pub(crate) fn tokens(self) -> (u64, u64) {
+        (self.text_input + self.image_input, self.output)
+    }
+}
+
 /// The cost of an image that was drawn.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {

@@ -14,7 +14,7 @@ use anyhow::{Context as _, ensure};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
-const USAGE: &str = "usage: cargo package-app [--target TRIPLE] [--profile release|dev]";
+const USAGE: &str = "usage: cargo package-app [--target TRIPLE] [--profile release|dev] [--features otlp]";
 /// The target that tests run and measurements measure. Its build is static, so it runs on every Linux plan of Azure
 /// Functions, which all have this architecture.
 const DEFAULT_TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -26,18 +26,19 @@ pub(crate) struct Package {
 }
 
 pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
-    let (mut target, mut profile) = (DEFAULT_TARGET, "release");
+    let (mut target, mut profile, mut features) = (DEFAULT_TARGET, "release", "");
     let mut rest = arguments;
     while let [name, value, others @ ..] = rest {
         match *name {
             "--target" => target = value,
             "--profile" => profile = value,
+            "--features" => features = value,
             _ => anyhow::bail!(USAGE),
         }
         rest = others;
     }
     ensure!(rest.is_empty(), USAGE);
-    let package = build(target, profile)?;
+    let package = build(target, profile, features)?;
     // `func azure functionapp publish` uploads from the root; .funcignore includes ./handler.
     fs::copy(&package.handler, devkit::root().join("handler")).context("cannot write ./handler")?;
     if target != DEFAULT_TARGET {
@@ -54,11 +55,11 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
 
 /// The build that the measurements use: the one that `cargo package-app` packs, for the architecture of this machine.
 pub(crate) fn release() -> anyhow::Result<Package> {
-    build(&format!("{}-unknown-linux-gnu", std::env::consts::ARCH), "release")
+    build(&format!("{}-unknown-linux-gnu", std::env::consts::ARCH), "release", "")
 }
 
-/// Builds the handler for `target` as a static binary, and the zip that contains it.
-pub(crate) fn build(target: &str, profile: &str) -> anyhow::Result<Package> {
+/// Builds the handler for `target` as a static binary with these cargo features, and the zip that contains it.
+pub(crate) fn build(target: &str, profile: &str, features: &str) -> anyhow::Result<Package> {
     ensure!(
         is_installed(target)?,
         "The target {target} is not installed. Run `rustup target add {target}`, or choose another one with --target."
@@ -67,7 +68,7 @@ pub(crate) fn build(target: &str, profile: &str) -> anyhow::Result<Package> {
     ensure!(devkit::cargo().args(["fetch", "--locked"]).status()?.success(), "the dependencies could not be fetched");
     let built = devkit::cargo()
         .args(["build", "--locked", "--package", "visionary", "--bin", "handler"])
-        .args(["--target", target, "--profile", profile])
+        .args(["--target", target, "--profile", profile, "--features", features])
         .env("CARGO_ENCODED_RUSTFLAGS", rust_flags()?)
         .status()?;
     ensure!(built.success(), "the handler could not be built for {target}");
