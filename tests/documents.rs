@@ -145,7 +145,8 @@ fn every_file_that_a_document_names_exists() {
 
 #[test]
 fn every_test_that_a_document_names_exists() {
-    let sources: String = sources("src/").into_values().chain(sources("tests/").into_values()).collect();
+    let sources: String =
+        ["src/", "tests/", "devkit/tests/"].into_iter().flat_map(|folder| sources(folder).into_values()).collect();
     for (path, text) in documents() {
         for name in code_spans(&text).into_iter().filter(|name| name.matches('_').count() >= 6) {
             let is_test = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');

@@ -20,7 +20,7 @@ fn read(changes: &[(&str, &str)]) -> Result<Config, String> {
 #[test]
 fn each_wrong_setting_is_named() {
     let key = "AccountKey=c2VjcmV0LXZhbHVl";
-    let cases: [(&[(&str, &str)], &str); 55] = [
+    let cases: [(&[(&str, &str)], &str); 56] = [
         (&[("OPENAI_API_KEY", "")], "OPENAI_API_KEY is missing"),
         (&[("OPENAI_API_KEY", "secret-value\u{7f}")], "OPENAI_API_KEY is malformed"),
         (
@@ -58,6 +58,7 @@ fn each_wrong_setting_is_named() {
         (&[("IMAGE_PRICES", r#"{"secret-value": {"image": -1}}"#)], "IMAGE_PRICES is malformed"),
         (&[("IMAGE_PRICES", r#"{"secret-value": {"imageOutput": 1}}"#)], "IMAGE_PRICES is malformed"),
         (&[("LISTING_LIMIT", "secret-value")], "LISTING_LIMIT is malformed"),
+        (&[("OTEL_METRIC_EXPORT_INTERVAL", "0")], "OTEL_METRIC_EXPORT_INTERVAL is malformed"),
         (&[("RECONCILE_HOURS", "1.5")], "RECONCILE_HOURS is malformed"),
         (&[("WEB_PAGE", "secret-value")], "WEB_PAGE is malformed: expected on or off"),
         (&[("ALLOWED_ORIGINS", "secret-value")], "ALLOWED_ORIGINS is malformed"),
@@ -171,4 +172,17 @@ fn a_port_in_use_ends_the_process_with_exit_code_1() {
 
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stderr).unwrap().contains("FUNCTIONS_CUSTOMHANDLER_PORT"));
+}
+
+#[cfg(not(feature = "otlp"))]
+#[test]
+fn a_handler_without_the_feature_ignores_a_collector_and_says_so() {
+    let collector = ("OTEL_EXPORTER_OTLP_ENDPOINT", "not for this handler:4317");
+    let ignored = |changes: &[(&str, &str)]| -> Vec<&str> {
+        read(changes).unwrap().ignored.into_iter().map(|ignored| ignored.name).collect()
+    };
+    assert_eq!(ignored(&[collector]), ["OTEL_EXPORTER_OTLP_ENDPOINT"]);
+    assert_eq!(ignored(&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "x")]), ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]);
+    assert_eq!(ignored(&[collector, ("OTEL_SDK_DISABLED", "true")]), [""; 0]);
+    assert_eq!(ignored(&[("OTEL_EXPORTER_OTLP_ENDPOINT", " ")]), [""; 0]);
 }
