@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use devkit::stand_ins::azurite::Azurite;
 use devkit::stand_ins::collector::{Attributes, Collector, Received, Span};
 use devkit::stand_ins::faults::{Faults, Line};
-use devkit::stand_ins::host::{FunctionsHost, Options, Wire};
+use devkit::stand_ins::host::{FunctionsHost, LogLine, Options, Wire};
 use devkit::stand_ins::openai::{Endpoint, OpenAi, Reply};
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
@@ -195,7 +195,13 @@ async fn an_image_is_one_trace_from_the_callers_span_to_the_call_of_the_provider
     "#);
     let sent = app.openai.requests(Endpoint::Images)[0].headers["traceparent"].to_str().unwrap().to_owned();
     assert_eq!(sent, format!("00-{TRACE}-{}-01", call.id), "the provider continues the trace below its call");
-    app.host.wait_for_log(|line| line.text.contains("request_answered") && line.text.contains(TRACE)).await;
+    let is_line = |line: &LogLine| line.text.contains("\"event\":\"request_answered\"");
+    app.host.wait_for_log(is_line).await;
+    let line: Value = serde_json::from_str(&app.host.logs().into_iter().find(is_line).unwrap().text).unwrap();
+    let span = json!({
+        "name": "invocation", "function.name": "generateImage", "invocation.id": invocation, "trace.id": TRACE,
+    });
+    assert_eq!(line["span"], span, "the log is the same as without the feature");
 
     let image_model = ("gen_ai.request.model", "gpt-image-2.5-flare");
     assert_eq!(point(&received, "visionary.images", &[("visionary.outcome", "stored"), image_model]), 1);

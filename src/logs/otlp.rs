@@ -91,7 +91,7 @@ impl Telemetry {
         Ok(Self { traces, metrics })
     }
 
-    /// Sends what is not sent yet, for [`LAST_EXPORT`] at most.
+    /// Sends what is not sent yet, for 2 s at most.
     pub async fn stop(self) {
         let (stopping, mut stopped) = mpsc::channel::<()>(1);
         // The SDK blocks its threads. The runtime does not wait for threads that are not its own.
