@@ -237,6 +237,13 @@ impl Visionary {
         self.client.get(path).await
     }
 
+    /// The answer of `health` once the app is healthy. On a busy machine storage may take longer than the second that
+    /// `health` waits for it.
+    pub(crate) async fn healthy(&self) -> Answer {
+        let look = async || self.get("/api/health").await;
+        eventually("the app is healthy", look, |answer| answer.json()["status"] == "ok").await
+    }
+
     /// See [`Client::post`].
     pub(crate) fn post(&self, prompt: &str) -> Request {
         self.client.post(prompt)

@@ -50,7 +50,7 @@ async fn a_coming_shutdown_is_logged_with_the_setting_and_the_fallbacks() {
     assert!(!visionary.host.logs().iter().any(|line| line.text.contains("gpt-6-luna")));
     let available = |model: &str| (model.to_owned(), json!("available"));
     assert_eq!(states(&visionary).await, ["gpt-image-2", "gpt-image-1.5", "gpt-6-luna"].map(available));
-    assert_eq!(visionary.get("/api/health").await.json()["status"], "ok", "the app still draws");
+    visionary.healthy().await;
 }
 
 #[tokio::test]
@@ -75,7 +75,7 @@ async fn without_a_model_list_the_state_is_unknown_and_nothing_is_logged() {
     visionary.openai.wait_for_requests(Endpoint::Models, 3).await;
 
     assert_eq!(states(&visionary).await[0], ("gpt-image-2".to_owned(), json!("unknown")));
-    assert_eq!(visionary.get("/api/health").await.json()["status"], "ok");
+    visionary.healthy().await;
     assert!(!visionary.host.logs().iter().any(|line| line.text.contains("change the setting")));
 }
 
@@ -89,7 +89,7 @@ async fn requests_do_not_wait_for_the_models_endpoint() {
     hold.reached(1).await;
 
     assert_eq!(visionary.generate("a fox").await.status, 200);
-    assert_eq!(visionary.get("/api/health").await.json()["status"], "ok");
+    visionary.healthy().await;
     hold.release();
 }
 
@@ -99,7 +99,7 @@ async fn health_is_public_and_status_needs_the_key() {
     let visionary = setup.start().await;
     visionary.openai.wait_for_requests(Endpoint::Models, 2).await;
 
-    let health = visionary.get("/api/health").await;
+    let health = visionary.healthy().await;
     let without_key = visionary.get("/api/status").await;
     let known = |status: &Value| {
         let models = status["models"].as_array().unwrap();

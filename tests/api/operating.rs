@@ -116,6 +116,7 @@ async fn a_failure_within_an_event_stream_is_logged_with_the_ids_of_its_request(
     visionary.openai.script(Endpoint::Images, Reply::error(401, "invalid_request_error", "invalid_api_key", "no"));
 
     let answer = visionary.post("a fox").events().header("traceparent", TRACEPARENT).send().await;
+    assert_eq!(answer.status, 200);
     let line = line_of(&visionary, "stream_failed").await;
     assert_eq!(line["span"]["invocation.id"], answer.header("x-azure-functions-invocationid"));
     assert_eq!(line["span"]["trace.id"], TRACE);

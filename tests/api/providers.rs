@@ -80,7 +80,7 @@ async fn a_deployment_of_an_older_model_writes_and_draws() {
     }
     assert_eq!(visionary.openai.requests(Endpoint::Responses).len(), 3, "the first request is refused and repeated");
     visionary.openai.wait_for_requests(Endpoint::Models, 2).await;
-    assert_eq!(visionary.get("/api/health").await.json()["status"], "ok");
+    visionary.healthy().await;
 }
 
 #[tokio::test]
