@@ -10,7 +10,8 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use support::{WholeApp, modules, node, require_chromium};
 
-/// Two browsers at once make each other slow, so these tests run one by one.
+/// Three browsers at once make each other slow, so these tests run one by one. The visit to the whole app runs beside them,
+/// because it mostly waits.
 async fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::const_new(());
     ALONE.lock().await
@@ -36,7 +37,6 @@ async fn the_page_keeps_its_promises_in_every_state() {
 
 #[tokio::test]
 async fn a_visitor_of_the_whole_app_draws_deletes_and_meets_refusals_and_faults() {
-    let _alone = alone().await;
     require_chromium();
     // One image at a time: a few more requests make the app busy.
     let settings = [("DAILY_IMAGE_QUOTA", "6"), ("MAX_CONCURRENT_GENERATIONS", "1")];
