@@ -986,7 +986,10 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description Another image has the name of the one to restore. */
+        /**
+         * @description Another image has the name of the one to restore, or an image that was deleted before has the name of the one to
+         *     delete and can still be restored.
+         */
         NameTaken: {
             headers: {
                 "X-Azure-Functions-InvocationId": components["headers"]["InvocationId"];
@@ -1610,6 +1613,7 @@ export interface operations {
             };
             403: components["responses"]["DeletionRefused"];
             404: components["responses"]["ImageNotFound"];
+            409: components["responses"]["NameTaken"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["StorageUnavailable"];
         };
@@ -1671,6 +1675,7 @@ export interface operations {
             401: components["responses"]["KeyMissing"];
             403: components["responses"]["CrossSiteRefused"];
             404: components["responses"]["ImageNotFound"];
+            409: components["responses"]["NameTaken"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["StorageUnavailable"];
         };

@@ -15,6 +15,7 @@ mod links;
 mod listing;
 mod name;
 mod pages;
+mod purge;
 mod reconcile;
 mod row;
 mod state;
@@ -44,13 +45,12 @@ use crate::spending::Cost;
 pub use crate::azure::Error;
 pub(crate) use bodies::{Bodies, NoListing};
 pub(crate) use coalesced::Coalesced;
-pub(crate) use deleted::NotRestored;
+pub(crate) use deleted::{NotMoved, Place};
 pub(crate) use document::Document;
 pub(crate) use id::ImageId;
 use links::{CLOCK_SKEW, Links, WindowTokens, for_one_call};
 pub(crate) use pages::{Listed, Wanted};
 use thumbnails::Thumbnails;
-pub(crate) use upload::Place;
 
 /// The limits of the long metadata values, percent-encoded. All metadata of a blob may take 8 KiB
 /// (<https://learn.microsoft.com/rest/api/storageservices/setting-and-retrieving-properties-and-metadata-for-blob-resources>).

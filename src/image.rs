@@ -73,6 +73,11 @@ impl Image {
         Ok(Self { bytes, format })
     }
 
+    /// A copy with memory of its own.
+    pub(crate) fn copied(&self) -> Self {
+        Self { bytes: Bytes::copy_from_slice(&self.bytes), format: self.format }
+    }
+
     /// The bytes as the provider sent them. A clone shares the memory.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes

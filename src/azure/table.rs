@@ -262,6 +262,7 @@ impl Table {
                 Change::Upsert(columns) => ("PUT", entity, None, Some(columns)),
                 Change::InsertOrMerge(columns) => ("MERGE", entity, None, Some(columns)),
                 Change::Delete => ("DELETE", entity, Some("*"), None),
+                Change::DeleteVersion(version) => ("DELETE", entity, Some(version.0.as_str()), None),
             };
             // Writing to a string cannot fail.
             let _ = write!(

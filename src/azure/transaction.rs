@@ -38,6 +38,8 @@ pub(crate) enum Change {
     InsertOrMerge(Columns),
     /// Deletes a row in any version. The row must exist.
     Delete,
+    /// Deletes a row that must have this version.
+    DeleteVersion(Version),
 }
 
 /// A transaction failed, or its result is unknown. The service writes all operations of a transaction or none.

@@ -13,7 +13,7 @@ use axum::response::Response;
 use super::answers;
 use crate::app::App;
 use crate::error::{Code, Problem};
-use crate::gallery::{ImageId, NotRestored};
+use crate::gallery::{ImageId, NotMoved};
 
 /// The header with the token of generateImage's answer.
 pub(super) const DELETE_TOKEN: HeaderName = HeaderName::from_static("x-delete-token");
@@ -49,25 +49,27 @@ pub(super) async fn restore_as_operator(State(app): State<Arc<App>>, id: Id) -> 
 }
 
 async fn delete_any(app: &App, id: &ImageId) -> Result<Response, Problem> {
-    let deleted = app.gallery.delete(id, (app.clock)()).await?.ok_or_else(unknown)?;
-    Ok(answers::json(&deleted))
+    let sentence = "Another image with this name was deleted before and can still be restored. Delete this one after its undo time.";
+    let deleted = app.gallery.delete(id, &*app.clock).await.map_err(|error| not_moved(error, sentence))?;
+    Ok(answers::json(&deleted.ok_or_else(unknown)?))
 }
 
 async fn restore_any(app: &App, id: &ImageId) -> Result<Response, Problem> {
-    match app.gallery.restore(id, (app.clock)()).await {
-        Ok(()) => {}
-        Err(NotRestored::Unknown) => {
-            let sentence = "No deleted image has this id, or it can no longer be restored.";
-            return Err(Problem::new(Code::NotFound, sentence));
-        }
-        Err(NotRestored::NameTaken) => {
-            let sentence = "Another image has this image's name now. Delete that one first.";
-            return Err(Problem::new(Code::NameTaken, sentence));
-        }
-        Err(NotRestored::Storage(error)) => return Err(error.into()),
-    }
+    let sentence = "Another image has this image's name now. Delete that one first.";
+    let restored = app.gallery.restore(id, &*app.clock).await.map_err(|error| not_moved(error, sentence))?;
+    restored.ok_or_else(|| {
+        Problem::new(Code::NotFound, "No deleted image has this id, or it can no longer be restored.")
+    })?;
     let details = app.gallery.details(id, (app.clock)()).await?.ok_or_else(unknown)?;
     Ok(answers::json(&details))
+}
+
+/// `name_taken` is the sentence if another image has the name.
+fn not_moved(error: NotMoved, name_taken: &str) -> Problem {
+    match error {
+        NotMoved::NameTaken => Problem::new(Code::NameTaken, name_taken),
+        NotMoved::Storage(error) => error.into(),
+    }
 }
 
 fn check_token(app: &App, headers: &HeaderMap, id: &ImageId) -> Result<(), Problem> {

@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_secs(3);
 
 impl Gallery {
     /// Makes the thumbnail of a stored image in the background. The caller has its answer meanwhile.
-    pub(crate) async fn queue_thumbnail(&self, name: &str, image: Option<Image>) {
+    pub(crate) async fn queue_thumbnail(&self, name: &str, image: Option<&Image>) {
         let id = ImageId::of(name, None);
         if self.thumbnails.queue.add(id.clone(), name.to_owned(), image).is_err() {
             self.note_thumbnail(&id, Err(NotMade::Busy)).await;

@@ -1,38 +1,33 @@
 //! Deleted images: they wait in a private container until they can no longer be restored.
 //!
 //! A deletion writes a row for the image in the partition of deleted images, moves the blob into the private container,
-//! removes the row of the index, and moves the thumbnail. Each step may be repeated, so a deletion whose process died is
-//! finished from its row. Links and listings end with the move.
+//! removes the row of the index, and moves the thumbnail. A restoration goes the other way, and removes the row last. The
+//! row says which of both is under way. Each step may be repeated, so what was interrupted is finished from its row. Links
+//! and listings end with the move.
 
 use std::time::Duration;
 
 use serde::Serialize;
 use time::OffsetDateTime;
+use tokio::sync::MutexGuard;
 
-use super::deleted_row::{Claim, ClaimedRow, DeletedRow};
+use super::deleted_row::{Claim, ClaimedRow, DeletedRow, Stage};
 use super::id::ImageId;
 use super::links::Links;
 use super::reconcile::Now;
-use super::row::NAME_COLUMN;
+use super::row::{NAME_COLUMN, forget_thumbnail};
 use super::thumbnails;
-use super::upload::Place;
 use super::{Error, Gallery};
-use crate::azure::{Container, Purpose, Query};
-use crate::logs::chain;
+use crate::azure::{Container, Purpose};
 
-/// A purge begins this much after the undo time, so that it never meets a restoration.
-const PURGED_AFTER: Duration = Duration::from_secs(60);
-/// The longest pause between two purges while deleted images wait.
-const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 60 * 60);
-const SHORTEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long a caller waits for a deletion or a restoration of the same image in another process.
-const LONGEST_CLAIM: Duration = Duration::from_secs(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// How often a process looks at the claim of another one.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How often a deletion begins again, because a restoration in another process was first.
 const TRIES: usize = 3;
-/// The most images that one pass deletes for their age. The next pass goes on.
-const EXPIRED_AT_ONCE: usize = 1_000;
 
-/// The result of a deletion or a restoration that found its image.
+/// The result of a deletion.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Deleted {
@@ -43,289 +38,220 @@ pub(crate) struct Deleted {
     restorable_until: OffsetDateTime,
 }
 
-/// Why an image is not restored.
+/// Why an image is not deleted or restored.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NotRestored {
-    /// No deleted image has this id, or its undo time is over.
-    #[error("no deleted image has this id")]
-    Unknown,
-    /// Another blob has the image's name now.
-    #[error("another blob has the image's name")]
+pub(crate) enum NotMoved {
+    /// Another image has the name where this one goes to.
+    #[error("another image has the name")]
     NameTaken,
     /// The storage account failed.
     #[error(transparent)]
     Storage(#[from] Error),
 }
 
-impl Deleted {
-    fn new(id: &ImageId, restorable_until: OffsetDateTime) -> Self {
-        Self { id: id.as_str().to_owned(), restorable_until }
-    }
+/// Where an image is that was drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the gallery.
+    Gallery,
+    /// In the private container of deleted images.
+    Deleted,
 }
 
-/// A point in time, rounded up to a whole second.
-fn rounded_up(at: OffsetDateTime) -> OffsetDateTime {
-    let up = at + Duration::from_nanos(999_999_999);
-    up - Duration::from_nanos(up.nanosecond().into())
+/// Which image was deleted under a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DeletedImage {
+    /// None, or it is being restored.
+    None,
+    /// The image itself.
+    This,
+    /// Another one with the same name.
+    Another,
+}
+
+/// Which image was deleted, by the stage of the name's row, and whether the blobs with the name are this image; `None` if
+/// there is no blob.
+fn deleted_image(stage: Stage, is_public: Option<bool>, is_private: Option<bool>) -> DeletedImage {
+    match (stage, is_public, is_private) {
+        (_, Some(true), Some(false)) | (Stage::Restoring, _, Some(true) | None) => DeletedImage::None,
+        (_, _, Some(false)) | (_, Some(false), None) => DeletedImage::Another,
+        (_, _, Some(true)) | (_, Some(true) | None, None) => DeletedImage::This,
+    }
 }
 
 impl Gallery {
     /// Deletes an image. `None` if no image has this id. An image that is deleted already stays so.
     ///
     /// # Errors
-    /// The storage account failed. The deletion may have begun, and is finished in the background.
-    pub(crate) async fn delete(&self, id: &ImageId, now: OffsetDateTime) -> Result<Option<Deleted>, Error> {
-        let _work = self.deletions.lock().await;
+    /// [`NotMoved::NameTaken`] if another image with this name was deleted and can still be restored. When storage failed,
+    /// the deletion may have begun, and is finished in the background.
+    pub(crate) async fn delete(&self, id: &ImageId, now: Now<'_>) -> Result<Option<Deleted>, NotMoved> {
         for _ in 0..TRIES {
-            let (claimed, restorable_until) = match self.index.deleted_row(id).await? {
-                // A restoration that failed half-way may have made the image public again.
-                Some(row) if !row.is_moved() || self.index.columns(id).await?.is_some() => {
-                    let claimed = match self.index.claim_deleted(id, now, LONGEST_CLAIM).await? {
-                        Claim::Mine(claimed) => Some(claimed),
-                        Claim::OfAnother => return Err(Error::Unreachable),
-                        Claim::NoRow => None,
-                    };
-                    (claimed, row.restorable_until)
+            let (_work, claimed) = self.claim(id, now).await?;
+            // Before the row is written: a deletion whose answer is lost is finished in the background.
+            self.deleted_added.notify_one();
+            let claimed = match claimed {
+                Some(claimed) if claimed.row.stage == Stage::Restoring => {
+                    self.index.note_stage(claimed, Stage::Deleting, self.restorable_until(now()), now()).await?
                 }
-                Some(row) => return Ok(Some(Deleted::new(id, row.restorable_until))),
+                Some(claimed) => claimed,
                 None => {
                     let columns = self.index.columns(id).await?.filter(|columns| columns.contains_key(NAME_COLUMN));
                     let Some(columns) = columns else { return Ok(None) };
-                    let restorable_until = rounded_up(now + self.settings.undo);
-                    (self.index.insert_deleted(id, &columns, restorable_until, now).await?, restorable_until)
+                    let until = self.restorable_until(now());
+                    match self.index.insert_deleted(id, &columns, until, now()).await? {
+                        Some(claimed) => claimed,
+                        None => continue,
+                    }
                 }
             };
-            if let Some(claimed) = claimed {
-                self.deleted_added.notify_one();
-                self.move_away(&claimed, now).await?;
-                self.index.release_moved(claimed).await?;
-                return Ok(Some(Deleted::new(id, restorable_until)));
-            }
+            let restorable_until = claimed.row.restorable_until;
+            self.finish_deletion(claimed, restorable_until, now()).await?;
+            return Ok(Some(Deleted { id: id.as_str().to_owned(), restorable_until }));
         }
-        Err(Error::Unreachable)
+        Err(Error::Unreachable.into())
+    }
+
+    /// The end of the undo time of an image that is deleted now, rounded up to a whole second.
+    pub(super) fn restorable_until(&self, now: OffsetDateTime) -> OffsetDateTime {
+        let up = now + self.settings.undo + Duration::from_nanos(999_999_999);
+        up - Duration::from_nanos(up.nanosecond().into())
+    }
+
+    /// Claims the row of a deleted image, and keeps this process from moving another one; `None` if there is no row. While
+    /// another process has the claim, this one moves others.
+    async fn claim(&self, id: &ImageId, now: Now<'_>) -> Result<(MutexGuard<'_, ()>, Option<ClaimedRow>), Error> {
+        let mut waited = Duration::ZERO;
+        loop {
+            let work = self.deletions.lock().await;
+            match self.index.claim_deleted(id, now()).await? {
+                Claim::Mine(claimed) => return Ok((work, Some(claimed))),
+                Claim::NoRow => return Ok((work, None)),
+                Claim::OfAnother if waited >= LONGEST_WAIT => return Err(Error::Unreachable),
+                Claim::OfAnother => drop(work),
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+            waited += LOOK_EVERY;
+        }
+    }
+
+    /// Moves a deleted image into the private container, notes it, and ends the claim.
+    pub(super) async fn finish_deletion(
+        &self,
+        claimed: ClaimedRow,
+        restorable_until: OffsetDateTime,
+        now: OffsetDateTime,
+    ) -> Result<(), NotMoved> {
+        let moved = self.move_away(&claimed.row, now).await;
+        let stage = match &moved {
+            Ok(()) => Stage::Deleted,
+            // The image that was deleted before is still there.
+            Err(NotMoved::NameTaken) => claimed.row.stage,
+            Err(NotMoved::Storage(_)) => return moved,
+        };
+        self.index.release_deleted(claimed, stage, restorable_until).await?;
+        moved
     }
 
     /// Moves a deleted image into the private container and removes its row from the index.
-    async fn move_away(&self, claimed: &ClaimedRow, now: OffsetDateTime) -> Result<(), Error> {
-        let row = &claimed.row;
+    async fn move_away(&self, row: &DeletedRow, now: OffsetDateTime) -> Result<(), NotMoved> {
         self.thumbnails.queue.remove(&row.id);
         let thumbnail = thumbnails::blob_name(row.id.as_str());
         self.move_blob((&self.container, row.name()), (&self.deleted, row.id.as_str()), now).await?;
         self.index.remove(&row.id).await?;
-        // A thumbnail that is stored from here on finds no row, and is removed by the process that has made it.
-        self.move_blob((self.thumbnails.container(), &thumbnail), (&self.deleted, &thumbnail), now).await
+        // A thumbnail that is stored from here on finds no row, and is removed by the process that has made it. One that
+        // differs from the copy was made of the same image in another process.
+        match self.move_blob((self.thumbnails.container(), &thumbnail), (&self.deleted, &thumbnail), now).await {
+            Err(NotMoved::NameTaken) => Ok(self.thumbnails.container().delete(&thumbnail).await?),
+            result => result,
+        }
     }
 
-    /// Whether an image with this blob's name and this id in its metadata was deleted.
+    /// Which image was deleted under a blob's name: the one with this id in its metadata, or another one.
     ///
     /// # Errors
     /// The storage account failed.
-    pub(super) async fn is_deleted(&self, name: &str, id: &str) -> Result<bool, Error> {
+    pub(super) async fn deleted_image(&self, name: &str, id: &str) -> Result<DeletedImage, Error> {
         let image_id = ImageId::of(name, None);
-        if self.index.deleted_row(&image_id).await?.is_none() {
-            return Ok(false);
-        }
-        match self.deleted.properties(image_id.as_str(), Purpose::Generation).await {
-            Ok(properties) => Ok(properties.metadata.get("id").is_some_and(|found| found == id)),
-            // It is not moved yet, so it is in the gallery.
-            Err(error) if error.is_not_found() => Ok(false),
-            Err(error) => Err(error),
-        }
+        let Some(row) = self.index.deleted_row(&image_id).await? else { return Ok(DeletedImage::None) };
+        let is_this =
+            async |container: &Container, name: &str| match container.properties(name, Purpose::Generation).await {
+                Ok(properties) => Ok(Some(properties.metadata.get("id").is_some_and(|found| found == id))),
+                Err(error) if error.is_not_found() => Ok(None),
+                Err(error) => Err(error),
+            };
+        let is_public = is_this(&self.container, name).await?;
+        Ok(deleted_image(row.stage, is_public, is_this(&self.deleted, image_id.as_str()).await?))
     }
 
-    /// Deletes an image again that was made public while its deletion was under way. Returns where the image is.
+    /// Finishes the deletion or restoration of an image that was stored again meanwhile. Returns where the image is.
     ///
     /// # Errors
-    /// The storage account failed. The deletion is finished in the background.
-    pub(super) async fn delete_again(&self, id: &ImageId, now: OffsetDateTime) -> Result<Place, Error> {
-        if self.index.deleted_row(id).await?.is_none() {
-            return Ok(Place::Gallery);
-        }
-        let _work = self.deletions.lock().await;
-        match self.index.claim_deleted(id, now, LONGEST_CLAIM).await? {
-            Claim::Mine(claimed) => {
-                self.move_away(&claimed, now).await?;
-                self.index.release_moved(claimed).await?;
-                Ok(Place::Deleted)
+    /// As for [`Self::delete`].
+    pub(super) async fn delete_again(&self, id: &ImageId, now: Now<'_>) -> Result<Place, NotMoved> {
+        let (_work, claimed) = self.claim(id, now).await?;
+        match claimed {
+            Some(claimed) if claimed.row.stage != Stage::Restoring => {
+                let restorable_until = claimed.row.restorable_until;
+                self.finish_deletion(claimed, restorable_until, now()).await.map(|()| Place::Deleted)
             }
-            Claim::OfAnother => Err(Error::Unreachable),
-            Claim::NoRow => Ok(Place::Gallery),
+            Some(claimed) => self.finish_restoration(claimed, now).await.map(|()| Place::Gallery),
+            None => Ok(Place::Gallery),
         }
     }
 
-    /// Restores a deleted image with its name, its links and its place in the gallery.
+    /// Restores a deleted image with its name, its links and its place in the gallery. `None` if no deleted image has this
+    /// id, or its undo time is over.
     ///
     /// # Errors
-    /// See [`NotRestored`].
-    pub(crate) async fn restore(&self, id: &ImageId, now: OffsetDateTime) -> Result<(), NotRestored> {
-        let _work = self.deletions.lock().await;
-        let row = self.index.deleted_row(id).await?.filter(|row| now <= row.restorable_until);
-        row.ok_or(NotRestored::Unknown)?;
-        let mut claimed = match self.index.claim_deleted(id, now, LONGEST_CLAIM).await? {
-            Claim::Mine(claimed) => claimed,
-            Claim::OfAnother => return Err(Error::Unreachable.into()),
-            // Another process has restored it meanwhile.
-            Claim::NoRow => return Err(NotRestored::Unknown),
-        };
-        if !claimed.row.is_moved() {
-            self.move_away(&claimed, now).await?;
-            claimed = self.index.note_moved(claimed).await?;
+    /// [`NotMoved::NameTaken`] if another blob has the image's name now. When storage failed, the restoration may have
+    /// begun, and is finished in the background.
+    pub(crate) async fn restore(&self, id: &ImageId, now: Now<'_>) -> Result<Option<()>, NotMoved> {
+        let is_restorable = |row: &DeletedRow| row.stage == Stage::Restoring || now() <= row.restorable_until;
+        if !self.index.deleted_row(id).await?.is_some_and(|row| is_restorable(&row)) {
+            return Ok(None);
         }
-        // From here on a process that dies leaves an image that can be restored again.
+        let (_work, claimed) = self.claim(id, now).await?;
+        // Another process may have restored it meanwhile.
+        let Some(claimed) = claimed else { return Ok(None) };
+        self.deleted_added.notify_one();
+        if claimed.row.stage == Stage::Deleting {
+            self.move_away(&claimed.row, now()).await?;
+        }
+        let restorable_until = claimed.row.restorable_until;
+        let claimed = self.index.note_stage(claimed, Stage::Restoring, restorable_until, now()).await?;
+        self.finish_restoration(claimed, now).await.map(Some)
+    }
+
+    /// Moves an image back into the gallery, and removes its row. If that cannot be, it stays deleted.
+    pub(super) async fn finish_restoration(&self, claimed: ClaimedRow, now: Now<'_>) -> Result<(), NotMoved> {
+        let (id, restorable_until) = (claimed.row.id.clone(), claimed.row.restorable_until);
         let (name, private) = (claimed.row.name(), id.as_str());
         let thumbnail = thumbnails::blob_name(private);
-        match self.copy_blob((&self.deleted, private), (&self.container, name), now).await {
+        match self.copy_blob((&self.deleted, private), (&self.container, name), now()).await {
             Err(error) if error.is("BlobAlreadyExists") => {
-                let there = self.container.properties(name, Purpose::Caller).await?;
-                match self.deleted.properties(private, Purpose::Caller).await {
-                    Ok(mine) if (&there.metadata, there.bytes) == (&mine.metadata, mine.bytes) => {}
-                    Ok(_) => {
-                        self.index.release_moved(claimed).await?;
-                        return Err(NotRestored::NameTaken);
-                    }
-                    // An earlier restoration came so far.
-                    Err(error) if error.is_not_found() => {}
-                    Err(error) => return Err(error.into()),
+                if !self.is_copy((&self.deleted, private), (&self.container, name)).await? {
+                    self.index.release_deleted(claimed, Stage::Deleted, restorable_until).await?;
+                    return Err(NotMoved::NameTaken);
                 }
             }
             result => result.map(drop)?,
         }
-        match self.copy_blob((&self.deleted, &thumbnail), (self.thumbnails.container(), &thumbnail), now).await {
+        match self.copy_blob((&self.deleted, &thumbnail), (self.thumbnails.container(), &thumbnail), now()).await {
             Err(error) if error.is("BlobAlreadyExists") => {}
             result => result.map(drop)?,
         }
-        self.index.merge(id, &claimed.index_columns()).await?;
-        // The row goes last: a process that dies before leaves a row whose purge removes what is left.
+        let mut columns = claimed.index_columns();
+        if self.thumbnails.find(private).await?.is_none() {
+            forget_thumbnail(&mut columns);
+        }
+        self.index.merge(&id, &columns).await?;
+        // A process that has lost its claim must not touch what another one has moved since.
+        let claimed = self.index.note_stage(claimed, Stage::Restoring, restorable_until, now()).await?;
         for blob in [private, &thumbnail] {
             self.deleted.delete(blob).await?;
         }
-        self.index.remove_deleted_row(claimed).await?;
-        Ok(())
-    }
-
-    /// Finishes deletions, purges images whose undo time is over, and deletes those that are older than `TTL_DAYS`,
-    /// until the future is dropped. An app without deleted images and without `TTL_DAYS` sends one query at the start.
-    pub(crate) async fn keep_purging(&self, now: Now<'_>) {
-        // Before the first pass the index may lack images.
-        let _ = self.index.passes.subscribe().wait_for(|passes| *passes > 0).await;
-        let mut pause_after_failure = SHORTEST_PAUSE;
-        loop {
-            let next = match self.purge(now()).await {
-                Ok(next) => {
-                    pause_after_failure = SHORTEST_PAUSE;
-                    next.or(self.settings.ttl.map(|_| LONGEST_PAUSE))
-                }
-                Err(error) => {
-                    tracing::warn!(
-                        event = "purge_failed",
-                        cause = chain(&error),
-                        delay_s = pause_after_failure.as_secs(),
-                        "deleted images could not be purged; it is tried again after the delay"
-                    );
-                    pause_after_failure = (pause_after_failure * 2).min(LONGEST_PAUSE);
-                    Some(pause_after_failure / 2)
-                }
-            };
-            let pause = async {
-                match next {
-                    Some(next) => tokio::time::sleep(next.clamp(SHORTEST_PAUSE, LONGEST_PAUSE)).await,
-                    None => std::future::pending().await,
-                }
-            };
-            let added = async {
-                self.deleted_added.notified().await;
-                // Several deletions follow each other.
-                tokio::time::sleep(SHORTEST_PAUSE).await;
-            };
-            tokio::select! { () = pause => {}, () = added => {} }
-        }
-    }
-
-    /// Purges once. Returns when the next image is due; `None` if no deleted image waits.
-    ///
-    /// # Errors
-    /// The last error, after the work on all other images.
-    async fn purge(&self, now: OffsetDateTime) -> Result<Option<Duration>, Error> {
-        let table = self.index.deleted();
-        let (mut next, mut after, mut purged, mut failed) = (None::<Duration>, None, 0_usize, None);
-        loop {
-            let page = table.query(&Query::rows("", ":"), after.as_ref()).await?;
-            for id in page.rows.iter().filter_map(|(row, _)| ImageId::parse(row)) {
-                match self.purge_one(&id, now).await {
-                    Ok(None) => purged += 1,
-                    Ok(Some(left)) => next = Some(next.map_or(left, |next| next.min(left))),
-                    Err(error) => failed = Some(error),
-                }
-            }
-            after = page.next;
-            if after.is_none() {
-                break;
-            }
-        }
-        if purged > 0 {
-            tracing::info!(event = "images_purged", count = purged, "deleted images were purged");
-        }
-        if let Some(ttl) = self.settings.ttl
-            && self.delete_older_than(now - ttl, now).await?
-        {
-            next = Some(SHORTEST_PAUSE);
-        }
-        failed.map_or(Ok(next), Err)
-    }
-
-    /// Purges a deleted image whose undo time is over. Else finishes its deletion and returns the time until then.
-    async fn purge_one(&self, id: &ImageId, now: OffsetDateTime) -> Result<Option<Duration>, Error> {
-        let _work = self.deletions.lock().await;
-        let left = |row: &DeletedRow| {
-            Duration::try_from(row.restorable_until + PURGED_AFTER - now).ok().filter(|left| !left.is_zero())
-        };
-        // It may have been restored since the rows were read.
-        let Some(row) = self.index.deleted_row(id).await? else { return Ok(None) };
-        if row.is_moved()
-            && let Some(left) = left(&row)
-        {
-            return Ok(Some(left));
-        }
-        let claimed = match self.index.claim_deleted(id, now, Duration::ZERO).await? {
-            Claim::Mine(claimed) => claimed,
-            Claim::OfAnother => return Ok(Some(SHORTEST_PAUSE)),
-            Claim::NoRow => return Ok(None),
-        };
-        if !claimed.row.is_moved() {
-            self.move_away(&claimed, now).await?;
-        }
-        if let Some(left) = left(&claimed.row) {
-            self.index.release_moved(claimed).await?;
-            return Ok(Some(left));
-        }
-        let thumbnail = thumbnails::blob_name(id.as_str());
-        for blob in [id.as_str(), &thumbnail] {
-            self.deleted.delete(blob).await?;
-        }
-        // A thumbnail that was made while the image was being deleted. An image that is in the index was restored by a
-        // process that died before it removed this row.
-        if self.index.columns(id).await?.is_none() {
-            self.thumbnails.container().delete(&thumbnail).await?;
-        }
-        self.index.remove_deleted_row(claimed).await?;
-        Ok(None)
-    }
-
-    /// Deletes images that are older than a time, as a caller would, so that they can be restored. Returns whether more
-    /// are left.
-    async fn delete_older_than(&self, oldest: OffsetDateTime, now: OffsetDateTime) -> Result<bool, Error> {
-        let after = ImageId::last_at(oldest);
-        let Some(rows) = self.index.read(Some(&after), EXPIRED_AT_ONCE, &[NAME_COLUMN]).await? else {
-            return Ok(false);
-        };
-        for row in &rows.rows {
-            self.delete(&row.id, now).await?;
-        }
-        let count = rows.rows.len();
-        if count > 0 {
-            tracing::info!(event = "old_images_deleted", count, "images older than TTL_DAYS were deleted");
-        }
-        Ok(rows.has_more)
+        Ok(self.index.remove_deleted_row(claimed).await?)
     }
 
     /// Moves a blob; a blob that is not there may have been moved before.
@@ -334,12 +260,27 @@ impl Gallery {
         from: (&Container, &str),
         to: (&Container, &str),
         now: OffsetDateTime,
-    ) -> Result<(), Error> {
+    ) -> Result<(), NotMoved> {
         match self.copy_blob(from, to, now).await {
-            Err(error) if error.is("BlobAlreadyExists") => {}
+            Err(error) if error.is("BlobAlreadyExists") => {
+                if !self.is_copy(from, to).await? {
+                    return Err(NotMoved::NameTaken);
+                }
+            }
             result => result.map(drop)?,
         }
-        from.0.delete(from.1).await
+        Ok(from.0.delete(from.1).await?)
+    }
+
+    /// Whether a blob that exists is a copy of another one, or that one is not there any more.
+    async fn is_copy(&self, from: (&Container, &str), to: (&Container, &str)) -> Result<bool, Error> {
+        let original = match from.0.properties(from.1, Purpose::Caller).await {
+            Ok(original) => original,
+            Err(error) if error.is_not_found() => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        let copy = to.0.properties(to.1, Purpose::Caller).await?;
+        Ok((&original.metadata, original.bytes) == (&copy.metadata, copy.bytes))
     }
 
     /// Copies a blob to a name that is free. A blob that is not there needs no copy. Creates the target's container if it
@@ -359,6 +300,35 @@ impl Gallery {
             }
             Err(error) if error.is_not_found() => Ok(()),
             result => result,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_deleted_by_the_stage_of_its_row_and_the_blobs_with_its_name() {
+        let table = [
+            // Not moved yet, moved, moved and stored again, purged but for its row.
+            (Stage::Deleting, Some(true), None, DeletedImage::This),
+            (Stage::Deleted, None, Some(true), DeletedImage::This),
+            (Stage::Deleted, Some(true), Some(true), DeletedImage::This),
+            (Stage::Deleted, Some(false), Some(true), DeletedImage::This),
+            (Stage::Deleted, None, None, DeletedImage::This),
+            // Another image was deleted, and this one may be stored under the name already.
+            (Stage::Deleting, Some(false), None, DeletedImage::Another),
+            (Stage::Deleted, None, Some(false), DeletedImage::Another),
+            (Stage::Restoring, None, Some(false), DeletedImage::Another),
+            (Stage::Deleted, Some(true), Some(false), DeletedImage::None),
+            // A restoration, from its begin to its end.
+            (Stage::Restoring, None, Some(true), DeletedImage::None),
+            (Stage::Restoring, Some(true), Some(true), DeletedImage::None),
+            (Stage::Restoring, Some(true), None, DeletedImage::None),
+        ];
+        for (stage, is_public, is_private, image) in table {
+            assert_eq!(deleted_image(stage, is_public, is_private), image, "{stage:?} {is_public:?} {is_private:?}");
         }
     }
 }

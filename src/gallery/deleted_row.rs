@@ -7,28 +7,52 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::id::ImageId;
-use super::index::{Index, remove_row};
+use super::index::Index;
 use super::row::NAME_COLUMN;
 use crate::azure::{Change, Columns, Error, Failed, Operation, Purpose, Version};
 
 /// Column: the end of the undo time.
 const RESTORABLE_UNTIL: &str = "RestorableUntil";
-/// Column: whether the blob is in the private container.
-const IS_MOVED: &str = "IsMoved";
-const YES: &str = "yes";
+/// Column: the [`Stage`].
+const STAGE: &str = "Stage";
 /// Column: the process that moves the image.
 const CLAIMED_BY: &str = "ClaimedBy";
 /// Column: the end of its claim. A process that dies ends no claim.
 const CLAIMED_UNTIL: &str = "ClaimedUntil";
-/// The calls of a deletion take 60 s at most, and the clocks of two processes differ by some seconds.
-const CLAIM: Duration = Duration::from_secs(90);
-/// How often a process looks at the claim of another one.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Between two writes of the row a process makes at most ten calls. Each waits up to 10 s for its permit and takes up to
+/// 15 s, but they are slow one by one only. The clocks of two processes differ by some seconds.
+const CLAIM: Duration = Duration::from_secs(180);
+
+/// What happens to a deleted image. Only the process with the claim on its row changes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It is being moved into the private container.
+    Deleting,
+    /// It is in the private container.
+    Deleted,
+    /// It is being moved back into the gallery.
+    Restoring,
+}
+
+impl Stage {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Deleting => "deleting",
+            Self::Deleted => "deleted",
+            Self::Restoring => "restoring",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        [Self::Deleting, Self::Deleted, Self::Restoring].into_iter().find(|stage| stage.as_str() == text)
+    }
+}
 
 /// A deleted image's row.
 #[derive(Debug)]
 pub(super) struct DeletedRow {
     pub(super) id: ImageId,
+    pub(super) stage: Stage,
     pub(super) restorable_until: OffsetDateTime,
     columns: Columns,
     version: Version,
@@ -54,17 +78,13 @@ pub(super) enum Claim {
 impl DeletedRow {
     fn read(id: &ImageId, (columns, version): (Columns, Version)) -> Option<Self> {
         let restorable_until = time_in(&columns, RESTORABLE_UNTIL)?;
-        Some(Self { id: id.clone(), restorable_until, columns, version })
+        let stage = Stage::parse(columns.get(STAGE)?)?;
+        Some(Self { id: id.clone(), stage, restorable_until, columns, version })
     }
 
     /// The blob's name in the gallery.
     pub(super) fn name(&self) -> &str {
         self.columns.get(NAME_COLUMN).map(String::as_str).unwrap_or_default()
-    }
-
-    /// Whether the blob is in the private container.
-    pub(super) fn is_moved(&self) -> bool {
-        self.columns.get(IS_MOVED).is_some_and(|value| value == YES)
     }
 
     fn is_claimed_by_another(&self, process: &str, now: OffsetDateTime) -> bool {
@@ -77,7 +97,7 @@ impl ClaimedRow {
     /// The columns of the row in the index.
     pub(super) fn index_columns(&self) -> Columns {
         let mut columns = self.row.columns.clone();
-        for name in [RESTORABLE_UNTIL, IS_MOVED, CLAIMED_BY, CLAIMED_UNTIL] {
+        for name in [RESTORABLE_UNTIL, STAGE, CLAIMED_BY, CLAIMED_UNTIL] {
             columns.remove(name);
         }
         columns
@@ -107,66 +127,71 @@ impl Index {
     ) -> Result<Option<ClaimedRow>, Error> {
         let mut columns = index_columns.clone();
         columns.insert(RESTORABLE_UNTIL.to_owned(), text_of(restorable_until));
+        columns.insert(STAGE.to_owned(), Stage::Deleting.as_str().to_owned());
         columns.extend(self.claim_columns(now));
         let version = self.write_deleted(id, Change::Insert(columns.clone())).await?;
-        let row = |version| DeletedRow { id: id.clone(), restorable_until, columns, version };
+        let row = |version| DeletedRow { id: id.clone(), stage: Stage::Deleting, restorable_until, columns, version };
         Ok(version.map(|version| ClaimedRow { row: row(version) }))
     }
 
-    /// Claims the row of a deleted image. The claim of another process is waited for, up to `longest`.
+    /// Claims the row of a deleted image.
     ///
     /// # Errors
     /// The table cannot be read or written.
-    pub(super) async fn claim_deleted(
-        &self,
-        id: &ImageId,
-        now: OffsetDateTime,
-        longest: Duration,
-    ) -> Result<Claim, Error> {
-        let mut waited = Duration::ZERO;
-        loop {
-            let Some(mut row) = self.deleted_row(id).await? else { return Ok(Claim::NoRow) };
-            let now = now + waited;
-            if !row.is_claimed_by_another(&self.process, now) {
-                let claim = self.claim_columns(now);
-                let merge = Change::Merge(row.version.clone(), claim.clone());
-                if let Some(version) = self.write_deleted(id, merge).await? {
-                    row.columns.extend(claim);
-                    row.version = version;
-                    return Ok(Claim::Mine(ClaimedRow { row }));
-                }
-            }
-            if waited >= longest {
-                return Ok(Claim::OfAnother);
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-            waited += LOOK_EVERY;
+    pub(super) async fn claim_deleted(&self, id: &ImageId, now: OffsetDateTime) -> Result<Claim, Error> {
+        let Some(mut row) = self.deleted_row(id).await? else { return Ok(Claim::NoRow) };
+        if row.is_claimed_by_another(&self.process, now) {
+            return Ok(Claim::OfAnother);
         }
+        let claim = self.claim_columns(now);
+        let merge = Change::Merge(row.version.clone(), claim.clone());
+        let Some(version) = self.write_deleted(id, merge).await? else { return Ok(Claim::OfAnother) };
+        row.columns.extend(claim);
+        row.version = version;
+        Ok(Claim::Mine(ClaimedRow { row }))
     }
 
-    /// Notes that the image is in the private container. The claim goes on.
+    /// Notes a stage, and renews the claim.
     ///
     /// # Errors
     /// `Unreachable` if the claim was lost, and what the table answers.
-    pub(super) async fn note_moved(&self, claimed: ClaimedRow) -> Result<ClaimedRow, Error> {
+    pub(super) async fn note_stage(
+        &self,
+        claimed: ClaimedRow,
+        stage: Stage,
+        restorable_until: OffsetDateTime,
+        now: OffsetDateTime,
+    ) -> Result<ClaimedRow, Error> {
         let mut row = claimed.row;
-        row.columns.insert(IS_MOVED.to_owned(), YES.to_owned());
-        self.replace_deleted(row).await.map(|row| ClaimedRow { row })
+        row.columns.extend(self.claim_columns(now));
+        self.replace_deleted(row, stage, restorable_until).await.map(|row| ClaimedRow { row })
     }
 
-    /// Notes that the image is in the private container, and ends the claim.
+    /// Notes a stage, and ends the claim.
     ///
     /// # Errors
-    /// As for [`Self::note_moved`].
-    pub(super) async fn release_moved(&self, claimed: ClaimedRow) -> Result<(), Error> {
+    /// As for [`Self::note_stage`].
+    pub(super) async fn release_deleted(
+        &self,
+        claimed: ClaimedRow,
+        stage: Stage,
+        restorable_until: OffsetDateTime,
+    ) -> Result<(), Error> {
         let mut row = claimed.row;
-        row.columns.insert(IS_MOVED.to_owned(), YES.to_owned());
         row.columns.remove(CLAIMED_BY);
         row.columns.remove(CLAIMED_UNTIL);
-        self.replace_deleted(row).await.map(drop)
+        self.replace_deleted(row, stage, restorable_until).await.map(drop)
     }
 
-    async fn replace_deleted(&self, mut row: DeletedRow) -> Result<DeletedRow, Error> {
+    async fn replace_deleted(
+        &self,
+        mut row: DeletedRow,
+        stage: Stage,
+        restorable_until: OffsetDateTime,
+    ) -> Result<DeletedRow, Error> {
+        (row.stage, row.restorable_until) = (stage, restorable_until);
+        row.columns.insert(STAGE.to_owned(), stage.as_str().to_owned());
+        row.columns.insert(RESTORABLE_UNTIL.to_owned(), text_of(restorable_until));
         let replace = Change::Replace(row.version, row.columns.clone());
         row.version = self.write_deleted(&row.id, replace).await?.ok_or(Error::Unreachable)?;
         Ok(row)
@@ -175,9 +200,11 @@ impl Index {
     /// Removes the row of a deleted image.
     ///
     /// # Errors
-    /// The row may still be there.
+    /// `Unreachable` if the claim was lost. The row may still be there.
     pub(super) async fn remove_deleted_row(&self, claimed: ClaimedRow) -> Result<(), Error> {
-        remove_row(&self.deleted(), &claimed.row.id).await
+        let DeletedRow { id, version, .. } = claimed.row;
+        let is_removed = self.deleted().change(id.as_str(), Change::DeleteVersion(version)).await?;
+        if is_removed { Ok(()) } else { Err(Error::Unreachable) }
     }
 
     fn claim_columns(&self, now: OffsetDateTime) -> Columns {

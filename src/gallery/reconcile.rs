@@ -293,7 +293,7 @@ impl Gallery {
     }
 
     /// Removes the rows of images that were deleted after the listing began. A deletion writes its own row first and
-    /// removes the row of the index last, so one of both finds the other.
+    /// removes the row of the index after the blob, so one of both finds the other.
     async fn remove_deleted(&self, added: &[ImageId]) -> Result<(), Error> {
         if added.is_empty() {
             return Ok(());
@@ -319,7 +319,8 @@ impl Gallery {
         }
     }
 
-    async fn is_gone(&self, name: &str) -> Result<bool, Error> {
+    /// Whether the container has no blob with this name.
+    pub(super) async fn is_gone(&self, name: &str) -> Result<bool, Error> {
         match self.container.properties(name, Purpose::Caller).await {
             Ok(_) => Ok(false),
             Err(error) if error.is_not_found() => Ok(true),

@@ -109,6 +109,13 @@ pub(super) fn columns_of_thumbnail(thumbnail: &Thumbnail) -> Columns {
     columns
 }
 
+/// Removes what says that the image has a thumbnail, so that one is made.
+pub(super) fn forget_thumbnail(columns: &mut Columns) {
+    for name in [THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT, PLACEHOLDER] {
+        columns.remove(name);
+    }
+}
+
 /// The columns of an image that cannot be decoded, so that it is not tried again.
 pub(super) fn columns_without_thumbnail() -> Columns {
     Columns::from([(NO_THUMBNAIL.to_owned(), "yes".to_owned())])

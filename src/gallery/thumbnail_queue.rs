@@ -75,16 +75,17 @@ impl ThumbnailQueue {
     ///
     /// # Errors
     /// [`Full`].
-    pub(super) fn add(&self, id: ImageId, name: String, image: Option<Image>) -> Result<(), Full> {
+    pub(super) fn add(&self, id: ImageId, name: String, image: Option<&Image>) -> Result<(), Full> {
+        let kib = image.and_then(|image| {
+            let kib = u32::try_from(image.bytes().len() / 1024 + 1).ok()?;
+            Arc::clone(&self.kib).try_acquire_many_owned(kib).ok()
+        });
+        // The image itself counts in the memory for answers of the provider, for which paid images wait.
+        let image = image.filter(|_| kib.is_some()).map(Image::copied);
         let mut waiting = locked(&self.waiting);
         if waiting.len() >= MAX_WAITING {
             return Err(Full);
         }
-        let kib = image.as_ref().and_then(|image| {
-            let kib = u32::try_from(image.bytes().len() / 1024 + 1).ok()?;
-            Arc::clone(&self.kib).try_acquire_many_owned(kib).ok()
-        });
-        let image = image.filter(|_| kib.is_some());
         waiting.push_back(Waiting { id, name, image, _kib: kib });
         self.added.notify_one();
         Ok(())
@@ -134,7 +135,7 @@ mod tests {
     async fn a_thousand_images_wait_in_their_order_and_some_of_them_with_their_file() {
         let queue = ThumbnailQueue::new();
         for number in 0..MAX_WAITING {
-            queue.add(id(number), number.to_string(), Some(image(1024 * 1024))).expect("there is a place");
+            queue.add(id(number), number.to_string(), Some(&image(1024 * 1024))).expect("there is a place");
         }
         assert!(queue.add(id(MAX_WAITING), String::new(), None).is_err(), "the queue is full");
         queue.remove(&id(1));
@@ -147,7 +148,7 @@ mod tests {
         }
         assert_eq!(with_file, 30, "32 MiB of files, of which the second was removed");
         assert!(queue.next().now_or_never().is_none());
-        queue.add(id(0), String::new(), Some(image(1024 * 1024))).expect("there is a place");
+        queue.add(id(0), String::new(), Some(&image(1024 * 1024))).expect("there is a place");
         assert!(queue.next().await.image.is_some(), "the memory is free again");
     }
 

@@ -3,9 +3,9 @@
 //! The row comes after the blob, so that the index has no image that is not there, and before everything that says
 //! that the image is stored, so that each process lists it from then on.
 
-use time::OffsetDateTime;
-
+use super::deleted::{DeletedImage, NotMoved, Place};
 use super::id::ImageId;
+use super::reconcile::Now;
 use super::{Details, Error, Gallery, Stored, metadata, name, row};
 use crate::azure::Purpose;
 use crate::image::Image;
@@ -13,15 +13,6 @@ use crate::prompt::Prompt;
 
 /// The most names that are tried for one image. Each is one millisecond later than the last.
 const MAX_NAMES: i64 = 100;
-
-/// Where an image is that was drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// In the gallery.
-    Gallery,
-    /// In the private container of deleted images.
-    Deleted,
-}
 
 impl Gallery {
     /// Stores an image under a new name and adds it to the index. Creates the container if it is missing. An
@@ -48,30 +39,51 @@ impl Gallery {
     /// Returns also where it is.
     ///
     /// # Errors
-    /// As for [`Self::store`], and the table of deleted images cannot be read.
+    /// As for [`Self::store`], and it is unknown whether the image was deleted. It may be in the gallery even so.
     pub(crate) async fn store_again(
         &self,
         image: &Image,
         details: &Details,
-        now: OffsetDateTime,
+        now: Now<'_>,
     ) -> Result<(Stored, Place), Error> {
         for stored in candidates(image, details) {
-            if self.is_deleted(&stored.name, &details.id).await? {
-                return Ok((stored, Place::Deleted));
+            let looked = self.deleted_image(&stored.name, &details.id).await;
+            match looked {
+                // It may have been stored again before, by a process that died then.
+                Ok(DeletedImage::This) => return self.deleted_again(stored, now).await,
+                Ok(DeletedImage::Another) => continue,
+                // The spool may go with its machine, so the image is stored even if the table does not answer.
+                Ok(DeletedImage::None) | Err(_) => {}
             }
             if self.put(&stored, image, details).await? {
                 self.index_drawn(&stored, details).await;
+                looked?;
                 // A deletion may have begun after the look.
-                let place = self.delete_again(&ImageId::of(&stored.name, None), now).await?;
-                return Ok((stored, place));
+                return match self.deleted_image(&stored.name, &details.id).await? {
+                    DeletedImage::This => self.deleted_again(stored, now).await,
+                    DeletedImage::None | DeletedImage::Another => Ok((stored, Place::Gallery)),
+                };
             }
         }
         Err(no_name())
     }
 
+    async fn deleted_again(&self, stored: Stored, now: Now<'_>) -> Result<(Stored, Place), Error> {
+        match self.delete_again(&ImageId::of(&stored.name, None), now).await {
+            Ok(place) => Ok((stored, place)),
+            Err(NotMoved::NameTaken) => Ok((stored, Place::Gallery)),
+            Err(NotMoved::Storage(error)) => Err(error),
+        }
+    }
+
     /// Adds an image to the index that is in the container.
     pub(crate) async fn add_to_index(&self, stored: &Stored, prompt: &Prompt) {
-        self.index.put(ImageId::of(&stored.name, None), row::columns(&stored.written(prompt))).await;
+        let id = ImageId::of(&stored.name, None);
+        self.index.put(id.clone(), row::columns(&stored.written(prompt))).await;
+        // A deletion may have ended since the image was found. If that cannot be told, a pass removes the row.
+        if self.is_gone(&stored.name).await.unwrap_or(false) {
+            let _ = self.index.remove(&id).await;
+        }
     }
 
     async fn index_drawn(&self, stored: &Stored, details: &Details) {

@@ -266,7 +266,7 @@ impl Generations {
     /// the upload need not wait for it.
     async fn store(&self, image: &crate::image::Image, entry: SpooledImage) -> Result<Outcome, Error> {
         let details = &entry.details;
-        let (mut spooled, mut stored) = tokio::join!(self.spool.put(image, &entry), self.upload(image, details));
+        let (mut stored, mut spooled) = tokio::join!(self.upload(image, details), self.spool.put(image, &entry));
         if let Err(error) = &spooled {
             tracing::error!(
                 event = "image_not_spooled",

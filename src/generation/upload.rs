@@ -13,7 +13,7 @@ impl Generations {
     /// The image is not in the gallery, or it is unknown whether it is.
     pub(super) async fn upload(&self, image: &Image, details: &Details) -> Result<Stored, azure::Error> {
         let stored = self.gallery.store(image, details).await?;
-        self.gallery.queue_thumbnail(&stored.name, Some(image.clone())).await;
+        self.gallery.queue_thumbnail(&stored.name, Some(image)).await;
         Ok(stored)
     }
 
@@ -22,7 +22,7 @@ impl Generations {
     /// # Errors
     /// As for [`Self::upload`].
     pub(super) async fn upload_again(&self, image: &Image, details: &Details) -> Result<Stored, azure::Error> {
-        let (stored, place) = self.gallery.store_again(image, details, self.now()).await?;
+        let (stored, place) = self.gallery.store_again(image, details, &*self.clock).await?;
         let id = &details.id;
         match place {
             Place::Gallery => {
@@ -31,7 +31,7 @@ impl Generations {
                     image.id = id,
                     "an image from the spool is in the gallery now"
                 );
-                self.gallery.queue_thumbnail(&stored.name, Some(image.clone())).await;
+                self.gallery.queue_thumbnail(&stored.name, Some(image)).await;
             }
             Place::Deleted => tracing::info!(
                 event = "spooled_image_deleted",

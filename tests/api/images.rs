@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use devkit::stand_ins::faults::Line;
 use devkit::table::Tables;
 use reqwest::Method;
+use reqwest::header::{HeaderMap, HeaderName};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::harness::{Answer, Setup, Visionary, azurite, eventually, http, masked, now};
 use crate::thumbnails::blobs;
@@ -172,27 +176,116 @@ async fn after_the_undo_time_a_deleted_image_is_purged() {
     eventually("the private container is empty", look, |names| names.is_empty()).await;
 }
 
-/// A restoration whose process died leaves the row of the deleted image, and the image is in the gallery.
+/// Writes the row that a process leaves when it dies while it moves an image: `more` comes to the columns that each row has.
+async fn leave_row(visionary: &Visionary, image: &Value, stage: &str, more: &[(&str, OffsetDateTime)]) {
+    let container = visionary.setting("IMAGE_CONTAINER");
+    let mut row = json!({
+        "PartitionKey": format!("{container}_deleted"), "RowKey": image["id"], "Name": image["name"], "Stage": stage,
+        "RestorableUntil": "2026-11-01T00:00:00Z",
+    });
+    for (name, time) in more {
+        row[*name] = json!(time.format(&Rfc3339).unwrap());
+    }
+    if !more.is_empty() {
+        row["ClaimedBy"] = json!("another process");
+    }
+    let tables = Tables::of(&azurite().connection_string()).unwrap();
+    tables.insert("visionaryimages", &[row]).await.unwrap();
+}
+
+async fn has_deleted_rows(visionary: &Visionary) -> bool {
+    let filter = format!("PartitionKey eq '{}_deleted'", visionary.setting("IMAGE_CONTAINER"));
+    let tables = Tables::of(&azurite().connection_string()).unwrap();
+    tables.has_rows("visionaryimages", &filter).await.unwrap()
+}
+
 #[tokio::test]
-async fn a_purge_keeps_the_thumbnail_of_an_image_whose_restoration_left_its_row() {
+async fn a_restoration_whose_process_died_is_finished_in_the_background() {
     let mut visionary = Visionary::start().await;
     let image = draw(&visionary, "a fox").await;
     let thumbnail = thumbnail(&visionary, &image).await;
-    let (tables, container) =
-        (Tables::of(&azurite().connection_string()).unwrap(), visionary.setting("IMAGE_CONTAINER"));
-    let row = json!({
-        "PartitionKey": format!("{container}_deleted"), "RowKey": image["id"], "Name": image["name"],
-        "RestorableUntil": "2026-11-01T00:00:00Z", "IsMoved": "yes",
-    });
-    tables.insert("visionaryimages", &[row]).await.unwrap();
+    leave_row(&visionary, &image, "restoring", &[]).await;
 
     visionary.host.kill_handler(0).await;
     visionary.host.start_handler(0).await.unwrap();
 
-    let filter = format!("PartitionKey eq '{container}_deleted'");
-    let look = async || tables.has_rows("visionaryimages", &filter).await.unwrap();
-    eventually("the row is purged", look, |has_rows| !has_rows).await;
+    eventually("the row is removed", async || has_deleted_rows(&visionary).await, |has_rows| !has_rows).await;
     assert_eq!((status_of(text(&image, "url")).await, status_of(&thumbnail).await), (200, 200));
+    assert!(details(&visionary, &image).await.json()["thumbnailUrl"].is_string());
+}
+
+#[tokio::test]
+async fn an_image_whose_restoration_ended_half_way_can_be_deleted_and_restored_again() {
+    let visionary = Visionary::start().await;
+    let image = draw(&visionary, "a fox").await;
+    leave_row(&visionary, &image, "restoring", &[]).await;
+
+    let deleted = delete(&visionary, &image, text(&image, "deleteToken")).await;
+    assert_eq!((deleted.status, status_of(text(&image, "url")).await), (200, 404), "{}", deleted.body);
+
+    assert_eq!(restore(&visionary, &image).await.status, 200, "it has a new undo time");
+    assert_eq!(status_of(text(&image, "url")).await, 200);
+}
+
+/// The undo time of such an image may be over when the next process finds it.
+#[tokio::test]
+async fn a_deletion_whose_process_died_is_finished_and_leaves_the_whole_undo_time() {
+    let mut visionary = Visionary::start().await;
+    let image = draw(&visionary, "a fox").await;
+    leave_row(&visionary, &image, "deleting", &[]).await;
+
+    visionary.host.kill_handler(0).await;
+    visionary.host.start_handler(0).await.unwrap();
+
+    let look = async || details(&visionary, &image).await.status;
+    eventually("the image is deleted", look, |status| *status == 404).await;
+    let look = async || restore(&visionary, &image).await.status;
+    eventually("the image is restored", look, |status| *status == 200).await;
+    assert_eq!(status_of(text(&image, "url")).await, 200);
+}
+
+#[tokio::test]
+async fn an_image_that_another_process_moves_is_storage_unavailable_until_its_claim_ends() {
+    let visionary = Visionary::start().await;
+    let (claimed, left) = (draw(&visionary, "a fox").await, draw(&visionary, "an owl").await);
+    leave_row(&visionary, &claimed, "deleting", &[("ClaimedUntil", now() + Duration::from_secs(3600))]).await;
+    leave_row(&visionary, &left, "deleting", &[("ClaimedUntil", now() - Duration::from_secs(1))]).await;
+
+    let (refused, deleted) = tokio::join!(
+        delete(&visionary, &claimed, text(&claimed, "deleteToken")),
+        delete(&visionary, &left, text(&left, "deleteToken")),
+    );
+
+    assert_eq!((refused.status_and_code(), deleted.status), ((503, "storage_unavailable"), 200));
+    assert_eq!((status_of(text(&claimed, "url")).await, status_of(text(&left, "url")).await), (200, 404));
+}
+
+/// Uploads a file with the token of generateSASToken, as any program may.
+async fn upload(visionary: &Visionary, name: &str, metadata: &HeaderMap, bytes: Bytes) {
+    let answer = visionary.request(Method::GET, "/api/generateSASToken").accept_json().send().await.json();
+    let (container, token) = (text(&answer, "containerUrl"), text(&answer, "sasToken"));
+    let put = http().put(format!("{container}/{}?{token}", name.replace(' ', "%20"))).headers(metadata.clone());
+    let put = put.header("x-ms-blob-type", "BlockBlob").body(bytes).send().await.unwrap();
+    assert_eq!(put.status(), 201);
+}
+
+#[tokio::test]
+async fn an_image_with_the_name_of_a_deleted_one_is_kept_and_so_is_the_deleted_one() {
+    let mut visionary = Visionary::start().await;
+    let image = draw(&visionary, "a fox").await;
+    assert_eq!(delete(&visionary, &image, text(&image, "deleteToken")).await.status, 200);
+    upload(&visionary, text(&image, "name"), &HeaderMap::new(), Bytes::from_static(b"another image")).await;
+    visionary.host.kill_handler(0).await;
+    visionary.host.start_handler(0).await.unwrap();
+    let look = async || details(&visionary, &image).await.status;
+    eventually("a pass has added the other image", look, |status| *status == 200).await;
+
+    assert_eq!(restore(&visionary, &image).await.status_and_code(), (409, "name_taken"));
+    let deleted = delete(&visionary, &image, text(&image, "deleteToken")).await;
+
+    assert_eq!(deleted.status_and_code(), (409, "name_taken"));
+    assert_eq!(visionary.open(text(&image, "url")).await.bytes().await.unwrap(), "another image");
+    assert_eq!(blobs(&visionary, "-deleted").await.len(), 1);
 }
 
 #[tokio::test]
@@ -240,10 +333,7 @@ async fn a_restoration_waits_for_the_deletion_of_another_process() {
     slow.lines.as_ref().unwrap().blobs.set(Line::Slow(Duration::from_millis(300)));
     let request = slow.request(Method::DELETE, &path(&image)).header("x-delete-token", text(&image, "deleteToken"));
     let deleting = request.accept_json().spawn();
-    let tables = Tables::of(&azurite().connection_string()).unwrap();
-    let filter = format!("PartitionKey eq '{}_deleted'", slow.setting("IMAGE_CONTAINER"));
-    let look = async || tables.has_rows("visionaryimages", &filter).await.unwrap();
-    eventually("the deletion has begun", look, |has_rows| *has_rows).await;
+    eventually("the deletion has begun", async || has_deleted_rows(&slow).await, |has_rows| *has_rows).await;
 
     let restored = restore(&fast, &image).await;
 
@@ -251,7 +341,7 @@ async fn a_restoration_waits_for_the_deletion_of_another_process() {
     assert_eq!((status_of(text(&image, "url")).await, status_of(&thumbnail).await), (200, 200));
     assert!(details(&fast, &image).await.json()["thumbnailUrl"].is_string());
     assert!(blobs(&fast, "-deleted").await.is_empty(), "nothing is left in the private container");
-    assert!(!look().await, "no row of a deleted image is left");
+    assert!(!has_deleted_rows(&slow).await, "no row of a deleted image is left");
 }
 
 /// A process dies between the answer and the end of its generation, and its image is deleted before the next process
@@ -267,10 +357,17 @@ async fn recovery_brings_no_deleted_image_back() {
     let image = request.await.unwrap().json();
     died.host.kill_handler(0).await;
     assert_eq!(died.spool().len(), 1);
+    let blob = died.open(text(&image, "url")).await;
+    let is_metadata = |name: &HeaderName| name.as_str().starts_with("x-ms-meta-") || name == "content-type";
+    let metadata = blob.headers().clone().into_iter();
+    let metadata = metadata.filter_map(|(name, value)| Some((name.filter(is_metadata)?, value))).collect();
+    let bytes = blob.bytes().await.unwrap();
     // The first pass of another process adds the image to the index.
     let other = another(&died).await;
     let look = async || delete(&other, &image, text(&image, "deleteToken")).await.status;
     eventually("the image is deleted", look, |status| *status == 200).await;
+    // A third process has stored it again from the spool, and died then.
+    upload(&other, text(&image, "name"), &metadata, bytes).await;
 
     died.lines.as_ref().unwrap().tables.set(Line::Whole);
     died.host.start_handler(0).await.unwrap();
@@ -280,6 +377,27 @@ async fn recovery_brings_no_deleted_image_back() {
     assert_eq!(details(&other, &image).await.status_and_code(), (404, "not_found"));
     assert_eq!(restore(&other, &image).await.status, 200);
     assert_eq!(status_of(text(&image, "url")).await, 200);
+}
+
+#[tokio::test]
+async fn an_image_in_the_spool_is_stored_even_while_the_table_is_away() {
+    let mut visionary = Setup { lines: true, ..Setup::default() }.start().await;
+    let lines = visionary.lines.as_ref().unwrap();
+    lines.blobs.set(Line::Refused);
+    let answer = visionary.post("a fox").accept_json().send().await;
+    assert_eq!(answer.status_and_code(), (202, "stored_later"));
+    lines.tables.set(Line::Refused);
+
+    lines.blobs.set(Line::Whole);
+    visionary.host.kill_handler(0).await;
+    visionary.host.start_handler(0).await.unwrap();
+
+    let look = async || blobs(&visionary, "").await;
+    eventually("the image is in the container", look, |names| names.len() == 1).await;
+    assert_eq!(visionary.spool().len(), 1, "it is kept until it is known whether the image was deleted");
+    visionary.lines.as_ref().unwrap().tables.set(Line::Whole);
+    eventually("the spool is empty", async || visionary.spool(), |files| files.is_empty()).await;
+    assert_eq!(blobs(&visionary, "").await.len(), 1);
 }
 
 #[tokio::test]
@@ -300,11 +418,7 @@ async fn an_image_of_another_program_gets_a_size_and_a_thumbnail_after_the_next_
     let mut visionary = Visionary::start().await;
     let image = draw(&visionary, "a fox").await;
     let bytes = visionary.open(text(&image, "url")).await.bytes().await.unwrap();
-    let token = visionary.get("/api/generateSASToken").await.body;
-    let container = visionary.request(Method::GET, "/api/generateSASToken").accept_json().send().await.json();
-    let put = http().put(format!("{}/foreign.png?{token}", text(&container, "containerUrl")));
-    let put = put.header("x-ms-blob-type", "BlockBlob").body(bytes).send().await.unwrap();
-    assert_eq!(put.status(), 201);
+    upload(&visionary, "foreign.png", &HeaderMap::new(), bytes).await;
 
     visionary.host.kill_handler(0).await;
     visionary.host.start_handler(0).await.unwrap();

@@ -175,6 +175,7 @@ impl Rows {
                 Change::Replace(version, columns) if is_current(version) => Some(columns.clone()),
                 Change::Upsert(columns) => Some(columns.clone()),
                 Change::Delete if found.is_some() => None,
+                Change::DeleteVersion(version) if is_current(version) => None,
                 _ => {
                     self.counts.conflicts += 1;
                     return Err(Failed::Conflict(index));

@@ -1,0 +1,163 @@
+//! What happens to deleted images in the background: interrupted moves are finished, and images are purged.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use super::deleted::NotMoved;
+use super::deleted_row::{Claim, ClaimedRow, Stage};
+use super::id::ImageId;
+use super::reconcile::Now;
+use super::row::NAME_COLUMN;
+use super::thumbnails;
+use super::{Error, Gallery};
+use crate::azure::Query;
+use crate::logs::chain;
+
+/// A purge begins this much after the undo time, so that it never meets a restoration.
+const PURGED_AFTER: Duration = Duration::from_secs(60);
+/// The longest pause between two looks at the deleted images: another process may have died while it moved one.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10 * 60);
+const SHORTEST_PAUSE: Duration = Duration::from_secs(30);
+/// The most images that one pass deletes for their age. The next pass goes on.
+const EXPIRED_AT_ONCE: usize = 1_000;
+
+impl Gallery {
+    /// Finishes deletions and restorations, purges images whose undo time is over, and deletes those that are older than
+    /// `TTL_DAYS`, until the future is dropped.
+    pub(crate) async fn keep_purging(&self, now: Now<'_>) {
+        // Before the first pass the index may lack images.
+        let _ = self.index.passes.subscribe().wait_for(|passes| *passes > 0).await;
+        let mut pause_after_failure = SHORTEST_PAUSE;
+        loop {
+            let pause = match self.purge(now).await {
+                Ok(next) => {
+                    pause_after_failure = SHORTEST_PAUSE;
+                    next.unwrap_or(LONGEST_PAUSE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        event = "purge_failed",
+                        cause = chain(&error),
+                        delay_s = pause_after_failure.as_secs(),
+                        "deleted images could not be purged; it is tried again after the delay"
+                    );
+                    pause_after_failure = (pause_after_failure * 2).min(LONGEST_PAUSE);
+                    pause_after_failure / 2
+                }
+            };
+            let added = async {
+                self.deleted_added.notified().await;
+                // Several deletions follow each other.
+                tokio::time::sleep(SHORTEST_PAUSE).await;
+            };
+            tokio::select! { () = tokio::time::sleep(pause) => {}, () = added => {} }
+        }
+    }
+
+    /// Purges once. Returns when the next image is due; `None` if no deleted image waits.
+    ///
+    /// # Errors
+    /// The last error, after the work on all other images.
+    async fn purge(&self, now: Now<'_>) -> Result<Option<Duration>, Error> {
+        let table = self.index.deleted();
+        let (mut next, mut after, mut purged, mut failed) = (None::<Duration>, None, 0_usize, None);
+        loop {
+            let page = table.query(&Query::rows("", ":"), after.as_ref()).await?;
+            for id in page.rows.iter().filter_map(|(row, _)| ImageId::parse(row)) {
+                match self.purge_one(&id, now).await {
+                    Ok(None) => purged += 1,
+                    Ok(Some(left)) => next = Some(next.map_or(left, |next| next.min(left))),
+                    Err(error) => failed = Some(error),
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        if purged > 0 {
+            tracing::info!(event = "images_purged", count = purged, "deleted images were purged");
+        }
+        if let Some(ttl) = self.settings.ttl
+            && self.delete_older_than(now() - ttl, now).await?
+        {
+            next = Some(SHORTEST_PAUSE);
+        }
+        failed.map_or(Ok(next), Err)
+    }
+
+    /// Purges a deleted image whose undo time is over. Else finishes what was interrupted, and returns the time until then.
+    async fn purge_one(&self, id: &ImageId, now: Now<'_>) -> Result<Option<Duration>, Error> {
+        let _work = self.deletions.lock().await;
+        let left = |until: OffsetDateTime| {
+            Duration::try_from(until + PURGED_AFTER - now()).ok().filter(|left| !left.is_zero())
+        };
+        // It may have been restored since the rows were read.
+        let Some(row) = self.index.deleted_row(id).await? else { return Ok(None) };
+        if row.stage == Stage::Deleted
+            && let Some(left) = left(row.restorable_until)
+        {
+            return Ok(Some(left));
+        }
+        let claimed = match self.index.claim_deleted(id, now()).await? {
+            Claim::Mine(claimed) => claimed,
+            Claim::OfAnother => return Ok(Some(SHORTEST_PAUSE)),
+            Claim::NoRow => return Ok(None),
+        };
+        let (finished, restorable_until) = match claimed.row.stage {
+            Stage::Deleting => {
+                // The image was there until now, so it gets its whole undo time.
+                let until = claimed.row.restorable_until.max(self.restorable_until(now()));
+                (self.finish_deletion(claimed, until, now()).await, until)
+            }
+            Stage::Restoring => match self.finish_restoration(claimed, now).await {
+                Ok(()) => return Ok(None),
+                Err(error) => (Err(error), row.restorable_until),
+            },
+            Stage::Deleted => return self.purge_claimed(claimed).await.map(|()| None),
+        };
+        match finished {
+            Ok(()) => Ok(left(restorable_until)),
+            // It is tried again until the other image is gone, or this one is purged.
+            Err(NotMoved::NameTaken) => Ok(Some(LONGEST_PAUSE)),
+            Err(NotMoved::Storage(error)) => Err(error),
+        }
+    }
+
+    /// Deletes what is left of a deleted image.
+    async fn purge_claimed(&self, claimed: ClaimedRow) -> Result<(), Error> {
+        let id = &claimed.row.id;
+        let thumbnail = thumbnails::blob_name(id.as_str());
+        for blob in [id.as_str(), &thumbnail] {
+            self.deleted.delete(blob).await?;
+        }
+        // A thumbnail that was made while the image was being deleted. If an image is in the index, it has the name now.
+        if self.index.columns(id).await?.is_none() {
+            self.thumbnails.container().delete(&thumbnail).await?;
+        }
+        self.index.remove_deleted_row(claimed).await
+    }
+
+    /// Deletes images that are older than a time, as a caller would, so that they can be restored. Returns whether more
+    /// are left.
+    async fn delete_older_than(&self, oldest: OffsetDateTime, now: Now<'_>) -> Result<bool, Error> {
+        let after = ImageId::last_at(oldest);
+        let Some(rows) = self.index.read(Some(&after), EXPIRED_AT_ONCE, &[NAME_COLUMN]).await? else {
+            return Ok(false);
+        };
+        let mut count = 0;
+        for row in &rows.rows {
+            match self.delete(&row.id, now).await {
+                Ok(_) => count += 1,
+                // It is deleted when the image that was deleted before it is purged.
+                Err(NotMoved::NameTaken) => {}
+                Err(NotMoved::Storage(error)) => return Err(error),
+            }
+        }
+        if count > 0 {
+            tracing::info!(event = "old_images_deleted", count, "images older than TTL_DAYS were deleted");
+        }
+        Ok(rows.has_more)
+    }
+}
