@@ -336,6 +336,19 @@ fn the_events_of_the_log_are_those_in_the_documents() {
 }
 
 #[test]
+fn the_version_is_the_same_everywhere() {
+    let version = env!("CARGO_PKG_VERSION");
+    for (path, line) in [
+        ("devkit/Cargo.toml", format!("version = \"{version}\"")),
+        ("openapi.yaml", format!("version: {version}")),
+        ("azure.yaml", format!("template: visionary@{version}")),
+        ("client/package.json", format!("\"version\": \"{version}\",")),
+    ] {
+        assert!(read(path).lines().any(|found| found.trim() == line), "{path} has no line `{line}`");
+    }
+}
+
+#[test]
 fn words_that_have_another_name_are_not_used() {
     let texts = sources("src/").into_iter().chain(sources("devkit/")).chain(sources("tests/")).chain(documents());
     let texts = texts.chain([contract()]);
