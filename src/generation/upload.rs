@@ -1,5 +1,7 @@
 //! Uploads an image, and queues it for its thumbnail.
 
+use tracing::Instrument as _;
+
 use super::generations::Generations;
 use crate::azure;
 use crate::gallery::{Details, Place, Stored};
@@ -13,8 +15,14 @@ impl Generations {
     /// The image is not in the gallery, or it is unknown whether it is.
     pub(super) async fn upload(&self, image: &Image, details: &Details) -> Result<Stored, azure::Error> {
         let stored = self.gallery.store(image, details).await?;
-        self.gallery.queue_thumbnail(&stored.name, Some(image)).await;
+        self.queue_thumbnail(&stored, image);
         Ok(stored)
+    }
+
+    /// Queues an image for its thumbnail. The queue copies the image, which the caller need not wait for.
+    fn queue_thumbnail(&self, stored: &Stored, image: &Image) {
+        let (gallery, name, image) = (self.gallery.clone(), stored.name.clone(), image.clone());
+        self.tasks.spawn(async move { gallery.queue_thumbnail(&name, Some(&image)).await }.in_current_span());
     }
 
     /// Stores an image of the spool, unless it was stored and deleted before.
@@ -31,7 +39,7 @@ impl Generations {
                     image.id = id,
                     "an image from the spool is in the gallery now"
                 );
-                self.gallery.queue_thumbnail(&stored.name, Some(image)).await;
+                self.queue_thumbnail(&stored, image);
             }
             Place::Deleted => tracing::info!(
                 event = "spooled_image_deleted",
