@@ -33,6 +33,8 @@ pub(crate) struct Properties {
     pub(crate) metadata: BTreeMap<String, String>,
     pub(crate) content_type: String,
     pub(crate) bytes: usize,
+    /// Changes with each write.
+    pub(crate) etag: String,
 }
 
 /// A container of the images' account.
@@ -146,6 +148,19 @@ impl Container {
         }
     }
 
+    /// Deletes a blob that was not written since it had this ETag, and that may be gone already.
+    ///
+    /// # Errors
+    /// 412 if it was written since, and as for [`Self::delete`].
+    pub(crate) async fn delete_version(&self, name: &str, etag: &str) -> Result<(), Error> {
+        let delete = self.client.blob_client(name).delete().if_match(IfMatchCondition::Match(etag.to_owned()));
+        let _permit = self.http.permit(Purpose::Caller).await?;
+        match client::timely(TIMEOUT, async { Ok(delete.await.map(drop)?) }).await {
+            Err(error) if error.is_not_found() => Ok(()),
+            result => result,
+        }
+    }
+
     /// Reads the properties of a blob.
     pub(crate) async fn properties(&self, name: &str, purpose: Purpose) -> Result<Properties, Error> {
         let blob = self.client.blob_client(name);
@@ -156,6 +171,7 @@ impl Container {
             metadata: answer.blob.metadata.unwrap_or_default().into_iter().collect(),
             content_type: properties.content_type,
             bytes: usize::try_from(properties.content_length).unwrap_or(usize::MAX),
+            etag: properties.etag.to_string(),
         })
     }
 

@@ -86,13 +86,23 @@ impl Gallery {
     /// [`NotMoved::NameTaken`] if another image with this name was deleted and can still be restored. When storage failed,
     /// the deletion may have begun, and is finished in the background.
     pub(crate) async fn delete(&self, id: &ImageId, now: Now<'_>) -> Result<Option<Deleted>, NotMoved> {
+        // Before the row is written, whose answer may be lost.
+        self.deleted_added.notify_one();
+        self.delete_now(id, now).await
+    }
+
+    /// Deletes an image, as [`Self::delete`] does; what is interrupted is finished by the next look at the deleted images.
+    pub(super) async fn delete_now(&self, id: &ImageId, now: Now<'_>) -> Result<Option<Deleted>, NotMoved> {
         for _ in 0..TRIES {
             let (_work, claimed) = self.claim(id, now).await?;
-            // Before the row is written: a deletion whose answer is lost is finished in the background.
-            self.deleted_added.notify_one();
             let claimed = match claimed {
-                Some(claimed) if claimed.row.stage == Stage::Restoring => {
-                    self.index.note_stage(claimed, Stage::Deleting, self.restorable_until(now()), now()).await?
+                // A restoration ended half-way, or the image or another one was stored under the name since.
+                Some(claimed)
+                    if claimed.row.stage == Stage::Restoring
+                        || claimed.row.stage == Stage::Deleted && !self.is_gone(claimed.row.name()).await? =>
+                {
+                    let until = claimed.row.restorable_until;
+                    self.index.note_stage(claimed, Stage::Deleting, until, now()).await?
                 }
                 Some(claimed) => claimed,
                 None => {
@@ -105,17 +115,24 @@ impl Gallery {
                     }
                 }
             };
-            let restorable_until = claimed.row.restorable_until;
-            self.finish_deletion(claimed, restorable_until, now()).await?;
+            let restorable_until = self.finish_deletion(claimed, now).await?;
             return Ok(Some(Deleted { id: id.as_str().to_owned(), restorable_until }));
         }
         Err(Error::Unreachable.into())
     }
 
     /// The end of the undo time of an image that is deleted now, rounded up to a whole second.
-    pub(super) fn restorable_until(&self, now: OffsetDateTime) -> OffsetDateTime {
+    fn restorable_until(&self, now: OffsetDateTime) -> OffsetDateTime {
         let up = now + self.settings.undo + Duration::from_nanos(999_999_999);
         up - Duration::from_nanos(up.nanosecond().into())
+    }
+
+    /// The end of the undo time of a deleted image. One that is still there gets its whole undo time.
+    fn end_of_undo(&self, row: &DeletedRow, now: OffsetDateTime) -> OffsetDateTime {
+        match row.stage {
+            Stage::Deleted => row.restorable_until,
+            Stage::Deleting | Stage::Restoring => row.restorable_until.max(self.restorable_until(now)),
+        }
     }
 
     /// Claims the row of a deleted image, and keeps this process from moving another one; `None` if there is no row. While
@@ -135,22 +152,17 @@ impl Gallery {
         }
     }
 
-    /// Moves a deleted image into the private container, notes it, and ends the claim.
-    pub(super) async fn finish_deletion(
-        &self,
-        claimed: ClaimedRow,
-        restorable_until: OffsetDateTime,
-        now: OffsetDateTime,
-    ) -> Result<(), NotMoved> {
-        let moved = self.move_away(&claimed.row, now).await;
-        let stage = match &moved {
-            Ok(()) => Stage::Deleted,
-            // The image that was deleted before is still there.
-            Err(NotMoved::NameTaken) => claimed.row.stage,
-            Err(NotMoved::Storage(_)) => return moved,
+    /// Moves a deleted image into the private container, notes it, and ends the claim. Returns the end of its undo time.
+    pub(super) async fn finish_deletion(&self, claimed: ClaimedRow, now: Now<'_>) -> Result<OffsetDateTime, NotMoved> {
+        let moved = self.move_away(&claimed.row, now()).await;
+        let until = match &moved {
+            Ok(()) => self.end_of_undo(&claimed.row, now()),
+            // The image that was deleted before is in the private container.
+            Err(NotMoved::NameTaken) => claimed.row.restorable_until,
+            Err(NotMoved::Storage(_)) => return moved.map(|()| claimed.row.restorable_until),
         };
-        self.index.release_deleted(claimed, stage, restorable_until).await?;
-        moved
+        self.index.release_deleted(claimed, Stage::Deleted, until).await?;
+        moved.map(|()| until)
     }
 
     /// Moves a deleted image into the private container and removes its row from the index.
@@ -192,8 +204,7 @@ impl Gallery {
         let (_work, claimed) = self.claim(id, now).await?;
         match claimed {
             Some(claimed) if claimed.row.stage != Stage::Restoring => {
-                let restorable_until = claimed.row.restorable_until;
-                self.finish_deletion(claimed, restorable_until, now()).await.map(|()| Place::Deleted)
+                self.finish_deletion(claimed, now).await.map(|_| Place::Deleted)
             }
             Some(claimed) => self.finish_restoration(claimed, now).await.map(|()| Place::Gallery),
             None => Ok(Place::Gallery),
@@ -207,19 +218,29 @@ impl Gallery {
     /// [`NotMoved::NameTaken`] if another blob has the image's name now. When storage failed, the restoration may have
     /// begun, and is finished in the background.
     pub(crate) async fn restore(&self, id: &ImageId, now: Now<'_>) -> Result<Option<()>, NotMoved> {
-        let is_restorable = |row: &DeletedRow| row.stage == Stage::Restoring || now() <= row.restorable_until;
+        // One that is not in the private container yet, or not any more, can be restored at any time.
+        let is_restorable = |row: &DeletedRow| row.stage != Stage::Deleted || now() <= row.restorable_until;
         if !self.index.deleted_row(id).await?.is_some_and(|row| is_restorable(&row)) {
             return Ok(None);
         }
+        self.deleted_added.notify_one();
         let (_work, claimed) = self.claim(id, now).await?;
         // Another process may have restored it meanwhile.
         let Some(claimed) = claimed else { return Ok(None) };
-        self.deleted_added.notify_one();
         if claimed.row.stage == Stage::Deleting {
-            self.move_away(&claimed.row, now()).await?;
+            match self.move_away(&claimed.row, now()).await {
+                Ok(()) => {}
+                // The image that was deleted before is in the private container.
+                Err(NotMoved::NameTaken) => {
+                    let until = claimed.row.restorable_until;
+                    self.index.release_deleted(claimed, Stage::Deleted, until).await?;
+                    return Err(NotMoved::NameTaken);
+                }
+                Err(error) => return Err(error),
+            }
         }
-        let restorable_until = claimed.row.restorable_until;
-        let claimed = self.index.note_stage(claimed, Stage::Restoring, restorable_until, now()).await?;
+        let until = self.end_of_undo(&claimed.row, now());
+        let claimed = self.index.note_stage(claimed, Stage::Restoring, until, now()).await?;
         self.finish_restoration(claimed, now).await.map(Some)
     }
 
@@ -254,26 +275,35 @@ impl Gallery {
         Ok(self.index.remove_deleted_row(claimed).await?)
     }
 
-    /// Moves a blob; a blob that is not there may have been moved before.
+    /// Moves a blob; a blob that is not there may have been moved before. One that is written meanwhile stays.
     async fn move_blob(
         &self,
         from: (&Container, &str),
         to: (&Container, &str),
         now: OffsetDateTime,
     ) -> Result<(), NotMoved> {
+        let etag = match from.0.properties(from.1, Purpose::Caller).await {
+            Ok(properties) => properties.etag,
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
         match self.copy_blob(from, to, now).await {
             Err(error) if error.is("BlobAlreadyExists") => {
                 if !self.is_copy(from, to).await? {
                     return Err(NotMoved::NameTaken);
                 }
             }
-            result => result.map(drop)?,
+            copied => {
+                if !copied? {
+                    return Ok(());
+                }
+            }
         }
-        Ok(from.0.delete(from.1).await?)
+        Ok(from.0.delete_version(from.1, &etag).await?)
     }
 
     /// Whether a blob that exists is a copy of another one, or that one is not there any more.
-    async fn is_copy(&self, from: (&Container, &str), to: (&Container, &str)) -> Result<bool, Error> {
+    pub(super) async fn is_copy(&self, from: (&Container, &str), to: (&Container, &str)) -> Result<bool, Error> {
         let original = match from.0.properties(from.1, Purpose::Caller).await {
             Ok(original) => original,
             Err(error) if error.is_not_found() => return Ok(true),
@@ -283,23 +313,27 @@ impl Gallery {
         Ok((&original.metadata, original.bytes) == (&copy.metadata, copy.bytes))
     }
 
-    /// Copies a blob to a name that is free. A blob that is not there needs no copy. Creates the target's container if it
+    /// Copies a blob to a name that is free. Returns whether there was a blob to copy. Creates the target's container if it
     /// is missing.
     async fn copy_blob(
         &self,
         (source, name): (&Container, &str),
         (target, new_name): (&Container, &str),
         now: OffsetDateTime,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let link = Links::to_copy(source, now).await?.to(name);
         match target.copy_new(new_name, &link).await {
             // The same code says that the source's container is missing.
-            Err(error) if error.is("ContainerNotFound") && source.properties(name, Purpose::Caller).await.is_ok() => {
-                target.create().await?;
-                target.copy_new(new_name, &link).await
-            }
-            Err(error) if error.is_not_found() => Ok(()),
-            result => result,
+            Err(error) if error.is("ContainerNotFound") => match source.properties(name, Purpose::Caller).await {
+                Ok(_) => {
+                    target.create().await?;
+                    target.copy_new(new_name, &link).await.map(|()| true)
+                }
+                Err(error) if error.is_not_found() => Ok(false),
+                Err(error) => Err(error),
+            },
+            Err(error) if error.is_not_found() => Ok(false),
+            copied => copied.map(|()| true),
         }
     }
 }

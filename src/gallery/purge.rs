@@ -105,29 +105,43 @@ impl Gallery {
             Claim::OfAnother => return Ok(Some(SHORTEST_PAUSE)),
             Claim::NoRow => return Ok(None),
         };
-        let (finished, restorable_until) = match claimed.row.stage {
-            Stage::Deleting => {
-                // The image was there until now, so it gets its whole undo time.
-                let until = claimed.row.restorable_until.max(self.restorable_until(now()));
-                (self.finish_deletion(claimed, until, now()).await, until)
+        let finished = match claimed.row.stage {
+            Stage::Deleting => self.finish_deletion(claimed, now).await.map(left),
+            Stage::Restoring => self.finish_restoration(claimed, now).await.map(|()| None),
+            Stage::Deleted => {
+                // Another process may have deleted it since the row was read first.
+                let until = claimed.row.restorable_until;
+                match left(until) {
+                    Some(left) => {
+                        self.index.release_deleted(claimed, Stage::Deleted, until).await?;
+                        Ok(Some(left))
+                    }
+                    None => return self.purge_claimed(claimed).await.map(|()| None),
+                }
             }
-            Stage::Restoring => match self.finish_restoration(claimed, now).await {
-                Ok(()) => return Ok(None),
-                Err(error) => (Err(error), row.restorable_until),
-            },
-            Stage::Deleted => return self.purge_claimed(claimed).await.map(|()| None),
         };
         match finished {
-            Ok(()) => Ok(left(restorable_until)),
-            // It is tried again until the other image is gone, or this one is purged.
-            Err(NotMoved::NameTaken) => Ok(Some(LONGEST_PAUSE)),
+            // The image that was deleted is in the private container.
+            Err(NotMoved::NameTaken) => Ok(Some(SHORTEST_PAUSE)),
             Err(NotMoved::Storage(error)) => Err(error),
+            Ok(left) => Ok(left),
         }
     }
 
     /// Deletes what is left of a deleted image.
     async fn purge_claimed(&self, claimed: ClaimedRow) -> Result<(), Error> {
-        let id = &claimed.row.id;
+        let (id, name) = (&claimed.row.id, claimed.row.name());
+        // A process that died may have stored the image again from its spool.
+        match self.is_copy((&self.container, name), (&self.deleted, id.as_str())).await {
+            Ok(true) => {
+                self.container.delete(name).await?;
+                self.index.remove(id).await?;
+            }
+            Ok(false) => {}
+            // There is no copy: a purge came so far before.
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error),
+        }
         let thumbnail = thumbnails::blob_name(id.as_str());
         for blob in [id.as_str(), &thumbnail] {
             self.deleted.delete(blob).await?;
@@ -146,18 +160,18 @@ impl Gallery {
         let Some(rows) = self.index.read(Some(&after), EXPIRED_AT_ONCE, &[NAME_COLUMN]).await? else {
             return Ok(false);
         };
-        let mut count = 0;
+        let (mut count, mut failed) = (0, None);
         for row in &rows.rows {
-            match self.delete(&row.id, now).await {
+            match self.delete_now(&row.id, now).await {
                 Ok(_) => count += 1,
                 // It is deleted when the image that was deleted before it is purged.
                 Err(NotMoved::NameTaken) => {}
-                Err(NotMoved::Storage(error)) => return Err(error),
+                Err(NotMoved::Storage(error)) => failed = Some(error),
             }
         }
         if count > 0 {
             tracing::info!(event = "old_images_deleted", count, "images older than TTL_DAYS were deleted");
         }
-        Ok(rows.has_more)
+        failed.map_or(Ok(rows.has_more), Err)
     }
 }

@@ -71,7 +71,8 @@ impl Gallery {
     async fn deleted_again(&self, stored: Stored, now: Now<'_>) -> Result<(Stored, Place), Error> {
         match self.delete_again(&ImageId::of(&stored.name, None), now).await {
             Ok(place) => Ok((stored, place)),
-            Err(NotMoved::NameTaken) => Ok((stored, Place::Gallery)),
+            // Another image is in the gallery, this one among the deleted ones.
+            Err(NotMoved::NameTaken) => Ok((stored, Place::Deleted)),
             Err(NotMoved::Storage(error)) => Err(error),
         }
     }

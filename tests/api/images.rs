@@ -165,7 +165,10 @@ async fn a_pass_over_the_container_brings_no_deleted_image_back() {
 async fn after_the_undo_time_a_deleted_image_is_purged() {
     let visionary = Setup::default().set("DELETE_UNDO_SECONDS", "30").start().await;
     let image = draw(&visionary, "a fox").await;
+    let (metadata, bytes) = file(&visionary, &image).await;
     delete(&visionary, &image, text(&image, "deleteToken")).await;
+    // A process has stored it again from its spool, and died then.
+    upload(&visionary, text(&image, "name"), &metadata, bytes).await;
 
     let later = visionary.serve_at(now() + Duration::from_secs(300)).await;
 
@@ -174,6 +177,7 @@ async fn after_the_undo_time_a_deleted_image_is_purged() {
     assert_eq!(restored.status_and_code(), (404, "not_found"));
     let look = async || blobs(&visionary, "-deleted").await;
     eventually("the private container is empty", look, |names| names.is_empty()).await;
+    assert_eq!(status_of(text(&image, "url")).await, 404);
 }
 
 /// Writes the row that a process leaves when it dies while it moves an image: `more` comes to the columns that each row has.
@@ -257,7 +261,18 @@ async fn an_image_that_another_process_moves_is_storage_unavailable_until_its_cl
     );
 
     assert_eq!((refused.status_and_code(), deleted.status), ((503, "storage_unavailable"), 200));
+    let until = OffsetDateTime::parse(text(&deleted.json(), "restorableUntil"), &Rfc3339).unwrap();
+    assert!(until > now(), "it has its whole undo time: {until}");
     assert_eq!((status_of(text(&claimed, "url")).await, status_of(text(&left, "url")).await), (200, 404));
+}
+
+/// An image's file, with the headers that store it with the same metadata.
+async fn file(visionary: &Visionary, image: &Value) -> (HeaderMap, Bytes) {
+    let answer = visionary.open(text(image, "url")).await;
+    let is_metadata = |name: &HeaderName| name.as_str().starts_with("x-ms-meta-") || name == "content-type";
+    let headers = answer.headers().clone().into_iter();
+    let metadata = headers.filter_map(|(name, value)| Some((name.filter(is_metadata)?, value))).collect();
+    (metadata, answer.bytes().await.unwrap())
 }
 
 /// Uploads a file with the token of generateSASToken, as any program may.
@@ -357,11 +372,7 @@ async fn recovery_brings_no_deleted_image_back() {
     let image = request.await.unwrap().json();
     died.host.kill_handler(0).await;
     assert_eq!(died.spool().len(), 1);
-    let blob = died.open(text(&image, "url")).await;
-    let is_metadata = |name: &HeaderName| name.as_str().starts_with("x-ms-meta-") || name == "content-type";
-    let metadata = blob.headers().clone().into_iter();
-    let metadata = metadata.filter_map(|(name, value)| Some((name.filter(is_metadata)?, value))).collect();
-    let bytes = blob.bytes().await.unwrap();
+    let (metadata, bytes) = file(&died, &image).await;
     // The first pass of another process adds the image to the index.
     let other = another(&died).await;
     let look = async || delete(&other, &image, text(&image, "deleteToken")).await.status;
