@@ -47,8 +47,7 @@ impl Gallery {
         now: Now<'_>,
     ) -> Result<(Stored, Place), Error> {
         for stored in candidates(image, details) {
-            let looked = self.deleted_image(&stored.name, &details.id).await;
-            match looked {
+            match self.deleted_image(&stored.name, &details.id).await {
                 // It may have been stored again before, by a process that died then.
                 Ok(DeletedImage::This) => return self.deleted_again(stored, now).await,
                 Ok(DeletedImage::Another) => continue,
@@ -57,8 +56,7 @@ impl Gallery {
             }
             if self.put(&stored, image, details).await? {
                 self.index_drawn(&stored, details).await;
-                looked?;
-                // A deletion may have begun after the look.
+                // A deletion may have begun after the look. If that cannot be told, the file in the spool stays.
                 return match self.deleted_image(&stored.name, &details.id).await? {
                     DeletedImage::This => self.deleted_again(stored, now).await,
                     DeletedImage::None | DeletedImage::Another => Ok((stored, Place::Gallery)),
