@@ -6,6 +6,7 @@ use std::time::Duration;
 use azure_core::headers::Headers;
 use azure_core::request_options::{IfMatchCondition, Metadata};
 use azure_core::{Context, CustomHeaders};
+use azure_storage_blobs::blob::operations::DeleteBlobBuilder;
 use azure_storage_blobs::prelude::{ClientBuilder, ContainerClient};
 use bytes::Bytes;
 use reqwest::Url;
@@ -140,12 +141,7 @@ impl Container {
     /// # Errors
     /// It is unknown whether the blob is there.
     pub(crate) async fn delete(&self, name: &str) -> Result<(), Error> {
-        let blob = self.client.blob_client(name);
-        let _permit = self.http.permit(Purpose::Caller).await?;
-        match client::timely(TIMEOUT, async { Ok(blob.delete().await.map(drop)?) }).await {
-            Err(error) if error.is_not_found() => Ok(()),
-            result => result,
-        }
+        self.send_delete(self.client.blob_client(name).delete()).await
     }
 
     /// Deletes a blob that was not written since it had this ETag, and that may be gone already.
@@ -153,11 +149,27 @@ impl Container {
     /// # Errors
     /// 412 if it was written since, and as for [`Self::delete`].
     pub(crate) async fn delete_version(&self, name: &str, etag: &str) -> Result<(), Error> {
-        let delete = self.client.blob_client(name).delete().if_match(IfMatchCondition::Match(etag.to_owned()));
+        let condition = IfMatchCondition::Match(etag.to_owned());
+        self.send_delete(self.client.blob_client(name).delete().if_match(condition)).await
+    }
+
+    async fn send_delete(&self, delete: DeleteBlobBuilder) -> Result<(), Error> {
         let _permit = self.http.permit(Purpose::Caller).await?;
         match client::timely(TIMEOUT, async { Ok(delete.await.map(drop)?) }).await {
             Err(error) if error.is_not_found() => Ok(()),
             result => result,
+        }
+    }
+
+    /// Reads the properties of a blob; `None` if there is no such blob.
+    ///
+    /// # Errors
+    /// It is unknown whether the blob is there.
+    pub(crate) async fn find(&self, name: &str, purpose: Purpose) -> Result<Option<Properties>, Error> {
+        match self.properties(name, purpose).await {
+            Ok(properties) => Ok(Some(properties)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

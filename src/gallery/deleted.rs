@@ -18,7 +18,7 @@ use super::reconcile::Now;
 use super::row::{NAME_COLUMN, forget_thumbnail};
 use super::thumbnails;
 use super::{Error, Gallery};
-use crate::azure::{Container, Purpose};
+use crate::azure::{Container, Properties, Purpose};
 
 /// How long a caller waits for a deletion or a restoration of the same image in another process.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
@@ -77,6 +77,11 @@ fn deleted_image(stage: Stage, is_public: Option<bool>, is_private: Option<bool>
         (_, _, Some(false)) | (_, Some(false), None) => DeletedImage::Another,
         (_, _, Some(true)) | (_, Some(true) | None, None) => DeletedImage::This,
     }
+}
+
+/// Whether a blob with the name of a copy is one.
+pub(super) fn is_copy(original: &Properties, copy: &Properties) -> bool {
+    (&original.metadata, original.bytes) == (&copy.metadata, copy.bytes)
 }
 
 impl Gallery {
@@ -154,28 +159,39 @@ impl Gallery {
 
     /// Moves a deleted image into the private container, notes it, and ends the claim. Returns the end of its undo time.
     pub(super) async fn finish_deletion(&self, claimed: ClaimedRow, now: Now<'_>) -> Result<OffsetDateTime, NotMoved> {
-        let moved = self.move_away(&claimed.row, now()).await;
-        let until = match &moved {
-            Ok(()) => self.end_of_undo(&claimed.row, now()),
-            // The image that was deleted before is in the private container.
-            Err(NotMoved::NameTaken) => claimed.row.restorable_until,
-            Err(NotMoved::Storage(_)) => return moved.map(|()| claimed.row.restorable_until),
-        };
+        let claimed = self.move_away(claimed, now()).await?;
+        let until = self.end_of_undo(&claimed.row, now());
         self.index.release_deleted(claimed, Stage::Deleted, until).await?;
-        moved.map(|()| until)
+        Ok(until)
     }
 
-    /// Moves a deleted image into the private container and removes its row from the index.
-    async fn move_away(&self, row: &DeletedRow, now: OffsetDateTime) -> Result<(), NotMoved> {
-        self.thumbnails.queue.remove(&row.id);
-        let thumbnail = thumbnails::blob_name(row.id.as_str());
-        self.move_blob((&self.container, row.name()), (&self.deleted, row.id.as_str()), now).await?;
-        self.index.remove(&row.id).await?;
+    /// Moves a deleted image into the private container and removes its row from the index. If another image has the name,
+    /// the claim ends.
+    async fn move_away(&self, claimed: ClaimedRow, now: OffsetDateTime) -> Result<ClaimedRow, NotMoved> {
+        let id = &claimed.row.id;
+        self.thumbnails.queue.remove(id);
+        let thumbnail = thumbnails::blob_name(id.as_str());
+        match self.move_blob((&self.container, claimed.row.name()), (&self.deleted, id.as_str()), now).await {
+            Err(NotMoved::NameTaken) => return Err(self.keep_deleted(claimed).await),
+            result => result?,
+        }
+        self.index.remove(id).await?;
         // A thumbnail that is stored from here on finds no row, and is removed by the process that has made it. One that
         // differs from the copy was made of the same image in another process.
         match self.move_blob((self.thumbnails.container(), &thumbnail), (&self.deleted, &thumbnail), now).await {
-            Err(NotMoved::NameTaken) => Ok(self.thumbnails.container().delete(&thumbnail).await?),
-            result => result,
+            Err(NotMoved::NameTaken) => self.thumbnails.container().delete(&thumbnail).await?,
+            result => result?,
+        }
+        Ok(claimed)
+    }
+
+    /// Ends the claim on an image that is in the private container, because another image has its name. Returns why the
+    /// image is not moved.
+    async fn keep_deleted(&self, claimed: ClaimedRow) -> NotMoved {
+        let until = claimed.row.restorable_until;
+        match self.index.release_deleted(claimed, Stage::Deleted, until).await {
+            Ok(()) => NotMoved::NameTaken,
+            Err(error) => error.into(),
         }
     }
 
@@ -186,14 +202,10 @@ impl Gallery {
     pub(super) async fn deleted_image(&self, name: &str, id: &str) -> Result<DeletedImage, Error> {
         let image_id = ImageId::of(name, None);
         let Some(row) = self.index.deleted_row(&image_id).await? else { return Ok(DeletedImage::None) };
-        let is_this =
-            async |container: &Container, name: &str| match container.properties(name, Purpose::Generation).await {
-                Ok(properties) => Ok(Some(properties.metadata.get("id").is_some_and(|found| found == id))),
-                Err(error) if error.is_not_found() => Ok(None),
-                Err(error) => Err(error),
-            };
-        let is_public = is_this(&self.container, name).await?;
-        Ok(deleted_image(row.stage, is_public, is_this(&self.deleted, image_id.as_str()).await?))
+        let is_this = |found: Properties| found.metadata.get("id").is_some_and(|found| found == id);
+        let public = self.container.find(name, Purpose::Generation).await?;
+        let private = self.deleted.find(image_id.as_str(), Purpose::Generation).await?;
+        Ok(deleted_image(row.stage, public.map(is_this), private.map(is_this)))
     }
 
     /// Finishes the deletion or restoration of an image that was stored again meanwhile. Returns where the image is.
@@ -227,18 +239,10 @@ impl Gallery {
         let (_work, claimed) = self.claim(id, now).await?;
         // Another process may have restored it meanwhile.
         let Some(claimed) = claimed else { return Ok(None) };
-        if claimed.row.stage == Stage::Deleting {
-            match self.move_away(&claimed.row, now()).await {
-                Ok(()) => {}
-                // The image that was deleted before is in the private container.
-                Err(NotMoved::NameTaken) => {
-                    let until = claimed.row.restorable_until;
-                    self.index.release_deleted(claimed, Stage::Deleted, until).await?;
-                    return Err(NotMoved::NameTaken);
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        let claimed = match claimed.row.stage {
+            Stage::Deleting => self.move_away(claimed, now()).await?,
+            Stage::Deleted | Stage::Restoring => claimed,
+        };
         let until = self.end_of_undo(&claimed.row, now());
         let claimed = self.index.note_stage(claimed, Stage::Restoring, until, now()).await?;
         self.finish_restoration(claimed, now).await.map(Some)
@@ -251,9 +255,11 @@ impl Gallery {
         let thumbnail = thumbnails::blob_name(private);
         match self.copy_blob((&self.deleted, private), (&self.container, name), now()).await {
             Err(error) if error.is("BlobAlreadyExists") => {
-                if !self.is_copy((&self.deleted, private), (&self.container, name)).await? {
-                    self.index.release_deleted(claimed, Stage::Deleted, restorable_until).await?;
-                    return Err(NotMoved::NameTaken);
+                // Without a private blob, an earlier restoration came so far.
+                if let Some(original) = self.deleted.find(private, Purpose::Caller).await?
+                    && !is_copy(&original, &self.container.properties(name, Purpose::Caller).await?)
+                {
+                    return Err(self.keep_deleted(claimed).await);
                 }
             }
             result => result.map(drop)?,
@@ -282,14 +288,10 @@ impl Gallery {
         to: (&Container, &str),
         now: OffsetDateTime,
     ) -> Result<(), NotMoved> {
-        let etag = match from.0.properties(from.1, Purpose::Caller).await {
-            Ok(properties) => properties.etag,
-            Err(error) if error.is_not_found() => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
+        let Some(original) = from.0.find(from.1, Purpose::Caller).await? else { return Ok(()) };
         match self.copy_blob(from, to, now).await {
             Err(error) if error.is("BlobAlreadyExists") => {
-                if !self.is_copy(from, to).await? {
+                if !is_copy(&original, &to.0.properties(to.1, Purpose::Caller).await?) {
                     return Err(NotMoved::NameTaken);
                 }
             }
@@ -299,18 +301,7 @@ impl Gallery {
                 }
             }
         }
-        Ok(from.0.delete_version(from.1, &etag).await?)
-    }
-
-    /// Whether a blob that exists is a copy of another one, or that one is not there any more.
-    pub(super) async fn is_copy(&self, from: (&Container, &str), to: (&Container, &str)) -> Result<bool, Error> {
-        let original = match from.0.properties(from.1, Purpose::Caller).await {
-            Ok(original) => original,
-            Err(error) if error.is_not_found() => return Ok(true),
-            Err(error) => return Err(error),
-        };
-        let copy = to.0.properties(to.1, Purpose::Caller).await?;
-        Ok((&original.metadata, original.bytes) == (&copy.metadata, copy.bytes))
+        Ok(from.0.delete_version(from.1, &original.etag).await?)
     }
 
     /// Copies a blob to a name that is free. Returns whether there was a blob to copy. Creates the target's container if it
@@ -324,14 +315,13 @@ impl Gallery {
         let link = Links::to_copy(source, now).await?.to(name);
         match target.copy_new(new_name, &link).await {
             // The same code says that the source's container is missing.
-            Err(error) if error.is("ContainerNotFound") => match source.properties(name, Purpose::Caller).await {
-                Ok(_) => {
-                    target.create().await?;
-                    target.copy_new(new_name, &link).await.map(|()| true)
+            Err(error) if error.is("ContainerNotFound") => {
+                if source.find(name, Purpose::Caller).await?.is_none() {
+                    return Ok(false);
                 }
-                Err(error) if error.is_not_found() => Ok(false),
-                Err(error) => Err(error),
-            },
+                target.create().await?;
+                target.copy_new(new_name, &link).await.map(|()| true)
+            }
             Err(error) if error.is_not_found() => Ok(false),
             copied => copied.map(|()| true),
         }

@@ -77,8 +77,7 @@ pub(super) enum Claim {
 
 impl DeletedRow {
     fn read(id: &ImageId, (columns, version): (Columns, Version)) -> Option<Self> {
-        let restorable_until = time_in(&columns, RESTORABLE_UNTIL)?;
-        let stage = Stage::parse(columns.get(STAGE)?)?;
+        let (stage, restorable_until) = stage_and_end(&columns)?;
         Some(Self { id: id.clone(), stage, restorable_until, columns, version })
     }
 
@@ -220,6 +219,11 @@ impl Index {
             Err(Failed::Rejected(cause) | Failed::Unknown { cause, .. }) => Err(cause),
         }
     }
+}
+
+/// The stage of a deleted image, and the end of its undo time.
+pub(super) fn stage_and_end(columns: &Columns) -> Option<(Stage, OffsetDateTime)> {
+    Some((Stage::parse(columns.get(STAGE)?)?, time_in(columns, RESTORABLE_UNTIL)?))
 }
 
 fn time_in(columns: &Columns, name: &str) -> Option<OffsetDateTime> {

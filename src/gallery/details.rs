@@ -38,11 +38,7 @@ impl Gallery {
     pub(crate) async fn details(&self, id: &ImageId, now: OffsetDateTime) -> Result<Option<ImageDetails>, Error> {
         let columns = self.index.columns(id).await?;
         let Some(mut row) = columns.and_then(|columns| Row::read(id.as_str(), &columns)) else { return Ok(None) };
-        let properties = match self.container.properties(&row.name, Purpose::Caller).await {
-            Ok(properties) => properties,
-            Err(error) if error.is_not_found() => return Ok(None),
-            Err(error) => return Err(error),
-        };
+        let Some(properties) = self.container.find(&row.name, Purpose::Caller).await? else { return Ok(None) };
         // The index has the beginning of the prompt only.
         if let Some(prompt) = super::decoded(&properties, "prompt") {
             row.prompt = Some(prompt);

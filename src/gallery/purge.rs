@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::deleted::NotMoved;
-use super::deleted_row::{Claim, ClaimedRow, Stage};
+use super::deleted::{NotMoved, is_copy};
+use super::deleted_row::{Claim, ClaimedRow, Stage, stage_and_end};
 use super::id::ImageId;
 use super::reconcile::Now;
 use super::row::NAME_COLUMN;
 use super::thumbnails;
 use super::{Error, Gallery};
-use crate::azure::Query;
+use crate::azure::{Properties, Purpose, Query};
 use crate::logs::chain;
 
 /// A purge begins this much after the undo time, so that it never meets a restoration.
@@ -21,6 +21,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10 * 60);
 const SHORTEST_PAUSE: Duration = Duration::from_secs(30);
 /// The most images that one pass deletes for their age. The next pass goes on.
 const EXPIRED_AT_ONCE: usize = 1_000;
+
+/// The time until an image is purged; `None` if it is over.
+fn until_purge(restorable_until: OffsetDateTime, now: OffsetDateTime) -> Option<Duration> {
+    Duration::try_from(restorable_until + PURGED_AFTER - now).ok().filter(|left| !left.is_zero())
+}
 
 impl Gallery {
     /// Finishes deletions and restorations, purges images whose undo time is over, and deletes those that are older than
@@ -64,8 +69,13 @@ impl Gallery {
         let (mut next, mut after, mut purged, mut failed) = (None::<Duration>, None, 0_usize, None);
         loop {
             let page = table.query(&Query::rows("", ":"), after.as_ref()).await?;
-            for id in page.rows.iter().filter_map(|(row, _)| ImageId::parse(row)) {
-                match self.purge_one(&id, now).await {
+            for (row, columns) in &page.rows {
+                let Some(id) = ImageId::parse(row) else { continue };
+                let looked = match stage_and_end(columns) {
+                    Some((Stage::Deleted, until)) if let Some(left) = until_purge(until, now()) => Ok(Some(left)),
+                    _ => self.purge_one(&id, now).await,
+                };
+                match looked {
                     Ok(None) => purged += 1,
                     Ok(Some(left)) => next = Some(next.map_or(left, |next| next.min(left))),
                     Err(error) => failed = Some(error),
@@ -90,28 +100,18 @@ impl Gallery {
     /// Purges a deleted image whose undo time is over. Else finishes what was interrupted, and returns the time until then.
     async fn purge_one(&self, id: &ImageId, now: Now<'_>) -> Result<Option<Duration>, Error> {
         let _work = self.deletions.lock().await;
-        let left = |until: OffsetDateTime| {
-            Duration::try_from(until + PURGED_AFTER - now()).ok().filter(|left| !left.is_zero())
-        };
-        // It may have been restored since the rows were read.
-        let Some(row) = self.index.deleted_row(id).await? else { return Ok(None) };
-        if row.stage == Stage::Deleted
-            && let Some(left) = left(row.restorable_until)
-        {
-            return Ok(Some(left));
-        }
         let claimed = match self.index.claim_deleted(id, now()).await? {
             Claim::Mine(claimed) => claimed,
             Claim::OfAnother => return Ok(Some(SHORTEST_PAUSE)),
             Claim::NoRow => return Ok(None),
         };
         let finished = match claimed.row.stage {
-            Stage::Deleting => self.finish_deletion(claimed, now).await.map(left),
+            Stage::Deleting => self.finish_deletion(claimed, now).await.map(|until| until_purge(until, now())),
             Stage::Restoring => self.finish_restoration(claimed, now).await.map(|()| None),
             Stage::Deleted => {
-                // Another process may have deleted it since the row was read first.
+                // Another process may have deleted it since the rows were read.
                 let until = claimed.row.restorable_until;
-                match left(until) {
+                match until_purge(until, now()) {
                     Some(left) => {
                         self.index.release_deleted(claimed, Stage::Deleted, until).await?;
                         Ok(Some(left))
@@ -131,16 +131,18 @@ impl Gallery {
     /// Deletes what is left of a deleted image.
     async fn purge_claimed(&self, claimed: ClaimedRow) -> Result<(), Error> {
         let (id, name) = (&claimed.row.id, claimed.row.name());
-        // A process that died may have stored the image again from its spool.
-        match self.is_copy((&self.container, name), (&self.deleted, id.as_str())).await {
-            Ok(true) => {
-                self.container.delete(name).await?;
+        // A process that died may have stored the image again from its spool. Without a copy, a purge came so far before,
+        // and an image in the gallery is another one.
+        let copy = self.deleted.find(id.as_str(), Purpose::Caller).await?;
+        let public = self.container.find(name, Purpose::Caller).await?;
+        let is_again = |public: &Properties| copy.is_some_and(|copy| is_copy(public, &copy));
+        match public {
+            Some(public) if !is_again(&public) => {}
+            Some(public) => {
+                self.container.delete_version(name, &public.etag).await?;
                 self.index.remove(id).await?;
             }
-            Ok(false) => {}
-            // There is no copy: a purge came so far before.
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error),
+            None => self.index.remove(id).await?,
         }
         let thumbnail = thumbnails::blob_name(id.as_str());
         for blob in [id.as_str(), &thumbnail] {

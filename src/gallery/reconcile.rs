@@ -321,11 +321,7 @@ impl Gallery {
 
     /// Whether the container has no blob with this name.
     pub(super) async fn is_gone(&self, name: &str) -> Result<bool, Error> {
-        match self.container.properties(name, Purpose::Caller).await {
-            Ok(_) => Ok(false),
-            Err(error) if error.is_not_found() => Ok(true),
-            Err(error) => Err(error),
-        }
+        Ok(self.container.find(name, Purpose::Caller).await?.is_none())
     }
 }
 

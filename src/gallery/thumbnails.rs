@@ -112,11 +112,7 @@ impl Thumbnails {
     /// # Errors
     /// It is unknown whether there is one.
     pub(crate) async fn find(&self, id: &str) -> Result<Option<Thumbnail>, Error> {
-        match self.container.properties(&blob_name(id), Purpose::Caller).await {
-            Ok(properties) => Ok(parse(&properties)),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
-        }
+        Ok(self.container.find(&blob_name(id), Purpose::Caller).await?.as_ref().and_then(parse))
     }
 
     /// The stored thumbnail of the image behind a link. A missing one is made and stored.

@@ -16,6 +16,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// The time between two log lines about exports that fail.
 const BETWEEN_LINES: Duration = Duration::from_secs(10 * 60);
 
+/// The largest answer that is read.
+const MAX_ANSWER_BYTES: u64 = 64 * 1024;
+
 /// The client of the collector.
 #[derive(Debug)]
 pub(super) struct Collector {
@@ -94,6 +97,3 @@ impl HttpClient for Collector {
         })
     }
 }
-
-/// The largest answer that is read.
-const MAX_ANSWER_BYTES: u64 = 64 * 1024;
