@@ -74,8 +74,8 @@ pub struct Gallery {
     deleted: Container,
     /// Notified when an image is deleted; wakes [`Self::keep_purging`].
     deleted_added: Arc<Notify>,
-    /// Held while an image is deleted, restored or purged, so that this process does one at a time. Of other processes, a
-    /// claim on the row of the deleted image tells.
+    /// Held while an image is deleted, restored or purged, so that this process does one at a time. A claim on the row of
+    /// the deleted image does the same between processes.
     deletions: Arc<tokio::sync::Mutex<()>>,
     digests: Digests,
     sas: SasConfig,

@@ -91,12 +91,12 @@ impl Gallery {
     /// [`NotMoved::NameTaken`] if another image with this name was deleted and can still be restored. When storage failed,
     /// the deletion may have begun, and is finished in the background.
     pub(crate) async fn delete(&self, id: &ImageId, now: Now<'_>) -> Result<Option<Deleted>, NotMoved> {
-        // Before the row is written, whose answer may be lost.
+        // Wakes the background work first, because the answer to the write of the row may be lost.
         self.deleted_added.notify_one();
         self.delete_now(id, now).await
     }
 
-    /// Deletes an image, as [`Self::delete`] does; what is interrupted is finished by the next look at the deleted images.
+    /// Deletes an image without waking the background work, which finishes what was interrupted when its pause is over.
     pub(super) async fn delete_now(&self, id: &ImageId, now: Now<'_>) -> Result<Option<Deleted>, NotMoved> {
         for _ in 0..TRIES {
             let (_work, claimed) = self.claim(id, now).await?;

@@ -19,8 +19,8 @@ const STAGE: &str = "Stage";
 const CLAIMED_BY: &str = "ClaimedBy";
 /// Column: the end of its claim. A process that dies ends no claim.
 const CLAIMED_UNTIL: &str = "ClaimedUntil";
-/// Between two writes of the row a process makes at most ten calls. Each waits up to 10 s for its permit and takes up to
-/// 15 s, but they are slow one by one only. The clocks of two processes differ by some seconds.
+/// Between two writes of the row a process makes at most ten calls. A call may take 25 s, but ten calls in a row do not: the
+/// first one that fails ends the work. The clocks of two processes differ by some seconds.
 const CLAIM: Duration = Duration::from_secs(180);
 
 /// What happens to a deleted image. Only the process with the claim on its row changes it.
